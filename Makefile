@@ -1,0 +1,44 @@
+# make demo   set up, build MovieLens 100K, train a recommender, print and plot the result
+# make test   set up, run the tests
+# make lint   set up, run the linter and the type checker
+#
+# Everything is installed into .venv from the versions in constraints.txt. EXTRAS adds optional dependencies:
+# `make test EXTRAS=embed` also runs the tests of the text encoder.
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?=
+BIN = $(VENV)/bin
+comma = ,
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python -m prep build ml-100k
+	$(BIN)/python -m agents train dqn --dataset ml-100k --seeds 3 --out runs/demo --overwrite
+
+test: $(VENV)/.installed-test$(EXTRAS)
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-test$(EXTRAS): $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test$(if $(EXTRAS),$(comma)$(EXTRAS))]"
+	touch $@
+
+$(VENV)/.installed-lint: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lint]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

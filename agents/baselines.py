@@ -1,0 +1,197 @@
+"""What every learned policy is measured against.
+
+A baseline is a pytree with the methods of `EvaluatedPolicy`: most look at the observation alone; the oracle reads
+the simulator's state, which no recommender can.
+"""
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxsim import (
+    Dataset,
+    EnvParams,
+    EnvState,
+    Evidence,
+    Observation,
+    UserSimulator,
+    add_evidence,
+    gather_evidence,
+)
+
+from agents.rollout import best_allowed, random_allowed
+
+SMOOTHING = 5.0  # a like rate is (likes + 5 m) / (n + 5), m the mean
+
+
+class EvaluatedPolicy(Protocol):
+    """What evaluation asks of a policy; all methods are for one session and are vmapped."""
+
+    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Any:
+        """What the policy remembers at the start of a session."""
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: Any,
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """The item to recommend, int32[]."""
+
+    def remember(self, memory: Any, item: jax.Array, like: jax.Array, params: EnvParams) -> Any:
+        """The memory after a response."""
+
+
+class Memoryless:
+    """A policy that remembers nothing between steps."""
+
+    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def remember(
+        self, memory: tuple[()], item: jax.Array, like: jax.Array, params: EnvParams
+    ) -> tuple[()]:
+        """Nothing."""
+        return memory
+
+
+@struct.dataclass
+class RandomPolicy(Memoryless):
+    """Any allowed item, uniformly."""
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: tuple[()],
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """See `EvaluatedPolicy`."""
+        return random_allowed(key, env.action_mask(obs, params))
+
+
+@struct.dataclass
+class FixedRanking(Memoryless):
+    """The allowed item of the highest score, the same scores for every user.
+
+    Attributes:
+        scores: float32[N].
+    """
+
+    scores: jax.Array
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: tuple[()],
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """See `EvaluatedPolicy`."""
+        return best_allowed(self.scores, env.action_mask(obs, params))
+
+
+@struct.dataclass
+class RepeatLastLiked(Memoryless):
+    """The item liked latest, again; any item before the first like. Meant for `repeats="allow"`."""
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: tuple[()],
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """See `EvaluatedPolicy`."""
+        liked = obs.responses > 0
+        latest = obs.items[obs.items.shape[-1] - 1 - jnp.argmax(liked[::-1])]
+        return jnp.where(liked.any(), latest, random_allowed(key, env.action_mask(obs, params)))
+
+
+@struct.dataclass
+class Oracle:
+    """The allowed item of the highest expected response: greedy on the simulator itself."""
+
+    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Evidence:
+        """The evidence of the initial history."""
+        return gather_evidence(params.catalogue, obs.items, obs.responses)
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: Evidence,
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """See `EvaluatedPolicy`."""
+        expected = env.expected_likes(memory, state, params)
+        return best_allowed(expected, env.action_mask(obs, params))
+
+    def remember(
+        self, memory: Evidence, item: jax.Array, like: jax.Array, params: EnvParams
+    ) -> Evidence:
+        """The evidence with the new interaction."""
+        return add_evidence(params.catalogue, memory, item, like)
+
+
+def baselines(
+    dataset: Dataset, env: UserSimulator, params: EnvParams
+) -> dict[str, EvaluatedPolicy]:
+    """The baselines by name, in the order of the table.
+
+    Args:
+        dataset: popularity and like rates come from its training interactions.
+        env, params: of `jaxsim.make(dataset, users="train")`; static_best is ranked by these users.
+    """
+    counts, likes = training_counts(dataset)
+    mean = likes.sum() / counts.sum()
+    like_rate = (likes + SMOOTHING * mean) / (counts + SMOOTHING)
+    found: dict[str, EvaluatedPolicy] = {
+        "random": RandomPolicy(),
+        "popular": FixedRanking(jnp.asarray(counts, jnp.float32)),
+        "like_rate": FixedRanking(jnp.asarray(like_rate, jnp.float32)),
+        "static_best": FixedRanking(simulated_like_rate(env, params)),
+        "oracle": Oracle(),
+    }
+    if env.repeats == "allow":
+        found["repeat_last_liked"] = RepeatLastLiked()
+    return found
+
+
+def training_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Training interactions and training likes of each item, float64[N] each."""
+    train = dataset.arrays["interaction_split"] == 0
+    items = dataset.arrays["interaction_item"][train]
+    liked = dataset.arrays["interaction_label"][train]
+    counts = np.bincount(items, minlength=dataset.num_items).astype(np.float64)
+    likes = np.bincount(items, weights=liked, minlength=dataset.num_items)
+    return counts, likes
+
+
+def simulated_like_rate(env: UserSimulator, params: EnvParams) -> jax.Array:
+    """Expected response of each item at the start of a session, averaged over session users, float32[N]."""
+
+    def at_start(user: jax.Array, params: EnvParams) -> jax.Array:
+        _, state = env.reset_user(user, params)
+        return env.expected_response(state, params)
+
+    def average(params: EnvParams) -> jax.Array:
+        return jax.lax.map(
+            lambda user: at_start(user, params), params.session_users, batch_size=64
+        ).mean(axis=0)
+
+    return jax.jit(average)(params)

@@ -1,0 +1,327 @@
+"""Evaluation on one fixed set of sessions, the same for every policy and seed.
+
+Each user starts `repeats` sessions. When he leaves, and which way the coins of each step fall, is drawn once for
+each session, so two policies differ by what they recommend alone, and their difference is a paired one.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxsim import Dataset, EnvParams, UserSimulator
+from jaxsim.catalogue import COSINE_UNIT, NO_COSINE
+from scipy import stats
+from tqdm import tqdm
+
+from agents.baselines import EvaluatedPolicy, baselines
+
+SESSIONS_PER_USER = 4
+TOTAL_REWARD_FACTOR = 12.0  # the paper reports T.Rwd without defining it; its tables have T / A of 10 to 14
+LIST_LENGTH = 10
+CONFIDENCE = 0.95
+_BATCH = 256
+
+
+class FixedSessions(NamedTuple):
+    """The sessions of an evaluation, M of them.
+
+    Attributes:
+        users: int32[M].
+        keys: PRNG keys [M] of coins and of policies.
+        durations: int32[M], steps until the user leaves or the session is cut.
+    """
+
+    users: jax.Array
+    keys: jax.Array
+    durations: jax.Array
+
+
+class Outcome(NamedTuple):
+    """What a policy did in M fixed sessions.
+
+    Attributes:
+        returns: float32[M], undiscounted.
+        recommended: int32[N], how often each item was recommended.
+        liking: float32[M], share of likes among the first LIST_LENGTH items of a session that cannot end.
+        diversity: float32[M], mean of 1 - cos(E_pos) over the pairs of those items; NaN without keywords.
+    """
+
+    returns: np.ndarray
+    recommended: np.ndarray
+    liking: np.ndarray
+    diversity: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: one policy on one group of users."""
+
+    policy: str
+    users: str
+    seeds: int
+    a_rwd: float
+    a_rwd_low: float
+    a_rwd_high: float
+    paired_low: float
+    paired_high: float
+    paired_random_low: float
+    paired_random_high: float
+    paired_popular_low: float
+    paired_popular_high: float
+    share_of_oracle: float
+    t_rwd: float
+    liking: float
+    coverage: float
+    diversity: float
+    steps: int
+    seconds: float
+
+
+def fixed_sessions(
+    key: jax.Array, env: UserSimulator, params: EnvParams, repeats: int = SESSIONS_PER_USER
+) -> FixedSessions:
+    """`repeats` sessions of each of the params' session users, with their departures drawn."""
+    users = jnp.repeat(params.session_users, repeats)
+    key_sessions, key_departures = jax.random.split(key)
+    longest = jnp.minimum(params.max_steps_in_episode, env.session_capacity)
+    # The number of steps until a departure of probability p after each is geometric.
+    uniform = jax.random.uniform(key_departures, users.shape, jnp.float32, minval=1e-12)
+    steps = jnp.ceil(jnp.log(uniform) / jnp.log1p(-params.departure_probability))
+    durations = jnp.clip(steps, 1, longest).astype(jnp.int32)
+    return FixedSessions(users, jax.random.split(key_sessions, len(users)), durations)
+
+
+@partial(jax.jit, static_argnames=("env", "list_length"))
+def _run_batch(
+    env: UserSimulator,
+    params: EnvParams,
+    policy: EvaluatedPolicy,
+    sessions: FixedSessions,
+    list_length: int,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Returns float32[B], counts int32[N], and the first items int32[B, L] and likes int8[B, L]."""
+    params = params.replace(departure_probability=jnp.float32(0.0))
+    obs, state = jax.vmap(env.reset_user, (0, None))(sessions.users, params)
+    memory = jax.vmap(policy.begin, (None, 0, None))(env, obs, params)
+    num_sessions = len(sessions.users)
+
+    def one(key, time, memory, obs, state):  # noqa: ANN001, ANN202
+        key_env, key_policy = jax.random.split(jax.random.fold_in(key, time))
+        item = policy.act(key_policy, memory, env, obs, state, params)
+        obs, state, _, _, info = env.step_env(key_env, state, item, params)
+        like = info["response"].like
+        return item, like, policy.remember(memory, item, like, params), obs, state
+
+    def body(carry):  # noqa: ANN001, ANN202
+        time, memory, obs, state, returns, counts, items, likes = carry
+        item, like, memory, obs, state = jax.vmap(one, (0, None, 0, 0, 0))(
+            sessions.keys, time, memory, obs, state
+        )
+        alive = time < sessions.durations
+        returns = returns + jnp.where(alive, like, 0)
+        counts = counts.at[jnp.where(alive, item, env.num_items)].add(1, mode="drop")
+        # Past the list, the column is out of range and the write is dropped.
+        items = items.at[:, time].set(item, mode="drop")
+        likes = likes.at[:, time].set(like, mode="drop")
+        return time + 1, memory, obs, state, returns, counts, items, likes
+
+    last = jnp.maximum(sessions.durations.max(), list_length)
+    start = (
+        jnp.int32(0),
+        memory,
+        obs,
+        state,
+        jnp.zeros(num_sessions, jnp.float32),
+        jnp.zeros(env.num_items, jnp.int32),
+        jnp.zeros((num_sessions, list_length), jnp.int32),
+        jnp.zeros((num_sessions, list_length), jnp.int8),
+    )
+    end = jax.lax.while_loop(lambda carry: carry[0] < last, body, start)
+    return end[4], end[5], end[6], end[7]
+
+
+@jax.jit
+def _list_diversity(params: EnvParams, items: jax.Array) -> jax.Array:
+    """Mean of 1 - cos(E_pos) over the pairs of each list int32[B, L], float32[B]."""
+    cosine = params.catalogue.cosine[items[:, :, None], 1, items[:, None, :]]
+    pairs = jnp.triu(jnp.ones(cosine.shape[-2:], bool), 1) & (cosine != NO_COSINE)
+    total = jnp.where(pairs, 1.0 - cosine / COSINE_UNIT, 0.0).sum((1, 2))
+    return (total / pairs.sum((1, 2))).astype(jnp.float32)
+
+
+def run_sessions(
+    env: UserSimulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
+) -> Outcome:
+    """Let a policy recommend in the fixed sessions.
+
+    Sessions run in batches of similar durations, each only as long as its longest.
+    """
+    num_sessions = len(sessions.users)
+    list_length = min(LIST_LENGTH, env.session_capacity)
+    order = np.argsort(np.asarray(sessions.durations), kind="stable")
+    # The last batch is filled with repetitions, so that every batch has one shape and one compilation.
+    padded = np.resize(order, -(-num_sessions // _BATCH) * _BATCH) if num_sessions > _BATCH else order
+    returns = np.zeros(num_sessions, np.float32)
+    liking = np.zeros(num_sessions, np.float32)
+    diversity = np.zeros(num_sessions, np.float32)
+    recommended = np.zeros(env.num_items, np.int64)
+    for start in range(0, len(padded), _BATCH):
+        rows = padded[start : start + _BATCH]
+        fresh = np.arange(start, start + len(rows)) < num_sessions
+        batch = jax.tree.map(lambda x, rows=rows: x[rows], sessions)
+        # A repetition has no duration: it counts for nothing.
+        batch = batch._replace(durations=jnp.where(fresh, batch.durations, 0))
+        result = _run_batch(env, params, policy, batch, list_length)
+        earned, counts, items, likes = result
+        kept = rows[fresh]
+        returns[kept] = np.asarray(earned)[fresh]
+        liking[kept] = np.asarray(likes)[fresh].mean(axis=1)
+        diversity[kept] = np.asarray(_list_diversity(params, items))[fresh]
+        recommended += np.asarray(counts)
+    return Outcome(returns, recommended, liking, diversity)
+
+
+def evaluate(
+    dataset: Dataset,
+    env: UserSimulator,
+    params: EnvParams,
+    learned: dict[str, list[EvaluatedPolicy]],
+    key: jax.Array,
+    cost: dict[str, tuple[int, float]] | None = None,
+) -> list[Row]:
+    """The table: every baseline and learned policy, on the sessions of train and of held-out users.
+
+    Args:
+        dataset: where the environment came from.
+        env, params: of `jaxsim.make(dataset, users="train")`.
+        learned: name to the policies of its training seeds.
+        key: PRNG key of the fixed sessions.
+        cost: name of a learned policy to its environment steps of a seed, and seconds of training.
+
+    Returns:
+        One row a policy and group of users that has any user.
+    """
+    policies: dict[str, list[EvaluatedPolicy]] = {
+        **learned,
+        **{name: [policy] for name, policy in baselines(dataset, env, params).items()},
+    }
+    groups = {group: dataset.session_users(group) for group in ("train", "held_out")}
+    groups = {group: users for group, users in groups.items() if len(users)}
+    runs = len(groups) * sum(map(len, policies.values()))
+    progress = tqdm(total=runs, desc="evaluate", unit="run", disable=None, delay=1)
+    rows = []
+    for group, users in groups.items():
+        group_params = params.replace(session_users=jnp.asarray(users))
+        sessions = fixed_sessions(key, env, group_params)
+        outcomes: dict[str, list[Outcome]] = {}
+        for name, seeds in policies.items():
+            progress.set_postfix_str(f"{name}, {group} users")
+            outcomes[name] = []
+            for policy in seeds:
+                outcomes[name].append(run_sessions(env, group_params, policy, sessions))
+                progress.update()
+        rows += _rows(group, outcomes, cost or {})
+    progress.close()
+    return rows
+
+
+def _rows(
+    group: str, outcomes: dict[str, list[Outcome]], cost: dict[str, tuple[int, float]]
+) -> list[Row]:
+    """The rows of one group of users."""
+    rewards = {name: np.stack([o.returns for o in seeds]) for name, seeds in outcomes.items()}
+    random, oracle = rewards["random"].mean(), rewards["oracle"].mean()
+    rows = []
+    for name, seeds in outcomes.items():
+        own = rewards[name]
+        mean = float(own.mean())
+        low, high = interval(own)
+        paired = [interval(own - rewards[other]) for other in ("like_rate", "random", "popular")]
+        steps, seconds = cost.get(name, (0, 0.0))
+        counts = np.stack([o.recommended for o in seeds])
+        rows.append(
+            Row(
+                policy=name,
+                users=group,
+                seeds=len(seeds),
+                a_rwd=mean,
+                a_rwd_low=low,
+                a_rwd_high=high,
+                paired_low=paired[0][0],
+                paired_high=paired[0][1],
+                paired_random_low=paired[1][0],
+                paired_random_high=paired[1][1],
+                paired_popular_low=paired[2][0],
+                paired_popular_high=paired[2][1],
+                share_of_oracle=float((mean - random) / (oracle - random)),
+                t_rwd=TOTAL_REWARD_FACTOR * mean,
+                liking=100 * float(np.mean([o.liking for o in seeds])),
+                coverage=float((counts > 0).mean()),
+                diversity=float(np.nanmean([o.diversity for o in seeds])),
+                steps=steps,
+                seconds=seconds,
+            )
+        )
+    return rows
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Student-t interval of the mean: over seeds where there are several, otherwise over sessions.
+
+    Args:
+        values: float[seeds, M].
+    """
+    sample = values.mean(axis=1) if len(values) > 1 else values[0]
+    spread = stats.sem(sample)
+    if not spread > 0:  # all equal, as a policy less itself is
+        return float(sample.mean()), float(sample.mean())
+    low, high = stats.t.interval(CONFIDENCE, len(sample) - 1, sample.mean(), spread)
+    return float(low), float(high)
+
+
+def format_table(rows: list[Row]) -> str:
+    """The rows as text for a terminal, and as a Markdown table for a page."""
+    lines = [
+        "| policy | users | A.Rwd (95 % interval) | over like_rate | to oracle | T.Rwd | Liking% | "
+        "coverage | diversity |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda r: (r.users != "train", -r.a_rwd)):
+        name = f"{row.policy} ({row.seeds} seeds)" if row.seeds > 1 else row.policy
+        lines.append(
+            f"| {name} | {row.users} | {row.a_rwd:.2f} ({row.a_rwd_low:.2f} to {row.a_rwd_high:.2f}) | "
+            f"{row.paired_low:+.2f} to {row.paired_high:+.2f} | {row.share_of_oracle:.1%} | {row.t_rwd:.1f} | "
+            f"{row.liking:.1f} | {row.coverage:.1%} | {row.diversity:.2f} |"
+        )
+    return _aligned(lines)
+
+
+def _aligned(lines: list[str]) -> str:
+    cells = [line.strip("|").split("|") for line in lines]
+    cells = [[cell.strip() for cell in row] for row in cells]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    cells[1] = ["-" * width for width in widths]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in cells
+    )
+
+
+def to_frame(rows: list[Row]) -> pd.DataFrame:
+    """The rows as a table, one column a field of `Row`."""
+    return pd.DataFrame([asdict(row) for row in rows])
+
+
+def to_json(rows: list[Row]) -> list[dict[str, Any]]:
+    """The rows as plain dictionaries; a number that is not finite becomes None."""
+    return [
+        {
+            name: None if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in asdict(row).items()
+        }
+        for row in rows
+    ]

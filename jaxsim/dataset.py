@@ -1,0 +1,235 @@
+"""A packed dataset: the folder that `prep` writes and the simulator reads.
+
+The folder holds arrays and weights as safetensors, names for people as Parquet and JSON, and a manifest with
+the SHA-256 of every other file. Loading checks the format version, the digests, and that every index in the
+arrays points inside the array that it indexes, because an out-of-range gather on a device is silent.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import platformdirs
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from jaxsim.cli import InputError
+
+FORMAT_VERSION = 1
+
+# name -> (dtype, number of dimensions); the meaning of each is in `Dataset`.
+ARRAY_SCHEMA: dict[str, tuple[type, int]] = {
+    "item_categories": (np.int32, 2),
+    "item_pos_keywords": (np.int32, 2),
+    "item_neg_keywords": (np.int32, 2),
+    "item_pos_embedding": (np.float32, 2),
+    "item_neg_embedding": (np.float32, 2),
+    "user_offsets": (np.int64, 1),
+    "interaction_item": (np.int32, 1),
+    "interaction_label": (np.int8, 1),
+    "interaction_rating": (np.float32, 1),
+    "interaction_time": (np.int64, 1),
+    "interaction_split": (np.int8, 1),
+}
+TRAIN, VALIDATION, TEST = 0, 1, 2
+MIN_INTERACTIONS = 5  # users with fewer are all training data and start no session
+HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A packed dataset in host memory.
+
+    N items, U users, M interactions; K, L and C are padded widths, D the width of the text encoder.
+
+    Attributes:
+        path: the folder it was read from.
+        manifest: settings, provenance, counts and digests, as `prep` wrote them.
+        arrays: the arrays of `ARRAY_SCHEMA`:
+            item_categories int32[N, C], item_pos_keywords int32[N, K], item_neg_keywords int32[N, L]
+            (ascending, -1 pads); item_pos_embedding, item_neg_embedding float32[N, D] (unit length, or zero
+            where an item has no keyword); user_offsets int64[U + 1] into interaction_item int32[M],
+            interaction_label int8[M] (1 like, 0 dislike), interaction_rating float32[M],
+            interaction_time int64[M] (seconds), interaction_split int8[M] (0 train, 1 validation, 2 test).
+        sasrec: flat name -> weight of the statistic model.
+        items: one row an item in index order: item_id, name, categories, ...
+        users: one row a user in index order: user_id, ...
+        keywords, categories: the words that the indices stand for.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    arrays: dict[str, np.ndarray] = field(repr=False)
+    sasrec: dict[str, np.ndarray] = field(repr=False)
+    items: pd.DataFrame = field(repr=False)
+    users: pd.DataFrame = field(repr=False)
+    keywords: list[str] = field(repr=False)
+    categories: list[str] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The dataset's name, such as "ml-100k"."""
+        return str(self.manifest["dataset"])
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return len(self.arrays["item_categories"])
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(self.arrays["user_offsets"]) - 1
+
+    def interaction_user(self) -> np.ndarray:
+        """User of each interaction, int32[M]."""
+        counts = np.diff(self.arrays["user_offsets"])
+        return np.repeat(np.arange(self.num_users, dtype=np.int32), counts)
+
+    def session_users(self, users: str) -> np.ndarray:
+        """Users who may start a session: at least five interactions, and of the group asked for.
+
+        Args:
+            users: "train" (agents learn on their sessions), "held_out" (index 9 modulo 10) or "all".
+
+        Returns:
+            Ascending user indices, int32[S].
+        """
+        eligible = np.diff(self.arrays["user_offsets"]) >= MIN_INTERACTIONS
+        held_out = np.arange(self.num_users) % HELD_OUT_MODULUS == HELD_OUT_REMAINDER
+        groups = {"train": eligible & ~held_out, "held_out": eligible & held_out, "all": eligible}
+        if users not in groups:
+            raise InputError(f"users={users!r} is not one of {', '.join(groups)}")
+        return np.flatnonzero(groups[users]).astype(np.int32)
+
+
+def cache_dir() -> Path:
+    """Where raw files and packed datasets are kept: `$JAXSIM_CACHE_DIR`, or the user's cache folder."""
+    override = os.environ.get("JAXSIM_CACHE_DIR")
+    return Path(override) if override else platformdirs.user_cache_path("jaxsim")
+
+
+def dataset_path(name: str) -> Path:
+    """The folder into which `prep build NAME` packs, and from which `load_dataset(NAME)` reads."""
+    return cache_dir() / "datasets" / name
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
+    """Read and verify a packed dataset.
+
+    Args:
+        name_or_path: a name that `python -m prep build NAME` has built, or the path of a packed folder.
+
+    Raises:
+        InputError: nothing is there, another format version, a file missing, damaged or inconsistent.
+    """
+    folder = _find(name_or_path)
+    manifest = _read_manifest(folder)
+    for name, digest in manifest["files"].items():
+        _verify(folder, name, digest)
+    arrays = _read_tensors(folder / "arrays.safetensors")
+    dataset = Dataset(
+        path=folder,
+        manifest=manifest,
+        arrays=arrays,
+        sasrec=_read_tensors(folder / "sasrec.safetensors"),
+        items=pd.read_parquet(folder / "items.parquet"),
+        users=pd.read_parquet(folder / "users.parquet"),
+        keywords=json.loads((folder / "keywords.json").read_text("utf-8")),
+        categories=json.loads((folder / "categories.json").read_text("utf-8")),
+    )
+    _check_arrays(dataset)
+    return dataset
+
+
+def _find(name_or_path: str | os.PathLike[str]) -> Path:
+    named = dataset_path(os.fspath(name_or_path))
+    is_name = os.sep not in os.fspath(name_or_path)
+    for folder in [named, Path(name_or_path)] if is_name else [Path(name_or_path)]:
+        if (folder / "manifest.json").is_file():
+            return folder
+    if is_name:
+        raise InputError(
+            f"no packed dataset named {os.fspath(name_or_path)!r} in {named.parent}: "
+            f"run `python -m prep build {os.fspath(name_or_path)}`, or give the path of a packed folder"
+        )
+    raise InputError(f"{name_or_path}: not a packed dataset (it has no manifest.json)")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text("utf-8"))
+        version = manifest["format_version"]
+        files = manifest["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a readable manifest ({error!r}); build it again") from None
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format_version {version}, but this jaxsim reads {FORMAT_VERSION}; build it again"
+        )
+    missing = {"arrays.safetensors", "sasrec.safetensors", "items.parquet", "users.parquet"} - set(files)
+    if missing:
+        raise InputError(f"{path}: lists no {', '.join(sorted(missing))}; build it again")
+    return manifest
+
+
+def _verify(folder: Path, name: str, digest: str) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise InputError(f"{path}: missing, though the manifest lists it; build the dataset again")
+    if sha256_of(path) != digest:
+        raise InputError(f"{path}: damaged (its SHA-256 is not the manifest's); build the dataset again")
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a safetensors file ({error}); build the dataset again") from None
+
+
+def _check_arrays(dataset: Dataset) -> None:
+    arrays, path = dataset.arrays, dataset.path / "arrays.safetensors"
+    for name, (dtype, ndim) in ARRAY_SCHEMA.items():
+        if name not in arrays:
+            raise InputError(f"{path}: no array {name}; build the dataset again")
+        if arrays[name].dtype != dtype or arrays[name].ndim != ndim:
+            raise InputError(f"{path}: {name} is not {np.dtype(dtype).name} of {ndim} dimensions")
+    num_items, num_interactions = dataset.num_items, len(arrays["interaction_item"])
+    if num_interactions == 0:
+        raise InputError(f"{path}: no interactions; build the dataset again")
+    for name, upper in (
+        ("item_categories", len(dataset.categories)),
+        ("item_pos_keywords", len(dataset.keywords)),
+        ("item_neg_keywords", len(dataset.keywords)),
+        ("interaction_label", 2),
+        ("interaction_split", 3),
+        ("interaction_item", num_items),
+    ):
+        lower = -1 if name.startswith("item_") else 0
+        if arrays[name].size and not lower <= arrays[name].min() <= arrays[name].max() < upper:
+            raise InputError(f"{path}: {name} has a value outside [{lower}, {upper})")
+    for name in ARRAY_SCHEMA:
+        if name.startswith("item_") and len(arrays[name]) != num_items:
+            raise InputError(f"{path}: {name} has {len(arrays[name])} rows for {num_items} items")
+        if name.startswith("interaction_") and len(arrays[name]) != num_interactions:
+            raise InputError(f"{path}: {name} has another length than interaction_item")
+    offsets = arrays["user_offsets"]
+    if offsets[0] != 0 or offsets[-1] != num_interactions or (np.diff(offsets) < 0).any():
+        raise InputError(f"{path}: user_offsets does not partition the interactions")
+    if len(dataset.items) != num_items or len(dataset.users) != dataset.num_users:
+        raise InputError(f"{dataset.path}: items.parquet or users.parquet has another number of rows")
+    if not all(np.isfinite(arrays[f"item_{side}_embedding"]).all() for side in ("pos", "neg")):
+        raise InputError(f"{path}: an embedding is not finite")

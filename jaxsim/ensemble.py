@@ -1,0 +1,225 @@
+"""The three votes on a candidate and their majority (Eq. 3, 8 and 9)."""
+
+from typing import Literal, get_args
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxsim import keyword_matching, similarity
+from jaxsim.catalogue import NO_COSINE, Catalogue, history_in_category
+
+Semantics = Literal["paper", "released"]
+SEMANTICS: tuple[str, ...] = get_args(Semantics)
+STA_THRESHOLD = 0.5
+
+
+@struct.dataclass
+class Response:
+    """What the simulated user does with one item; more signals may join `like`.
+
+    Attributes:
+        like: int8[], 1 like, 0 dislike.
+    """
+
+    like: jax.Array
+
+
+@struct.dataclass
+class Reasons:
+    """Why the two logical models voted as they did, one entry a history position.
+
+    Attributes:
+        considered: bool[H], the position is in h_C (same category, or all of the history if none is).
+        liked: bool[H], considered and liked: I_pos. What is considered and not liked is I_neg.
+        matched: int32[H], shared keywords in the polarity of the label (0 where not considered).
+        cosine: float32[H] in the polarity of the label (-inf where not considered or no keyword).
+        coins: int8[2], the coins of f_mat and f_sim.
+        tied: bool[2], whether those coins decided.
+    """
+
+    considered: jax.Array
+    liked: jax.Array
+    matched: jax.Array
+    cosine: jax.Array
+    coins: jax.Array
+    tied: jax.Array
+
+
+@struct.dataclass
+class Decision:
+    """The simulator's decision on one candidate.
+
+    Attributes:
+        alpha_pos, alpha_neg: int32[], matched keywords (Eq. 1, 2).
+        beta_pos, beta_neg: float32[], largest cosines (Eq. 6, 7); -inf for the maximum over nothing.
+        sta_probability: float32[], f_sta's probability of a like.
+        votes: int8[3], f_mat, f_sim and f_sta.
+        reward: float32[], 1 if at least two votes are 1 (Eq. 9).
+        response: what the user does.
+        reasons: `Reasons` if asked for, otherwise None.
+    """
+
+    alpha_pos: jax.Array
+    alpha_neg: jax.Array
+    beta_pos: jax.Array
+    beta_neg: jax.Array
+    sta_probability: jax.Array
+    votes: jax.Array
+    reward: jax.Array
+    response: Response
+    reasons: Reasons | None = None
+
+
+def decide(
+    key: jax.Array,
+    catalogue: Catalogue,
+    candidate: jax.Array,
+    items: jax.Array,
+    likes: jax.Array,
+    sta_logit: jax.Array,
+    semantics: str = "paper",
+    with_reasons: bool = False,
+) -> Decision:
+    """Let the three models vote on a candidate.
+
+    Args:
+        key: PRNG key of the two coins, one a vote.
+        catalogue: item-pair tables.
+        candidate: int32[].
+        items: int32[H] history, -1 pads anywhere.
+        likes: int8[H], 1 like, otherwise dislike.
+        sta_logit: float32[], f_sta's log-odds.
+        semantics: "paper", or "released" for the decisions of the authors' public code.
+        with_reasons: fill `Decision.reasons`.
+    """
+    chex.assert_rank([candidate, items, likes, sta_logit], [0, 1, 1, 0])
+    valid = items >= 0
+    if semantics == "paper":
+        considered = history_in_category(catalogue, candidate, items, valid)
+        liked, disliked = considered & (likes > 0), considered & (likes <= 0)
+    else:
+        liked = history_in_category(catalogue, candidate, items, valid & (likes > 0))
+        disliked = history_in_category(catalogue, candidate, items, valid & (likes <= 0))
+        considered = liked | disliked
+    matched = keyword_matching.matched_keywords(catalogue, candidate, items, likes)
+    similar = similarity.cosines(catalogue, candidate, items, likes)
+    alpha_pos, alpha_neg = keyword_matching.alphas(matched, liked, disliked)
+    beta_pos, beta_neg = similarity.betas(similar, liked, disliked)
+
+    key_mat, key_sim = jax.random.split(key)
+    coins = jnp.stack([jax.random.bernoulli(key_mat), jax.random.bernoulli(key_sim)])
+    pos, neg = jnp.stack([alpha_pos, beta_pos]), jnp.stack([alpha_neg, beta_neg])
+    tied = pos == neg
+    if semantics == "paper":
+        logical = jnp.where(tied, coins, pos > neg)
+    else:
+        # No liked history decides (1, 1), then no disliked history (0, 0); a tie is a dislike.
+        logical = jnp.where(liked.any(), (pos > neg) & disliked.any(), True)
+        tied = jnp.zeros_like(tied)
+    probability = jax.nn.sigmoid(sta_logit)
+    votes = jnp.append(logical, probability >= STA_THRESHOLD).astype(jnp.int8)
+    like = votes.sum(dtype=jnp.int8) >= 2
+    reasons = None
+    if with_reasons:
+        cosine = jnp.where(considered, similarity.to_float(similar), -jnp.inf)
+        shared = jnp.where(considered, matched, 0)
+        reasons = Reasons(considered, liked, shared, cosine, coins.astype(jnp.int8), tied)
+    return Decision(
+        alpha_pos=alpha_pos,
+        alpha_neg=alpha_neg,
+        beta_pos=similarity.to_float(beta_pos),
+        beta_neg=similarity.to_float(beta_neg),
+        sta_probability=probability,
+        votes=votes,
+        reward=like.astype(jnp.float32),
+        response=Response(like=like.astype(jnp.int8)),
+        reasons=reasons,
+    )
+
+
+@struct.dataclass
+class Evidence:
+    """What a history says about every item at once; appending an interaction updates it in O(N).
+
+    On the axis of length 2, 0 is the negative polarity and 1 the positive. "Same" counts history items in the
+    candidate's category, "all" every history item.
+
+    Attributes:
+        same_count, all_count: int32[2, N], history items.
+        same_alpha, all_alpha: int32[2, N], matched keywords (Eq. 1, 2).
+        same_beta, all_beta: int32[2, N], largest cosines in millionths (Eq. 6, 7).
+    """
+
+    same_count: jax.Array
+    all_count: jax.Array
+    same_alpha: jax.Array
+    all_alpha: jax.Array
+    same_beta: jax.Array
+    all_beta: jax.Array
+
+
+def no_evidence(num_items: int) -> Evidence:
+    """The evidence of an empty history."""
+    zero = jnp.zeros((2, num_items), jnp.int32)
+    nothing = jnp.full((2, num_items), NO_COSINE)
+    return Evidence(zero, zero, zero, zero, nothing, nothing)
+
+
+def add_evidence(
+    catalogue: Catalogue, evidence: Evidence, item: jax.Array, like: jax.Array
+) -> Evidence:
+    """Append one interaction (int32[] item, < 0 changes nothing; int8[] like) to a history's evidence."""
+    side = (like > 0).astype(jnp.int32)
+    known = item >= 0
+    item = jnp.maximum(item, 0)
+    mine = ((jnp.arange(2) == side) & known)[:, None]  # [2, 1]
+    same = mine & catalogue.same_category[item]  # symmetric tables: the item's row is its column
+    overlap = catalogue.overlap[item, side].astype(jnp.int32)
+    cosine = catalogue.cosine[item, side]
+    return Evidence(
+        same_count=evidence.same_count + same,
+        all_count=evidence.all_count + mine,
+        same_alpha=evidence.same_alpha + jnp.where(same, overlap, 0),
+        all_alpha=evidence.all_alpha + jnp.where(mine, overlap, 0),
+        same_beta=jnp.maximum(evidence.same_beta, jnp.where(same, cosine, NO_COSINE)),
+        all_beta=jnp.maximum(evidence.all_beta, jnp.where(mine, cosine, NO_COSINE)),
+    )
+
+
+def gather_evidence(catalogue: Catalogue, items: jax.Array, likes: jax.Array) -> Evidence:
+    """The evidence of a whole history: items int32[H] (-1 pads), likes int8[H]."""
+
+    def append(evidence: Evidence, interaction: tuple[jax.Array, jax.Array]):  # noqa: ANN202
+        return add_evidence(catalogue, evidence, *interaction), None
+
+    return jax.lax.scan(append, no_evidence(catalogue.num_items), (items, likes))[0]
+
+
+def expected_likes(
+    evidence: Evidence, sta_logits: jax.Array, semantics: str = "paper"
+) -> jax.Array:
+    """Probability that each item is liked, coins averaged, float32[N].
+
+    Args:
+        evidence: of the history.
+        sta_logits: float32[N], f_sta's log-odds of each item.
+        semantics: as in `decide`.
+    """
+    count = evidence.same_count
+    in_category = count.sum(axis=0, keepdims=True) > 0 if semantics == "paper" else count > 0
+    alpha = jnp.where(in_category, evidence.same_alpha, evidence.all_alpha)
+    beta = jnp.where(in_category, evidence.same_beta, evidence.all_beta)
+    mat, sim = (_vote_probability(pair, evidence.all_count, semantics) for pair in (alpha, beta))
+    sta = (jax.nn.sigmoid(sta_logits) >= STA_THRESHOLD).astype(jnp.float32)
+    return mat * sim + mat * sta + sim * sta - 2 * mat * sim * sta
+
+
+def _vote_probability(pair: jax.Array, all_count: jax.Array, semantics: str) -> jax.Array:
+    neg, pos = pair
+    wins = (pos > neg).astype(jnp.float32)
+    if semantics == "paper":
+        return jnp.where(pos == neg, jnp.float32(0.5), wins)
+    no_dislike, no_like = all_count == 0
+    return jnp.where(no_like, 1.0, jnp.where(no_dislike, 0.0, wins)).astype(jnp.float32)

@@ -1,0 +1,243 @@
+"""f_sta, the statistic model: SASRec (Kang and McAuley, 2018) over a user's items and responses.
+
+The encoder reads tokens (item, response) under a causal mask, so what it knows after a token depends on that
+token and earlier ones alone. The candidate, the item effect and the user effect enter after the encoder:
+
+    logit(like) = <hidden, candidate embedding> + item effect + user effect + offset
+
+Because a session only appends, keys and values of earlier tokens can be kept, and each step encodes one token
+(`encode_token`); `encode` over the whole window gives the same numbers.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from flax.traverse_util import unflatten_dict
+
+from jaxsim.cli import InputError
+
+LAYER_NORM_EPSILON = 1e-6
+PADDING_ID = 0  # items are shifted by one: id 0 is never an item
+
+
+@struct.dataclass
+class KeyValues:
+    """Attention keys and values of T tokens in each block.
+
+    Attributes:
+        keys, values: float32[..., blocks, T, width].
+    """
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class _Block(nn.Module):
+    """One pre-norm transformer block: causal self-attention, then a feed-forward layer."""
+
+    width: int
+    num_heads: int
+    dropout: float
+
+    def setup(self) -> None:
+        self.attention_norm = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)
+        self.query_key_value = nn.Dense(3 * self.width)
+        self.output = nn.Dense(self.width)
+        self.feed_forward_norm = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)
+        self.expand = nn.Dense(2 * self.width)
+        self.contract = nn.Dense(self.width)
+        self.drop = nn.Dropout(self.dropout)
+
+    def project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Query, key and value, each float32[..., width], of tokens float32[..., width]."""
+        query, key, value = jnp.split(self.query_key_value(self.attention_norm(x)), 3, axis=-1)
+        return query * (self.width // self.num_heads) ** -0.5, key, value
+
+    def finish(self, x: jax.Array, attended: jax.Array, deterministic: bool) -> jax.Array:
+        """Both residual connections, given what the attention gathered."""
+        x = x + self.drop(self.output(attended), deterministic=deterministic)
+        expanded = nn.gelu(self.expand(self.feed_forward_norm(x)))
+        return x + self.drop(self.contract(expanded), deterministic=deterministic)
+
+
+class SASRec(nn.Module):
+    """The statistic model of a dataset with N items and U users.
+
+    Attributes:
+        num_items, num_users: N and U.
+        window: the longest history that it reads (positions), W.
+        width, num_blocks, num_heads: size of the encoder.
+        dropout: rate of dropout while training.
+    """
+
+    num_items: int
+    num_users: int
+    window: int
+    width: int = 32
+    num_blocks: int = 2
+    num_heads: int = 1
+    dropout: float = 0.2
+
+    def setup(self) -> None:
+        small = nn.initializers.normal(0.02)
+        self.item_embedding = nn.Embed(self.num_items + 1, self.width, embedding_init=small)
+        self.response_embedding = nn.Embed(2, self.width, embedding_init=small)
+        self.position_embedding = nn.Embed(self.window, self.width, embedding_init=small)
+        self.blocks = [
+            _Block(self.width, self.num_heads, self.dropout) for _ in range(self.num_blocks)
+        ]
+        self.hidden_norm = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)
+        self.drop = nn.Dropout(self.dropout)
+        self.candidate_embedding = nn.Embed(self.num_items + 1, self.width, embedding_init=small)
+        self.common_candidate = self.param("common_candidate", small, (self.width,))
+        self.item_effect = self.param("item_effect", nn.initializers.zeros, (self.num_items + 1,))
+        self.user_effect = self.param("user_effect", nn.initializers.zeros, (self.num_users,))
+        self.offset = self.param("offset", nn.initializers.zeros, ())
+
+    def embed(self, item: jax.Array, like: jax.Array, position: jax.Array) -> jax.Array:
+        """Token embeddings float32[..., width]; item < 0 is padding."""
+        shifted = jnp.maximum(item, -1) + 1
+        token = self.item_embedding(shifted) + self.response_embedding((like > 0).astype(jnp.int32))
+        return token + self.position_embedding(jnp.clip(position, 0, self.window - 1))
+
+    def encode(
+        self, items: jax.Array, likes: jax.Array, deterministic: bool = True
+    ) -> tuple[jax.Array, KeyValues]:
+        """Encode a left-aligned history.
+
+        Args:
+            items: int32[T], T <= window, -1 pads on the right.
+            likes: int8[T], 1 like, otherwise dislike.
+            deterministic: no dropout.
+
+        Returns:
+            hidden float32[T, width]: what is known after each token; keys and values of the T tokens.
+        """
+        chex.assert_rank([items, likes], 1)
+        chex.assert_equal_shape([items, likes])
+        length = items.shape[0]
+        causal = jnp.tril(jnp.ones((length, length), bool)) & (items >= 0)[None, :]
+        causal = causal | jnp.eye(length, dtype=bool)  # a padded row attends to itself, not to nothing
+        x = self.drop(self.embed(items, likes, jnp.arange(length)), deterministic=deterministic)
+        keys, values = [], []
+        for block in self.blocks:
+            query, key, value = block.project(x)
+            scores = _per_head("thd,shd->hts", query, key, self.num_heads)
+            weights = jax.nn.softmax(jnp.where(causal, scores, -jnp.inf), axis=-1)
+            attended = jnp.einsum("hts,shd->thd", weights, _split(value, self.num_heads))
+            x = block.finish(x, attended.reshape(length, self.width), deterministic)
+            keys.append(key)
+            values.append(value)
+        return self.hidden_norm(x), KeyValues(jnp.stack(keys), jnp.stack(values))
+
+    def encode_token(
+        self,
+        item: jax.Array,
+        like: jax.Array,
+        prefix: KeyValues,
+        prefix_length: jax.Array,
+        session: KeyValues,
+        session_length: jax.Array,
+    ) -> tuple[jax.Array, KeyValues]:
+        """Encode one token after `prefix_length + session_length` cached ones.
+
+        Args:
+            item, like: int32[], int8[] of the token.
+            prefix: keys and values [blocks, H, width] of the initial history, the first prefix_length valid.
+            session: keys and values [blocks, S, width] of the session, the first session_length valid.
+
+        Returns:
+            hidden float32[width] after the token; its keys and values [blocks, 1, width].
+        """
+        num_prefix, num_session = prefix.keys.shape[1], session.keys.shape[1]
+        valid = jnp.concatenate(
+            [
+                jnp.arange(num_prefix) < prefix_length,
+                jnp.arange(num_session) < session_length,
+                jnp.ones(1, bool),
+            ]
+        )
+        x = self.embed(item, like, prefix_length + session_length)[None]
+        keys, values = [], []
+        for index, block in enumerate(self.blocks):
+            query, key, value = block.project(x)
+            parts = (prefix.keys[index], session.keys[index], key)
+            scores = [_per_head("thd,shd->hts", query, part, self.num_heads) for part in parts]
+            masked = jnp.where(valid, jnp.concatenate(scores, axis=-1), -jnp.inf)
+            weights = jnp.split(
+                jax.nn.softmax(masked, axis=-1), [num_prefix, num_prefix + num_session], axis=-1
+            )
+            parts = (prefix.values[index], session.values[index], value)
+            attended = sum(
+                jnp.einsum("hts,shd->thd", weight, _split(part, self.num_heads))
+                for weight, part in zip(weights, parts, strict=True)
+            )
+            x = block.finish(x, jnp.reshape(attended, (1, self.width)), deterministic=True)
+            keys.append(key)
+            values.append(value)
+        return self.hidden_norm(x)[0], KeyValues(jnp.stack(keys), jnp.stack(values))
+
+    def logit(self, hidden: jax.Array, candidate: jax.Array, user: jax.Array) -> jax.Array:
+        """Log-odds of a like, float32[...].
+
+        Args:
+            hidden: float32[..., width]; zero where there is no history.
+            candidate: int32[...] item.
+            user: int32[...]; -1 takes the mean user effect.
+        """
+        shifted = candidate + 1
+        user_effect = jnp.where(
+            user >= 0, self.user_effect[jnp.maximum(user, 0)], self.user_effect.mean()
+        )
+        affinity = jnp.sum(hidden * (self.common_candidate + self.candidate_embedding(shifted)), axis=-1)
+        return affinity + self.item_effect[shifted] + user_effect + self.offset
+
+    def all_logits(self, hidden: jax.Array, user: jax.Array) -> jax.Array:
+        """`logit` of every item, float32[N], for one hidden float32[width] and user int32[]."""
+        return self.logit(hidden[None], jnp.arange(self.num_items, dtype=jnp.int32), user)
+
+    def next_logits(
+        self, items: jax.Array, likes: jax.Array, user: jax.Array, deterministic: bool = True
+    ) -> jax.Array:
+        """Log-odds that each token of a history is liked, given the tokens before it, float32[T].
+
+        This is what training maximises the likelihood of; the first token is judged on no history.
+        """
+        hidden, _ = self.encode(items, likes, deterministic)
+        before = jnp.concatenate([jnp.zeros((1, self.width), jnp.float32), hidden[:-1]])
+        before = self.drop(before, deterministic=deterministic)
+        return self.logit(before, jnp.maximum(items, 0), user)
+
+
+def _split(x: jax.Array, num_heads: int) -> jax.Array:
+    return x.reshape(x.shape[0], num_heads, -1)
+
+
+def _per_head(equation: str, a: jax.Array, b: jax.Array, num_heads: int) -> jax.Array:
+    return jnp.einsum(equation, _split(a, num_heads), _split(b, num_heads))
+
+
+def restore(
+    manifest_entry: Mapping[str, Any], weights: Mapping[str, Any]
+) -> tuple[SASRec, dict[str, Any]]:
+    """The model and its variables, from the manifest's `sasrec` entry and `sasrec.safetensors`.
+
+    Raises:
+        InputError: a weight is missing or has another shape than the architecture says.
+    """
+    model = SASRec(**manifest_entry["architecture"])
+    tree = unflatten_dict({tuple(name.split("/")): jnp.asarray(w) for name, w in weights.items()})
+    expected = jax.eval_shape(
+        lambda: model.init(
+            jax.random.key(0), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int8), jnp.int32(0),
+            method="next_logits",
+        )
+    )["params"]
+    if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, tree):
+        raise InputError("sasrec.safetensors does not fit the manifest's architecture; build it again")
+    return model, {"params": tree}

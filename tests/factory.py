@@ -1,0 +1,124 @@
+"""Small invented datasets for tests."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from flax.traverse_util import flatten_dict
+
+from jaxsim import Dataset
+from jaxsim.sasrec import SASRec
+
+
+def sasrec_weights(architecture: dict[str, Any], seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
+    """Random weights, effects included, so that f_sta's votes differ between items and users."""
+    model = SASRec(**architecture)
+    tree = model.init(
+        jax.random.key(seed), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int8), jnp.int32(0),
+        method="next_logits",
+    )["params"]
+    rng = np.random.default_rng(seed)
+    return {
+        "/".join(name): np.asarray(w) + scale * rng.standard_normal(w.shape).astype(np.float32)
+        for name, w in flatten_dict(tree).items()
+    }
+
+
+def padded(rows: list[list[int]]) -> np.ndarray:
+    width = max(1, *map(len, rows))
+    return np.array([sorted(row) + [-1] * (width - len(row)) for row in rows], np.int32)
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0).astype(np.float32)
+
+
+def item_embeddings(keywords: list[list[int]], vectors: np.ndarray) -> np.ndarray:
+    """Unit-length mean of the vectors of each item's keywords, zero without any (Eq. 4, 5)."""
+    means = [vectors[row].mean(axis=0) if row else np.zeros(vectors.shape[1]) for row in keywords]
+    return unit_rows(np.array(means))
+
+
+def split_codes(count: int) -> np.ndarray:
+    """0 train, 1 validation, 2 test by the ratio rule; fewer than five are all train."""
+    position = np.arange(count)
+    code = (position >= int(0.8 * count)).astype(np.int8) + (position >= int(0.9 * count))
+    return np.zeros(count, np.int8) if count < 5 else code.astype(np.int8)
+
+
+def make_dataset(
+    categories: list[list[int]],
+    pos_keywords: list[list[int]],
+    neg_keywords: list[list[int]],
+    sequences: list[tuple[list[int], list[int]]],
+    vectors: np.ndarray | None = None,
+    window: int = 20,
+    width: int = 8,
+    seed: int = 0,
+) -> Dataset:
+    """A dataset of given item lists and of a (items, labels) sequence for each user."""
+    num_keywords = 1 + max(max((*p, *n), default=0) for p, n in zip(pos_keywords, neg_keywords, strict=True))
+    if vectors is None:
+        vectors = np.random.default_rng(seed).standard_normal((num_keywords, 6))
+    counts = [len(items) for items, _ in sequences]
+    labels = np.concatenate([np.array(likes, np.int8) for _, likes in sequences])
+    architecture = {
+        "num_items": len(categories), "num_users": len(sequences), "window": window, "width": width,
+        "num_blocks": 2, "num_heads": 1, "dropout": 0.2,
+    }
+    arrays = {
+        "item_categories": padded(categories),
+        "item_pos_keywords": padded(pos_keywords),
+        "item_neg_keywords": padded(neg_keywords),
+        "item_pos_embedding": item_embeddings(pos_keywords, vectors),
+        "item_neg_embedding": item_embeddings(neg_keywords, vectors),
+        "user_offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        "interaction_item": np.concatenate([np.array(i, np.int32) for i, _ in sequences]),
+        "interaction_label": labels,
+        "interaction_rating": labels.astype(np.float32),
+        "interaction_time": np.arange(len(labels), dtype=np.int64),
+        "interaction_split": np.concatenate([split_codes(n) for n in counts]),
+    }
+    return Dataset(
+        path=Path("invented"),
+        manifest={"dataset": "invented", "sasrec": {"architecture": architecture}},
+        arrays=arrays,
+        sasrec=sasrec_weights(architecture, seed),
+        items=pd.DataFrame({"item_id": [str(i) for i in range(len(categories))]}),
+        users=pd.DataFrame({"user_id": [str(u) for u in range(len(sequences))]}),
+        keywords=[f"keyword {k}" for k in range(num_keywords)],
+        categories=[f"category {c}" for c in range(1 + max(max(c, default=0) for c in categories))],
+    )
+
+
+def random_dataset(
+    seed: int = 0,
+    num_users: int = 23,
+    num_items: int = 40,
+    num_keywords: int = 12,
+    num_categories: int = 4,
+    max_sequence: int = 30,
+    window: int = 20,
+    width: int = 8,
+) -> Dataset:
+    """Random catalogue (some items without keywords) and histories (some users with hardly any)."""
+    rng = np.random.default_rng(seed)
+
+    def subsets(upper: int, low: int, high: int) -> list[list[int]]:
+        sizes = rng.integers(low, min(high, upper) + 1, num_items)
+        return [rng.choice(upper, size, replace=False).tolist() for size in sizes]
+
+    lengths = rng.integers(1, min(max_sequence, num_items) + 1, num_users)
+    lengths[0] = max(lengths[0], 6)  # someone may always start a session
+    sequences = [
+        (rng.choice(num_items, n, replace=False).tolist(), rng.integers(0, 2, n).tolist())
+        for n in lengths
+    ]
+    return make_dataset(
+        subsets(num_categories, 1, 2), subsets(num_keywords, 0, 4), subsets(num_keywords, 0, 4),
+        sequences, window=window, width=width, seed=seed,
+    )
