@@ -115,7 +115,7 @@ def _recbole_line(item: str, name: str, year: int | None, genres: tuple[str, ...
     title, release = {"4": (f"{name} ({year})", "V"), "5": ("unkonwn", "unkonwn")}.get(
         item, (name, str(year))
     )
-    return "\t".join([item, title, release, " ".join(genres)])
+    return "\t".join([item, title, release, " ".join(reversed(genres))])
 
 
 @pytest.fixture(scope="session")

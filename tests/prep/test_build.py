@@ -289,7 +289,7 @@ def test_recbole_files_with_bad_lines(tiny, prep_error):
     args = ["build", "ml-100k", "--raw", folder, "--out", tiny.folder / "packed"]
     path = folder / "ml-100k.item"
     good = path.read_text("utf-8")
-    path.write_text(good.replace("Drama Romance", "Drama Romcom"), "utf-8")
+    path.write_text(good.replace("Romance Drama", "Romcom Drama"), "utf-8")
     assert "ml-100k.item:2: 'Romcom' is not a genre" in prep_error(*args)
     path.write_text(good.replace("release_year", "year"), "utf-8")
     assert "ml-100k.item:1: the header has no column release_year" in prep_error(*args)

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,6 +62,24 @@ def test_arrays_of_another_shape_or_type_are_not_written(tmp_path, contents, cha
     with pytest.raises(ValueError, match="arrays to pack"):
         write_dataset(tmp_path / "pair", contents)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, contents, monkeypatch):
+    out = tmp_path / "pair"
+    write_dataset(out, contents)
+    old = (out / "manifest.json").read_bytes()
+    rename = os.rename
+
+    def fail_for_the_new(source, target):
+        if source.name == "new":
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail_for_the_new)
+    with pytest.raises(OSError, match="Input/output error"):
+        write_dataset(out, contents)
+    assert (out / "manifest.json").read_bytes() == old
+    assert [path.name for path in tmp_path.iterdir()] == ["pair"]
 
 
 def test_only_a_packed_dataset_and_nothing_else_may_be_replaced(tmp_path, contents):
