@@ -1,7 +1,7 @@
 """Recommenders trained by reinforcement learning on the simulator.
 
-    policy = agents.load("runs/demo")
-    action = policy(key, obs, params)
+policy = agents.load("runs/demo")
+action = policy(key, obs, params)
 """
 
 from agents.dqn import DQN, DQNConfig

@@ -7,9 +7,6 @@ from typing import Annotated
 
 import jax
 import tyro
-from jaxsim import InputError, load_dataset, make
-from jaxsim.cli import main
-from jaxsim.make import Repeats, Semantics
 
 from agents.algorithm import AlgorithmConfig
 from agents.evaluation import evaluate, format_table
@@ -27,6 +24,9 @@ from agents.run import (
     save_run,
 )
 from agents.training import train_seeds
+from jaxsim import InputError, load_dataset, make
+from jaxsim.cli import main
+from jaxsim.make import Repeats, Semantics
 
 
 def train(
@@ -50,13 +50,17 @@ def train(
     packed = load_dataset(dataset)
     env, params = make(packed, semantics=semantics, repeats=repeats)
     machine = describe_machine()
-    print(f"{algorithm} on {packed.name}: {env.num_items:,} items, {len(params.session_users):,} training users, "
-          f"{seeds} seeds, on {machine['device']}")
+    print(
+        f"{algorithm} on {packed.name}: {env.num_items:,} items, {len(params.session_users):,} training users, "
+        f"{seeds} seeds, on {machine['device']}"
+    )
     trainer = ALGORITHMS[algorithm][1](env, settings)
     training = train_seeds(trainer, params, seed, seeds)
     rate = training.steps * seeds / training.seconds
-    print(f"trained {seeds} seeds of {training.steps:,} steps in {training.seconds:.1f} s ({rate:,.0f} steps/s "
-          f"with learning), after {training.compile_seconds:.1f} s of compilation")
+    print(
+        f"trained {seeds} seeds of {training.steps:,} steps in {training.seconds:.1f} s ({rate:,.0f} steps/s "
+        f"with learning), after {training.compile_seconds:.1f} s of compilation"
+    )
     config = RunConfig(
         algorithm=algorithm,
         settings=asdict(settings),
@@ -72,21 +76,27 @@ def train(
         machine=machine,
     )
     policies = [
-        trainer.policy_of(jax.tree.map(lambda x, s=s: x[s], training.variables)) for s in range(seeds)
+        trainer.policy_of(jax.tree.map(lambda x, s=s: x[s], training.variables))
+        for s in range(seeds)
     ]
     cost = {algorithm: (training.steps, training.seconds)}
-    rows = evaluate(packed, env, params, {algorithm: policies}, jax.random.key(evaluation_seed), cost)
+    rows = evaluate(
+        packed, env, params, {algorithm: policies}, jax.random.key(evaluation_seed), cost
+    )
     title = f"{algorithm.upper()} on {packed.name}, {seeds} seeds"
     save_run(folder, config, training, rows, learning_curve(training.log, rows, title))
-    print(f"\n{format_table(rows)}\n\nwritten to {folder}: config.json, metrics.csv, metrics.json, "
-          "learning_curve.png, policy.safetensors")
+    print(
+        f"\n{format_table(rows)}\n\nwritten to {folder}: config.json, metrics.csv, metrics.json, "
+        "learning_curve.png, policy.safetensors"
+    )
 
 
 def _train_command(algorithm: str) -> Callable[..., None]:
     config_type = ALGORITHMS[algorithm][0]
+    default = config_type()
 
     def command(
-        settings: Annotated[config_type, tyro.conf.arg(name="")] = config_type(),  # type: ignore[valid-type]
+        settings: Annotated[config_type, tyro.conf.arg(name="")] = default,  # type: ignore[valid-type]
         dataset: str = "ml-100k",
         out: Path | None = None,
         seeds: int = 3,
@@ -109,7 +119,18 @@ def _train_command(algorithm: str) -> Callable[..., None]:
             repeats: whether an item of the window may be recommended again.
             overwrite: replace a run in the folder.
         """
-        train(algorithm, settings, dataset, out, seeds, seed, evaluation_seed, semantics, repeats, overwrite)
+        train(
+            algorithm,
+            settings,
+            dataset,
+            out,
+            seeds,
+            seed,
+            evaluation_seed,
+            semantics,
+            repeats,
+            overwrite,
+        )
 
     return command
 
@@ -125,11 +146,15 @@ def evaluate_run(run: Annotated[Path, tyro.conf.Positional], dataset: str | None
     policies = load_policies(run)
     packed = load_dataset(dataset or config.dataset)
     if dataset_digest(packed) != config.dataset_digest:
-        raise InputError(f"{run}: was trained on another build of {config.dataset}; train again, or pass --dataset")
+        raise InputError(
+            f"{run}: was trained on another build of {config.dataset}; train again, or pass --dataset"
+        )
     env, params = make(
         packed,
-        **{name: config.environment[name]
-           for name in ("semantics", "repeats", "history_length", "session_capacity")},
+        **{
+            name: config.environment[name]
+            for name in ("semantics", "repeats", "history_length", "session_capacity")
+        },
     )
     cost = {config.algorithm: (config.steps, config.seconds)}
     key = jax.random.key(config.evaluation_seed)

@@ -6,10 +6,10 @@ from typing import Any, Generic, TypeVar
 
 import jax
 from flax import linen as nn
-from jaxsim import EnvParams, InputError, UserSimulator
 
 from agents.policy import GreedyPolicy
 from agents.rollout import SessionTotals
+from jaxsim import EnvParams, InputError, UserSimulator
 
 LOG_POINTS = 40  # a run is logged, and its progress shown, this many times
 
@@ -18,7 +18,7 @@ LOG_POINTS = 40  # a run is logged, and its progress shown, this many times
 class AlgorithmConfig:
     """Settings that every algorithm has."""
 
-    total_steps: int = 300_000
+    total_steps: int = 200_000
     """Environment steps of one seed, rounded up to whole log intervals."""
     num_envs: int = 128
     """Sessions that run at once."""

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+
+from agents.rollout import best_allowed, random_allowed
 from jaxsim import (
     Dataset,
     EnvParams,
@@ -20,8 +22,6 @@ from jaxsim import (
     add_evidence,
     gather_evidence,
 )
-
-from agents.rollout import best_allowed, random_allowed
 
 SMOOTHING = 5.0  # a like rate is (likes + 5 m) / (n + 5), m the mean
 

@@ -5,14 +5,13 @@ recommended are masked in acting and in the Bellman target. A session cut by the
 final observation; a session that the user left does not.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxsim import EnvParams, InputError, Observation, UserSimulator
 
 from agents import replay as replay_memory
 from agents.algorithm import Algorithm, AlgorithmConfig
@@ -25,13 +24,14 @@ from agents.rollout import (
     random_allowed,
     start_sessions,
 )
+from jaxsim import EnvParams, InputError, Observation
 
 
 @dataclass(frozen=True)
 class DQNConfig(AlgorithmConfig):
     """Settings of DQN."""
 
-    updates_per_rollout: int = 4
+    updates_per_rollout: int = 2
     """Gradient steps in a round of learning."""
     batch_size: int = 256
     """Transitions in a gradient step."""
@@ -41,7 +41,7 @@ class DQNConfig(AlgorithmConfig):
     """Peak learning rate of Adam, decayed linearly to a tenth."""
     max_gradient_norm: float = 10.0
     """Gradients are scaled down to this global norm."""
-    target_rate: float = 0.02
+    target_rate: float = 0.005
     """Share of the way that the target network moves towards the online one in each update."""
     exploration_start: float = 1.0
     """Chance of a random action at the start."""
@@ -151,7 +151,8 @@ class DQN(Algorithm[DQNConfig]):
         sessions, transitions, totals = collect(
             key_collect, self.env, params, state.sessions, act, self.config.rollout_length
         )
-        state = state.replace(
+        state = replace(
+            state,
             sessions=sessions,
             replay=replay_memory.add(state.replay, transitions),
             iteration=state.iteration + 1,
@@ -190,12 +191,12 @@ class DQN(Algorithm[DQNConfig]):
         updates, optimiser = self.optimiser.update(gradients, state.optimiser)
         online = optax.apply_updates(state.online, updates)
         target = optax.incremental_update(online, state.target, self.config.target_rate)
-        return state.replace(online=online, target=target, optimiser=optimiser), value
+        return replace(state, online=online, target=target, optimiser=optimiser), value
 
     def bellman_targets(
         self, state: DQNState, batch: replay_memory.Batch, params: EnvParams
     ) -> jax.Array:
-        """reward + gamma (1 - terminated) Q_target(s', argmax of the allowed Q_online(s', .)), float32[batch]."""
+        """Reward + gamma (1 - terminated) Q_target(s', argmax of the allowed Q_online(s', .)), float32[batch]."""
         masks = jax.vmap(lambda obs: self.env.action_mask(obs, params))(batch.next_obs)
         best = jax.vmap(best_allowed)(self.network.apply(state.online, batch.next_obs), masks)
         following = self.network.apply(state.target, batch.next_obs)

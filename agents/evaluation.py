@@ -4,6 +4,8 @@ Each user starts `repeats` sessions. When he leaves, and which way the coins of 
 each session, so two policies differ by what they recommend alone, and their difference is a paired one.
 """
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,15 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxsim import Dataset, EnvParams, UserSimulator
-from jaxsim.catalogue import COSINE_UNIT, NO_COSINE
+from flax import struct
 from scipy import stats
 from tqdm import tqdm
 
 from agents.baselines import EvaluatedPolicy, baselines
+from jaxsim import Dataset, EnvParams, EnvState, Observation, UserSimulator
+from jaxsim.catalogue import COSINE_UNIT, NO_COSINE
 
 SESSIONS_PER_USER = 4
-TOTAL_REWARD_FACTOR = 12.0  # the paper reports T.Rwd without defining it; its tables have T / A of 10 to 14
+TOTAL_REWARD_FACTOR = (
+    12.0  # the paper reports T.Rwd without defining it; its tables have T / A of 10 to 14
+)
 LIST_LENGTH = 10
 CONFIDENCE = 0.95
 _BATCH = 256
@@ -95,6 +100,20 @@ def fixed_sessions(
     return FixedSessions(users, jax.random.split(key_sessions, len(users)), durations)
 
 
+@struct.dataclass
+class _Progress:
+    """B sessions under way, at the same time step."""
+
+    time: jax.Array
+    memory: Any
+    obs: Observation
+    state: EnvState
+    returns: jax.Array
+    counts: jax.Array
+    items: jax.Array
+    likes: jax.Array
+
+
 @partial(jax.jit, static_argnames=("env", "list_length"))
 def _run_batch(
     env: UserSimulator,
@@ -102,46 +121,50 @@ def _run_batch(
     policy: EvaluatedPolicy,
     sessions: FixedSessions,
     list_length: int,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Returns float32[B], counts int32[N], and the first items int32[B, L] and likes int8[B, L]."""
+) -> _Progress:
+    """Run B sessions to the end of the longest; items and likes are those of the first L steps."""
     params = params.replace(departure_probability=jnp.float32(0.0))
-    obs, state = jax.vmap(env.reset_user, (0, None))(sessions.users, params)
-    memory = jax.vmap(policy.begin, (None, 0, None))(env, obs, params)
     num_sessions = len(sessions.users)
 
-    def one(key, time, memory, obs, state):  # noqa: ANN001, ANN202
+    def one_session(
+        key: jax.Array, time: jax.Array, memory: Any, obs: Observation, state: EnvState
+    ) -> tuple[jax.Array, jax.Array, Any, Observation, EnvState]:
         key_env, key_policy = jax.random.split(jax.random.fold_in(key, time))
         item = policy.act(key_policy, memory, env, obs, state, params)
         obs, state, _, _, info = env.step_env(key_env, state, item, params)
         like = info["response"].like
         return item, like, policy.remember(memory, item, like, params), obs, state
 
-    def body(carry):  # noqa: ANN001, ANN202
-        time, memory, obs, state, returns, counts, items, likes = carry
-        item, like, memory, obs, state = jax.vmap(one, (0, None, 0, 0, 0))(
-            sessions.keys, time, memory, obs, state
+    def one_step(now: _Progress) -> _Progress:
+        item, like, memory, obs, state = jax.vmap(one_session, (0, None, 0, 0, 0))(
+            sessions.keys, now.time, now.memory, now.obs, now.state
         )
-        alive = time < sessions.durations
-        returns = returns + jnp.where(alive, like, 0)
-        counts = counts.at[jnp.where(alive, item, env.num_items)].add(1, mode="drop")
-        # Past the list, the column is out of range and the write is dropped.
-        items = items.at[:, time].set(item, mode="drop")
-        likes = likes.at[:, time].set(like, mode="drop")
-        return time + 1, memory, obs, state, returns, counts, items, likes
+        alive = now.time < sessions.durations
+        return _Progress(
+            time=now.time + 1,
+            memory=memory,
+            obs=obs,
+            state=state,
+            returns=now.returns + jnp.where(alive, like, 0),
+            counts=now.counts.at[jnp.where(alive, item, env.num_items)].add(1, mode="drop"),
+            # Past the list the column is out of range, and the write is dropped.
+            items=now.items.at[:, now.time].set(item, mode="drop"),
+            likes=now.likes.at[:, now.time].set(like, mode="drop"),
+        )
 
-    last = jnp.maximum(sessions.durations.max(), list_length)
-    start = (
-        jnp.int32(0),
-        memory,
-        obs,
-        state,
-        jnp.zeros(num_sessions, jnp.float32),
-        jnp.zeros(env.num_items, jnp.int32),
-        jnp.zeros((num_sessions, list_length), jnp.int32),
-        jnp.zeros((num_sessions, list_length), jnp.int8),
+    obs, state = jax.vmap(env.reset_user, (0, None))(sessions.users, params)
+    start = _Progress(
+        time=jnp.int32(0),
+        memory=jax.vmap(policy.begin, (None, 0, None))(env, obs, params),
+        obs=obs,
+        state=state,
+        returns=jnp.zeros(num_sessions, jnp.float32),
+        counts=jnp.zeros(env.num_items, jnp.int32),
+        items=jnp.zeros((num_sessions, list_length), jnp.int32),
+        likes=jnp.zeros((num_sessions, list_length), jnp.int8),
     )
-    end = jax.lax.while_loop(lambda carry: carry[0] < last, body, start)
-    return end[4], end[5], end[6], end[7]
+    last = jnp.maximum(sessions.durations.max(), list_length)
+    return jax.lax.while_loop(lambda now: now.time < last, one_step, start)
 
 
 @jax.jit
@@ -158,30 +181,47 @@ def run_sessions(
 ) -> Outcome:
     """Let a policy recommend in the fixed sessions.
 
-    Sessions run in batches of similar durations, each only as long as its longest.
+    Liking% and diversity are of distinct items: where repeats are allowed, the lists come from a second
+    run in which they are masked.
     """
+    outcome = _run_all(env, params, policy, sessions)
+    if env.repeats == "mask":
+        return outcome
+    masked = dataclasses.replace(env, repeats="mask")
+    lists = sessions._replace(durations=jnp.ones_like(sessions.durations))
+    distinct = _run_all(masked, params, policy, lists)
+    return outcome._replace(liking=distinct.liking, diversity=distinct.diversity)
+
+
+def _run_all(
+    env: UserSimulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
+) -> Outcome:
+    """Run in batches of similar durations, each only as long as its longest."""
     num_sessions = len(sessions.users)
     list_length = min(LIST_LENGTH, env.session_capacity)
     order = np.argsort(np.asarray(sessions.durations), kind="stable")
-    # The last batch is filled with repetitions, so that every batch has one shape and one compilation.
-    padded = np.resize(order, -(-num_sessions // _BATCH) * _BATCH) if num_sessions > _BATCH else order
+    # The last batch is filled with repetitions: every batch has one shape, and there is one compilation.
+    size = min(_BATCH, num_sessions)
+    padded = np.resize(order, -(-num_sessions // size) * size)
     returns = np.zeros(num_sessions, np.float32)
     liking = np.zeros(num_sessions, np.float32)
     diversity = np.zeros(num_sessions, np.float32)
     recommended = np.zeros(env.num_items, np.int64)
-    for start in range(0, len(padded), _BATCH):
-        rows = padded[start : start + _BATCH]
-        fresh = np.arange(start, start + len(rows)) < num_sessions
-        batch = jax.tree.map(lambda x, rows=rows: x[rows], sessions)
+    for start in range(0, len(padded), size):
+        rows = padded[start : start + size]
+        fresh = np.arange(start, start + size) < num_sessions
         # A repetition has no duration: it counts for nothing.
-        batch = batch._replace(durations=jnp.where(fresh, batch.durations, 0))
-        result = _run_batch(env, params, policy, batch, list_length)
-        earned, counts, items, likes = result
+        batch = FixedSessions(
+            sessions.users[rows],
+            sessions.keys[rows],
+            jnp.where(fresh, sessions.durations[rows], 0),
+        )
+        end = _run_batch(env, params, policy, batch, list_length)
         kept = rows[fresh]
-        returns[kept] = np.asarray(earned)[fresh]
-        liking[kept] = np.asarray(likes)[fresh].mean(axis=1)
-        diversity[kept] = np.asarray(_list_diversity(params, items))[fresh]
-        recommended += np.asarray(counts)
+        returns[kept] = np.asarray(end.returns)[fresh]
+        liking[kept] = np.asarray(end.likes)[fresh].mean(axis=1)
+        diversity[kept] = np.asarray(_list_diversity(params, end.items))[fresh]
+        recommended += np.asarray(end.counts)
     return Outcome(returns, recommended, liking, diversity)
 
 
@@ -189,7 +229,7 @@ def evaluate(
     dataset: Dataset,
     env: UserSimulator,
     params: EnvParams,
-    learned: dict[str, list[EvaluatedPolicy]],
+    learned: Mapping[str, Sequence[EvaluatedPolicy]],
     key: jax.Array,
     cost: dict[str, tuple[int, float]] | None = None,
 ) -> list[Row]:
@@ -205,7 +245,7 @@ def evaluate(
     Returns:
         One row a policy and group of users that has any user.
     """
-    policies: dict[str, list[EvaluatedPolicy]] = {
+    policies: dict[str, Sequence[EvaluatedPolicy]] = {
         **learned,
         **{name: [policy] for name, policy in baselines(dataset, env, params).items()},
     }

@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
 from jaxsim import Observation
 
 
@@ -72,7 +73,7 @@ class DuelingItemScorer(nn.Module):
         """Action values, float32[..., N]."""
         state = HistoryEncoder(self.num_items, self.width)(obs)
         embedding = self.param(
-            "item_embedding", nn.initializers.normal(0.1), (self.num_items, self.width)
+            "item_embedding", nn.initializers.normal(0.01), (self.num_items, self.width)
         )
         bias = self.param("item_bias", nn.initializers.zeros, (self.num_items,))
         start = nn.initializers.constant(self.initial_value)

@@ -23,12 +23,20 @@ def learning_curve(log: pd.DataFrame, rows: list[Row], title: str) -> Figure:
     axes.plot(seeds.index, seeds.mean(axis=1), color="C0", label="while training, all seeds")
     train = [row for row in rows if row.users == "train"]
     longest = max((row.a_rwd for row in train if row.policy == "oracle"), default=np.nan)
-    shown = [r for r in train if r.policy in ("random", "popular", "like_rate", "static_best") or r.steps]
+    shown = [
+        r for r in train if r.policy in ("random", "popular", "like_rate", "static_best") or r.steps
+    ]
     for color, row in enumerate(sorted(shown, key=lambda r: -r.a_rwd), start=1):
         rate = row.a_rwd / longest
         name = f"{row.policy}, greedy" if row.steps else row.policy
-        axes.axhline(rate, color=f"C{color}", linewidth=1, linestyle="--", label=f"{name}: {rate:.3f}")
-    axes.set(xlabel="environment steps of a seed", ylabel="likes per recommendation (oracle = 1)", title=title)
+        axes.axhline(
+            rate, color=f"C{color}", linewidth=1, linestyle="--", label=f"{name}: {rate:.3f}"
+        )
+    axes.set(
+        xlabel="environment steps of a seed",
+        ylabel="likes per recommendation (oracle = 1)",
+        title=title,
+    )
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize="small")
     return figure

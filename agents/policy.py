@@ -5,10 +5,10 @@ from typing import Any
 import jax
 from flax import linen as nn
 from flax import struct
-from jaxsim import EnvParams, EnvState, Observation, UserSimulator
 
 from agents.baselines import Memoryless
 from agents.rollout import best_allowed
+from jaxsim import EnvParams, EnvState, Observation, UserSimulator
 
 
 @struct.dataclass

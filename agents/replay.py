@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxsim import EnvParams, Observation, UserSimulator
 
 from agents.rollout import Transition
+from jaxsim import EnvParams, Observation, UserSimulator
 
 
 @struct.dataclass

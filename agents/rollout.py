@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import struct
+
 from jaxsim import EnvParams, EnvState, Observation, UserSimulator
 
 
@@ -64,7 +65,8 @@ class SessionTotals:
         """Like rate of a step, and mean return of a finished session (NaN if none finished)."""
         return {
             "like_rate": self.reward / self.steps,
-            "session_return": self.finished_return / jnp.where(self.finished > 0, self.finished, jnp.nan),
+            "session_return": self.finished_return
+            / jnp.where(self.finished > 0, self.finished, jnp.nan),
         }
 
 
@@ -102,7 +104,9 @@ def collect(
     """
     num_envs = sessions.running_return.shape[0]
 
-    def one_step(sessions: Sessions, key: jax.Array) -> tuple[Sessions, tuple[Transition, jax.Array]]:
+    def one_step(
+        sessions: Sessions, key: jax.Array
+    ) -> tuple[Sessions, tuple[Transition, jax.Array]]:
         key_act, key_env = jax.random.split(key)
         action = jax.vmap(act)(jax.random.split(key_act, num_envs), sessions.obs)
         before = sessions.state

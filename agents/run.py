@@ -17,8 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxsim import Dataset, InputError, UserSimulator, sha256_of
-from jaxsim.sasrec import SASRec
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -27,6 +25,8 @@ from agents.dqn import DQN, DQNConfig
 from agents.evaluation import Row, to_json
 from agents.policy import GreedyPolicy
 from agents.training import Training
+from jaxsim import Dataset, InputError, UserSimulator, sha256_of
+from jaxsim.sasrec import SASRec
 
 RUN_VERSION = 1
 ALGORITHMS: dict[str, tuple[type[AlgorithmConfig], type[Algorithm]]] = {"dqn": (DQNConfig, DQN)}
@@ -73,7 +73,15 @@ def environment_settings(env: UserSimulator) -> dict[str, Any]:
     """The static settings of an environment as plain values."""
     sasrec = {
         name: getattr(env.sasrec, name)
-        for name in ("num_items", "num_users", "window", "width", "num_blocks", "num_heads", "dropout")
+        for name in (
+            "num_items",
+            "num_users",
+            "window",
+            "width",
+            "num_blocks",
+            "num_heads",
+            "dropout",
+        )
     }
     names = ("num_users", "history_length", "session_capacity", "semantics", "repeats")
     return {**{name: getattr(env, name) for name in names}, "sasrec": sasrec}
@@ -165,7 +173,9 @@ def load_config(run: str | os.PathLike[str]) -> RunConfig:
         content = json.loads(path.read_text("utf-8"))
         found = content["run_version"]
         if found != RUN_VERSION:
-            raise InputError(f"{path}: run_version {found}, but this version reads {RUN_VERSION}; train again")
+            raise InputError(
+                f"{path}: run_version {found}, but this version reads {RUN_VERSION}; train again"
+            )
         config = RunConfig(**content)
         if config.algorithm not in ALGORITHMS:
             raise InputError(f"{path}: unknown algorithm {config.algorithm!r}")

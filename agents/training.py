@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxsim import EnvParams, InputError
 from tqdm import tqdm
 
 from agents.algorithm import LOG_POINTS, Algorithm
+from jaxsim import EnvParams, InputError
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,7 @@ class Training:
     seconds: float
 
 
-def train_seeds(
-    algorithm: Algorithm, params: EnvParams, seed: int, num_seeds: int
-) -> Training:
+def train_seeds(algorithm: Algorithm, params: EnvParams, seed: int, num_seeds: int) -> Training:
     """Train seeds `seed`, ..., `seed + num_seeds - 1` at once.
 
     Raises:
@@ -46,9 +44,7 @@ def train_seeds(
     keys = jax.vmap(jax.random.key)(seed + jnp.arange(num_seeds))
     init = jax.jit(jax.vmap(algorithm.init, in_axes=(0, None)))
     chunk = jax.jit(
-        jax.vmap(
-            partial(algorithm.iterations, count=config.iterations_per_log), in_axes=(0, None)
-        ),
+        jax.vmap(partial(algorithm.iterations, count=config.iterations_per_log), in_axes=(0, None)),
         donate_argnums=0,
     )
     print(f"compiling the training of {num_seeds} seeds ...", flush=True)

@@ -1,9 +1,9 @@
 """jaxsim: an LLM-powered user simulator for recommender systems, jitted and vmapped.
 
-    dataset = jaxsim.load_dataset("ml-100k")
-    env, params = jaxsim.make(dataset)
-    obs, state = env.reset(key, params)
-    obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
+dataset = jaxsim.load_dataset("ml-100k")
+env, params = jaxsim.make(dataset)
+obs, state = env.reset(key, params)
+obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
 """
 
 from jaxsim.catalogue import Catalogue

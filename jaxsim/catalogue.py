@@ -13,7 +13,9 @@ from scipy import sparse
 
 from jaxsim.cli import InputError
 
-NO_COSINE = np.int32(np.iinfo(np.int32).min)  # "maximum over nothing", and pairs that Eq. 6 and 7 skip
+NO_COSINE = np.int32(
+    np.iinfo(np.int32).min
+)  # "maximum over nothing", and pairs that Eq. 6 and 7 skip
 COSINE_UNIT = 1_000_000
 TABLE_BUDGET_BYTES = 8 << 30
 _ROWS_AT_ONCE = 4096

@@ -18,9 +18,7 @@ class InputError(ValueError):
     """Something the user supplied cannot be used; the message is one line that says what to do."""
 
 
-def main(
-    commands: Commands, prog: str, description: str, args: list[str] | None = None
-) -> None:
+def main(commands: Commands, prog: str, description: str, args: list[str] | None = None) -> None:
     """Run the command that the first words of the command line name.
 
     Args:

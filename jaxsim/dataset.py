@@ -179,7 +179,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: format_version {version}, but this jaxsim reads {FORMAT_VERSION}; build it again"
         )
-    missing = {"arrays.safetensors", "sasrec.safetensors", "items.parquet", "users.parquet"} - set(files)
+    missing = {"arrays.safetensors", "sasrec.safetensors", "items.parquet", "users.parquet"} - set(
+        files
+    )
     if missing:
         raise InputError(f"{path}: lists no {', '.join(sorted(missing))}; build it again")
     return manifest
@@ -190,14 +192,18 @@ def _verify(folder: Path, name: str, digest: str) -> None:
     if not path.is_file():
         raise InputError(f"{path}: missing, though the manifest lists it; build the dataset again")
     if sha256_of(path) != digest:
-        raise InputError(f"{path}: damaged (its SHA-256 is not the manifest's); build the dataset again")
+        raise InputError(
+            f"{path}: damaged (its SHA-256 is not the manifest's); build the dataset again"
+        )
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file ({error}); build the dataset again") from None
+        raise InputError(
+            f"{path}: not a safetensors file ({error}); build the dataset again"
+        ) from None
 
 
 def _check_arrays(dataset: Dataset) -> None:
@@ -230,6 +236,8 @@ def _check_arrays(dataset: Dataset) -> None:
     if offsets[0] != 0 or offsets[-1] != num_interactions or (np.diff(offsets) < 0).any():
         raise InputError(f"{path}: user_offsets does not partition the interactions")
     if len(dataset.items) != num_items or len(dataset.users) != dataset.num_users:
-        raise InputError(f"{dataset.path}: items.parquet or users.parquet has another number of rows")
+        raise InputError(
+            f"{dataset.path}: items.parquet or users.parquet has another number of rows"
+        )
     if not all(np.isfinite(arrays[f"item_{side}_embedding"]).all() for side in ("pos", "neg")):
         raise InputError(f"{path}: an embedding is not finite")

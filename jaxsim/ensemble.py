@@ -191,7 +191,9 @@ def add_evidence(
 def gather_evidence(catalogue: Catalogue, items: jax.Array, likes: jax.Array) -> Evidence:
     """The evidence of a whole history: items int32[H] (-1 pads), likes int8[H]."""
 
-    def append(evidence: Evidence, interaction: tuple[jax.Array, jax.Array]):  # noqa: ANN202
+    def append(
+        evidence: Evidence, interaction: tuple[jax.Array, jax.Array]
+    ) -> tuple[Evidence, None]:
         return add_evidence(catalogue, evidence, *interaction), None
 
     return jax.lax.scan(append, no_evidence(catalogue.num_items), (items, likes))[0]

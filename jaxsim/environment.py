@@ -252,7 +252,13 @@ class UserSimulator(environment.Environment):
         candidate = jnp.clip(action, 0, self.num_items - 1)
         logit = self._sta_logit(params, state.hidden, candidate, state.user)
         decision = ensemble.decide(
-            key_response, params.catalogue, candidate, obs.items, obs.responses, logit, self.semantics
+            key_response,
+            params.catalogue,
+            candidate,
+            obs.items,
+            obs.responses,
+            logit,
+            self.semantics,
         )
         response = jax.tree.map(lambda x: jnp.where(invalid, 0, x), decision.response)
         next_state = self._append(params, state, candidate, response.like, ~invalid)
@@ -324,12 +330,8 @@ class UserSimulator(environment.Environment):
         in_use = position < start + session_length
         index = jnp.clip(position - start, 0, self.session_capacity - 1)
         padding = (0, self.session_capacity)
-        items = jnp.where(
-            in_session, session_items[index], jnp.pad(histories.items[user], padding)
-        )
-        likes = jnp.where(
-            in_session, session_likes[index], jnp.pad(histories.likes[user], padding)
-        )
+        items = jnp.where(in_session, session_items[index], jnp.pad(histories.items[user], padding))
+        likes = jnp.where(in_session, session_likes[index], jnp.pad(histories.likes[user], padding))
         return Observation(
             user=jnp.asarray(user, jnp.int32),
             items=jnp.where(in_use, items, -1),

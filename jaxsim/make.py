@@ -101,7 +101,9 @@ def build_histories(
         length[user] = len(latest)
         items[user, : len(latest)] = arrays["interaction_item"][latest]
         likes[user, : len(latest)] = arrays["interaction_label"][latest]
-    hidden, key_values = _encode_histories(sasrec, variables, jnp.asarray(items), jnp.asarray(likes))
+    hidden, key_values = _encode_histories(
+        sasrec, variables, jnp.asarray(items), jnp.asarray(likes)
+    )
     last = jnp.maximum(jnp.asarray(length) - 1, 0)
     latest_hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
     return Histories(

@@ -84,6 +84,7 @@ class SASRec(nn.Module):
     dropout: float = 0.2
 
     def setup(self) -> None:
+        """Declare the weights."""
         small = nn.initializers.normal(0.02)
         self.item_embedding = nn.Embed(self.num_items + 1, self.width, embedding_init=small)
         self.response_embedding = nn.Embed(2, self.width, embedding_init=small)
@@ -122,7 +123,9 @@ class SASRec(nn.Module):
         chex.assert_equal_shape([items, likes])
         length = items.shape[0]
         causal = jnp.tril(jnp.ones((length, length), bool)) & (items >= 0)[None, :]
-        causal = causal | jnp.eye(length, dtype=bool)  # a padded row attends to itself, not to nothing
+        causal = causal | jnp.eye(
+            length, dtype=bool
+        )  # a padded row attends to itself, not to nothing
         x = self.drop(self.embed(items, likes, jnp.arange(length)), deterministic=deterministic)
         keys, values = [], []
         for block in self.blocks:
@@ -194,7 +197,9 @@ class SASRec(nn.Module):
         user_effect = jnp.where(
             user >= 0, self.user_effect[jnp.maximum(user, 0)], self.user_effect.mean()
         )
-        affinity = jnp.sum(hidden * (self.common_candidate + self.candidate_embedding(shifted)), axis=-1)
+        affinity = jnp.sum(
+            hidden * (self.common_candidate + self.candidate_embedding(shifted)), axis=-1
+        )
         return affinity + self.item_effect[shifted] + user_effect + self.offset
 
     def all_logits(self, hidden: jax.Array, user: jax.Array) -> jax.Array:
@@ -234,10 +239,15 @@ def restore(
     tree = unflatten_dict({tuple(name.split("/")): jnp.asarray(w) for name, w in weights.items()})
     expected = jax.eval_shape(
         lambda: model.init(
-            jax.random.key(0), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int8), jnp.int32(0),
+            jax.random.key(0),
+            jnp.zeros(2, jnp.int32),
+            jnp.zeros(2, jnp.int8),
+            jnp.int32(0),
             method="next_logits",
         )
     )["params"]
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, tree):
-        raise InputError("sasrec.safetensors does not fit the manifest's architecture; build it again")
+        raise InputError(
+            "sasrec.safetensors does not fit the manifest's architecture; build it again"
+        )
     return model, {"params": tree}

@@ -26,9 +26,7 @@ def cosines(
     return catalogue.cosine[candidate, polarity, jnp.maximum(items, 0)]
 
 
-def betas(
-    similar: jax.Array, liked: jax.Array, disliked: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def betas(similar: jax.Array, liked: jax.Array, disliked: jax.Array) -> tuple[jax.Array, jax.Array]:
     """beta_pos and beta_neg, each int32[] millionths (Eq. 6, 7); NO_COSINE is the maximum over nothing.
 
     Args:

@@ -1,5 +1,6 @@
 """Small invented datasets for tests."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from flax.traverse_util import flatten_dict
+from safetensors.numpy import save_file
 
-from jaxsim import Dataset
+from jaxsim import FORMAT_VERSION, Dataset, sha256_of
 from jaxsim.sasrec import SASRec
 
 
-def sasrec_weights(architecture: dict[str, Any], seed: int = 0, scale: float = 0.5) -> dict[str, np.ndarray]:
+def sasrec_weights(
+    architecture: dict[str, Any], seed: int = 0, scale: float = 0.5
+) -> dict[str, np.ndarray]:
     """Random weights, effects included, so that f_sta's votes differ between items and users."""
     model = SASRec(**architecture)
-    tree = model.init(
-        jax.random.key(seed), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int8), jnp.int32(0),
-        method="next_logits",
+    tokens = jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int8), jnp.int32(0)
+    shapes = jax.eval_shape(
+        lambda key: model.init(key, *tokens, method="next_logits"), jax.random.key(0)
     )["params"]
     rng = np.random.default_rng(seed)
-    return {
-        "/".join(name): np.asarray(w) + scale * rng.standard_normal(w.shape).astype(np.float32)
-        for name, w in flatten_dict(tree).items()
-    }
+
+    def draw(name: tuple[str, ...], shape: tuple[int, ...]) -> np.ndarray:
+        centre = 1.0 if name[-1] == "scale" else 0.0  # of a layer norm
+        return np.asarray(centre + scale * rng.standard_normal(shape), np.float32)
+
+    return {"/".join(name): draw(name, w.shape) for name, w in flatten_dict(shapes).items()}
 
 
 def padded(rows: list[list[int]]) -> np.ndarray:
@@ -58,17 +64,25 @@ def make_dataset(
     vectors: np.ndarray | None = None,
     window: int = 20,
     width: int = 8,
+    num_heads: int = 1,
     seed: int = 0,
 ) -> Dataset:
     """A dataset of given item lists and of a (items, labels) sequence for each user."""
-    num_keywords = 1 + max(max((*p, *n), default=0) for p, n in zip(pos_keywords, neg_keywords, strict=True))
+    num_keywords = 1 + max(
+        max((*p, *n), default=0) for p, n in zip(pos_keywords, neg_keywords, strict=True)
+    )
     if vectors is None:
         vectors = np.random.default_rng(seed).standard_normal((num_keywords, 6))
     counts = [len(items) for items, _ in sequences]
     labels = np.concatenate([np.array(likes, np.int8) for _, likes in sequences])
     architecture = {
-        "num_items": len(categories), "num_users": len(sequences), "window": window, "width": width,
-        "num_blocks": 2, "num_heads": 1, "dropout": 0.2,
+        "num_items": len(categories),
+        "num_users": len(sequences),
+        "window": window,
+        "width": width,
+        "num_blocks": 2,
+        "num_heads": num_heads,
+        "dropout": 0.2,
     }
     arrays = {
         "item_categories": padded(categories),
@@ -119,6 +133,31 @@ def random_dataset(
         for n in lengths
     ]
     return make_dataset(
-        subsets(num_categories, 1, 2), subsets(num_keywords, 0, 4), subsets(num_keywords, 0, 4),
-        sequences, window=window, width=width, seed=seed,
+        subsets(num_categories, 1, 2),
+        subsets(num_keywords, 0, 4),
+        subsets(num_keywords, 0, 4),
+        sequences,
+        window=window,
+        width=width,
+        seed=seed,
     )
+
+
+def write_pack(dataset: Dataset, folder: Path) -> Path:
+    """Write a dataset as a packed folder with a valid manifest."""
+    folder.mkdir(parents=True)
+    save_file(dataset.arrays, folder / "arrays.safetensors")
+    save_file(dataset.sasrec, folder / "sasrec.safetensors")
+    dataset.items.to_parquet(folder / "items.parquet")
+    dataset.users.to_parquet(folder / "users.parquet")
+    for name in ("keywords", "categories"):
+        (folder / f"{name}.json").write_text(json.dumps(getattr(dataset, name)), "utf-8")
+    sign_pack(folder, dataset.manifest)
+    return folder
+
+
+def sign_pack(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest with the digests of the files as they are now."""
+    files = {p.name: sha256_of(p) for p in folder.iterdir() if p.name != "manifest.json"}
+    content = {**manifest, "format_version": FORMAT_VERSION, "files": files}
+    (folder / "manifest.json").write_text(json.dumps(content), "utf-8")

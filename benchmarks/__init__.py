@@ -1,0 +1,1 @@
+"""Measurements: how true the simulator is to people, and how fast it is."""

@@ -1,0 +1,68 @@
+"""Who may import whom."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jaxsim
+
+ROOT = Path(__file__).parents[2]
+
+
+def imports(package: str) -> Iterator[tuple[str, str, list[str]]]:
+    """(file, module, names taken from it) for every import below a package, lazy ones included."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from ((path.name, alias.name, []) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: relative import"
+                yield path.name, node.module or "", [alias.name for alias in node.names]
+
+
+def packages_imported_by(package: str) -> set[str]:
+    return {module.partition(".")[0] for _, module, _ in imports(package)}
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("jaxsim", {"agents", "prep", "benchmarks", "tests", "torch", "transformers"}),
+        ("agents", {"prep", "benchmarks", "tests", "torch", "transformers"}),
+        ("prep", {"agents", "benchmarks", "tests"}),
+        ("benchmarks", {"tests"}),
+    ],
+)
+def test_import_directions(package, forbidden):
+    assert not packages_imported_by(package) & forbidden
+
+
+def test_the_packages_are_seen_at_all():
+    assert "jax" in packages_imported_by("jaxsim")
+    assert {"jax", "jaxsim"} <= packages_imported_by("agents")
+    assert "jaxsim" in packages_imported_by("prep")
+
+
+def test_agents_take_public_names_only():
+    for file, module, names in imports("agents"):
+        if module == "jaxsim":
+            assert set(names) <= set(jaxsim.__all__), file
+        if module.startswith("jaxsim"):
+            private = [n for n in (*module.split("."), *names) if n.startswith("_")]
+            assert not private, (file, private)
+
+
+def test_public_names_exist():
+    assert all(hasattr(jaxsim, name) for name in jaxsim.__all__)
+
+
+def test_importing_does_not_load_torch_or_prep():
+    script = "import sys, jaxsim, agents; print([m for m in ('torch', 'transformers', 'prep') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,185 @@
+"""The statistic model: the plain forward pass, causality, padding, the cache, and what enters after it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from jaxsim import InputError
+from jaxsim.sasrec import KeyValues, restore
+from tests import reference
+from tests.factory import sasrec_weights
+
+ITEMS, USERS, WINDOW, WIDTH, BLOCKS = 7, 3, 9, 8, 2
+
+
+def architecture(num_heads: int = 1) -> dict:
+    return {
+        "num_items": ITEMS, "num_users": USERS, "window": WINDOW, "width": WIDTH,
+        "num_blocks": BLOCKS, "num_heads": num_heads, "dropout": 0.2,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one head", "two heads"])
+def heads(request) -> int:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def weights(heads) -> dict[str, np.ndarray]:
+    return sasrec_weights(architecture(heads), seed=1)
+
+
+@pytest.fixture(scope="module")
+def encode(heads, weights):
+    model, variables = restore({"architecture": architecture(heads)}, weights)
+    return jax.jit(lambda items, likes: model.apply(variables, items, likes, method="encode"))
+
+
+@pytest.fixture(scope="module")
+def encode_token(heads, weights):
+    model, variables = restore({"architecture": architecture(heads)}, weights)
+    return jax.jit(lambda *args: model.apply(variables, *args, method="encode_token"))
+
+
+def apply(weights, *args, method, num_heads=1):
+    model, variables = restore({"architecture": architecture(num_heads)}, weights)
+    return jax.jit(lambda v, *rest: model.apply(v, *rest, method=method))(variables, *args)
+
+
+def random_history(seed: int, length: int = WINDOW) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    items = rng.integers(0, ITEMS, length).astype(np.int32)
+    return items, rng.integers(0, 2, length).astype(np.int8)
+
+
+def test_encoder_is_the_reference(encode, weights, heads):
+    items, likes = random_history(0)
+    hidden, _ = encode(items, likes)
+    history = list(zip(items.tolist(), likes.tolist(), strict=True))
+    np.testing.assert_allclose(hidden, reference.encode(weights, history, BLOCKS, heads), atol=2e-5)
+
+
+@pytest.mark.parametrize("user", [-1, 0, 2])
+def test_logit_is_the_reference(encode, weights, heads, user):
+    items, likes = random_history(1)
+    hidden, _ = encode(items, likes)
+    history = list(zip(items.tolist(), likes.tolist(), strict=True))
+    args = hidden[-1], jnp.int32(user)
+    found = apply(weights, *args, method="all_logits", num_heads=heads)
+    expected = [reference.sta_logit(weights, history, c, user, BLOCKS, heads) for c in range(ITEMS)]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    one = apply(weights, hidden[-1], jnp.int32(3), jnp.int32(user), method="logit", num_heads=heads)
+    np.testing.assert_allclose(one, found[3], rtol=1e-5)
+
+
+def test_a_token_changes_nothing_before_it(encode):
+    items, likes = random_history(2)
+    before, cache = encode(items, likes)
+    for position in range(WINDOW):
+        changed = items.copy()
+        changed[position] = (changed[position] + 1) % ITEMS
+        flipped = likes.copy()
+        flipped[position] = 1 - flipped[position]
+        for after, new_cache in (encode(changed, likes), encode(items, flipped)):
+            np.testing.assert_array_equal(after[:position], before[:position])
+            np.testing.assert_array_equal(new_cache.keys[:, :position], cache.keys[:, :position])
+            assert np.abs(after[position:] - before[position:]).max(axis=1).min() > 1e-6
+
+
+@pytest.mark.parametrize("length", [1, 4, 8])
+def test_padding_changes_nothing(encode, length):
+    items, likes = random_history(3)
+    short, _ = encode(items[:length], likes[:length])
+    pad = np.arange(WINDOW) >= length
+    for rest in (0, 1):
+        padded, _ = encode(np.where(pad, -1, items), np.where(pad, rest, likes).astype(np.int8))
+        np.testing.assert_allclose(padded[:length], short, atol=1e-6)
+        assert np.isfinite(padded).all()
+
+
+@pytest.mark.parametrize("split", range(WINDOW))
+def test_token_by_token_is_the_whole_window(encode, encode_token, split):
+    """The first `split` tokens cached as the initial history, the others appended one by one."""
+    items, likes = random_history(4)
+    whole, cache = encode(items, likes)
+    used = np.arange(WINDOW) < split
+    rubbish = 1e3  # what lies beyond a cache's length must not be read
+    prefix = jax.tree.map(lambda x: jnp.where(used[None, :, None], x, rubbish), cache)
+    empty = jnp.full((BLOCKS, WINDOW, WIDTH), rubbish)
+    session = KeyValues(empty, empty)
+    for position in range(split, WINDOW):
+        done = position - split
+        hidden, token = encode_token(items[position], likes[position], prefix, split, session, done)
+        np.testing.assert_allclose(hidden, whole[position], atol=1e-5)
+        session = jax.tree.map(lambda c, new, i=done: c.at[:, i].set(new[:, 0]), session, token)
+    new = jax.tree.map(lambda x: x[:, : WINDOW - split], session)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[:, split:], atol=1e-5), new, cache)
+
+
+def test_unknown_user_has_the_mean_effect(weights, heads):
+    effects = weights["user_effect"]
+    zero = jnp.zeros(WIDTH)
+    logits = {
+        user: float(apply(weights, zero, 2, user, method="logit", num_heads=heads))
+        for user in (-1, 0, 1, 2)
+    }
+    for user in range(USERS):
+        difference = logits[user] - logits[-1]
+        np.testing.assert_allclose(difference, effects[user] - effects.mean(), atol=1e-5)
+
+
+def test_effects_and_candidates_enter_after_the_encoder(weights, heads):
+    late = (
+        "candidate_embedding/embedding",
+        "common_candidate",
+        "item_effect",
+        "user_effect",
+        "offset",
+    )
+    changed = {name: w + 1 if name in late else w for name, w in weights.items()}
+    assert set(late) <= set(weights)
+    results = [
+        apply(w, *random_history(5), method="encode", num_heads=heads) for w in (weights, changed)
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    hidden = results[0][0][-1]
+    logits = [apply(w, hidden, 0, 0, method="logit", num_heads=heads) for w in (weights, changed)]
+    assert abs(logits[1] - logits[0]) > 1
+
+
+def test_next_logits_judge_each_token_on_those_before(encode, weights, heads):
+    items, likes = random_history(6)
+    found = apply(weights, items, likes, 1, method="next_logits", num_heads=heads)
+    history = list(zip(items.tolist(), likes.tolist(), strict=True))
+    expected = [
+        reference.sta_logit(weights, history[:t], int(items[t]), 1, BLOCKS, heads)
+        for t in range(WINDOW)
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_restored_weights_are_those_given(weights, heads):
+    _, variables = restore({"architecture": architecture(heads)}, weights)
+    found = flatten_dict(variables["params"], sep="/")
+    assert found.keys() == weights.keys()
+    jax.tree.map(np.testing.assert_array_equal, found, dict(weights))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda w: w.pop("item_effect"),
+        lambda w: w.update(extra=np.zeros(1, np.float32)),
+        lambda w: w.update(item_effect=w["item_effect"][:-1]),
+        lambda w: w.pop("blocks_1/output/kernel"),
+    ],
+    ids=["missing", "extra", "too short", "missing in a block"],
+)
+def test_weights_that_do_not_fit_are_refused(spoil):
+    weights = sasrec_weights(architecture())
+    spoil(weights)
+    with pytest.raises(InputError, match=r"sasrec\.safetensors") as caught:
+        restore({"architecture": architecture()}, weights)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,311 @@
+"""The three votes: worked by hand, and against the NumPy reference on random catalogues."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import jaxsim
+from jaxsim.catalogue import build_catalogue
+from tests import reference
+from tests.conftest import Simulator, simulator_of
+from tests.factory import item_embeddings, make_dataset, padded
+
+NOTHING = -np.inf
+
+# ---- worked by hand --------------------------------------------------------------------------------------
+#
+# Keyword k has the k-th unit vector, so cos of two keyword sets is |shared| / sqrt(|a| |b|). The candidate is 0.
+#
+#        category  pros     cons
+CATALOGUE = [
+    ([0],         [0, 1],  [4]),     # 0
+    ([0],         [0, 1, 2], [3]),   # 1  shares two pros: 2 / sqrt(2 * 3) = 0.816497
+    ([0],         [3],     [4, 5]),  # 2  shares the con: 1 / sqrt(1 * 2) = 0.707107
+    ([0],         [0],     []),      # 3  shares a pro: 1 / sqrt(2 * 1) = 0.707107
+    ([0],         [2],     [5]),     # 4  shares nothing: 0
+    ([0],         [],      []),      # 5  no keywords
+    ([1],         [0, 1],  [4]),     # 6  the candidate's own keywords, in another category
+    ([2],         [6],     [6]),     # 7  alone in its category
+    ([0, 1],      [1],     [4]),     # 8  two categories; 0.707107 by its pro, 1 by its con
+]  # fmt: skip
+TWO, ONE = 0.816497, 0.707107
+LIKE, DISLIKE = 1, 0
+
+
+@pytest.fixture(scope="module")
+def worked() -> Simulator:
+    categories, pros, cons = (list(column) for column in zip(*CATALOGUE, strict=True))
+    sequences = [([0, 1, 2, 3, 4, 5], [1, 0, 1, 0, 1, 0])]
+    dataset = make_dataset(categories, pros, cons, sequences, vectors=np.eye(7), window=6)
+    return simulator_of(dataset, history_length=3, session_capacity=3)
+
+
+def with_sta(worked: Simulator, logit: float) -> jaxsim.EnvParams:
+    """Params whose f_sta gives every item the same log-odds."""
+    weights = jax.tree.map(jnp.zeros_like, worked.params.sasrec)
+    weights["params"]["offset"] = jnp.float32(logit)
+    return worked.params.replace(sasrec=weights)
+
+
+@partial(jax.jit, static_argnames="env")
+def ask(env, key, items, labels, candidate, params):
+    return env.respond(key, items, labels, candidate, params, reasons=True)
+
+
+def decide(worked: Simulator, history, candidate=0, sta=0.0, semantics="paper", key=None):
+    env = dataclasses.replace(worked.env, semantics=semantics)
+    history = [*history, *[(-1, 0)] * (4 - len(history))]
+    items, labels = np.array(history, np.int32).T
+    key = jax.random.key(0) if key is None else key
+    return ask(env, key, items, labels, candidate, with_sta(worked, sta))
+
+
+@pytest.mark.parametrize(
+    ("history", "candidate", "alphas", "betas", "votes"),
+    [
+        # The paper's case study: a con shared with a disliked place.
+        ([(2, DISLIKE)], 0, (0, 1), (NOTHING, ONE), (0, 0)),
+        # Pros shared with a liked place.
+        ([(1, LIKE)], 0, (2, 0), (TWO, NOTHING), (1, 1)),
+        # The polarity is that of the label: disliking 1 shares no con (4 against 3), liking 2 no pro.
+        ([(1, DISLIKE)], 0, (0, 0), (NOTHING, 0.0), (None, 0)),
+        ([(2, LIKE)], 0, (0, 0), (0.0, NOTHING), (None, 1)),
+        # Alphas add over the items, betas take the largest.
+        ([(1, LIKE), (3, LIKE), (2, DISLIKE)], 0, (3, 1), (TWO, ONE), (1, 1)),
+        ([(3, LIKE), (2, DISLIKE), (2, DISLIKE)], 0, (1, 2), (ONE, ONE), (0, None)),
+        # Both tie; a longer list of pros would not (0.8165 > 0.7071).
+        ([(3, LIKE), (2, DISLIKE)], 0, (1, 1), (ONE, ONE), (None, None)),
+        # Nothing shared, yet E_neg exists: cosine 0 against nothing.
+        ([(4, DISLIKE)], 0, (0, 0), (NOTHING, 0.0), (None, 0)),
+        # Same category first: 6 shares everything, but 4 is in the category and shares nothing.
+        ([(6, LIKE), (4, LIKE)], 0, (0, 0), (0.0, NOTHING), (None, 1)),
+        # None in the category: the whole history counts.
+        ([(6, LIKE)], 0, (2, 0), (1.0, NOTHING), (1, 1)),
+        # One shared category name of two is enough.
+        ([(8, DISLIKE), (6, LIKE)], 0, (0, 1), (NOTHING, 1.0), (0, 0)),
+        # An item without keywords is in h_C (no fall-back to 6), but adds nothing to either side.
+        ([(5, LIKE), (6, LIKE)], 0, (0, 0), (NOTHING, NOTHING), (None, None)),
+        ([(3, DISLIKE), (1, LIKE)], 0, (2, 0), (TWO, NOTHING), (1, 1)),
+        # A candidate without keywords, and no history at all.
+        ([(1, LIKE), (2, DISLIKE)], 5, (0, 0), (NOTHING, NOTHING), (None, None)),
+        ([], 0, (0, 0), (NOTHING, NOTHING), (None, None)),
+        # A category that the history never met.
+        ([(1, LIKE), (2, DISLIKE)], 7, (0, 0), (0.0, 0.0), (None, None)),
+    ],
+)  # fmt: skip
+def test_votes_worked_by_hand(worked, history, candidate, alphas, betas, votes):
+    found = decide(worked, history, candidate)
+    assert (int(found.alpha_pos), int(found.alpha_neg)) == alphas
+    np.testing.assert_allclose((found.beta_pos, found.beta_neg), betas, atol=1e-7)
+    assert found.reasons.tied.tolist() == [vote is None for vote in votes]
+    coins = found.reasons.coins.tolist()
+    expected = [c if v is None else v for v, c in zip(votes, coins, strict=True)]
+    assert found.votes[:2].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("history", "votes"),
+    [
+        ([(1, LIKE)], (0, 0)),  # nothing disliked
+        ([(2, DISLIKE)], (1, 1)),  # nothing liked
+        ([], (1, 1)),
+        ([(3, LIKE), (2, DISLIKE)], (0, 0)),  # 1 = 1 and 0.7071 = 0.7071: a tie is a dislike
+        ([(1, LIKE), (2, DISLIKE)], (1, 1)),
+        # Each polarity falls back by itself: 6 counts as liked, though 2 is in the category.
+        ([(6, LIKE), (2, DISLIKE)], (1, 1)),
+    ],
+)
+def test_released_semantics_worked_by_hand(worked, history, votes):
+    found = decide(worked, history, semantics="released")
+    assert tuple(found.votes[:2].tolist()) == votes
+    assert not found.reasons.tied.any()
+
+
+@pytest.mark.parametrize(
+    ("history", "sta", "votes", "reward"),
+    [
+        ([(1, LIKE)], -1.0, [1, 1, 0], 1),
+        ([(1, LIKE)], 1.0, [1, 1, 1], 1),
+        ([(2, DISLIKE)], 1.0, [0, 0, 1], 0),
+        ([(2, DISLIKE)], -1.0, [0, 0, 0], 0),
+        ([(2, DISLIKE)], 0.0, [0, 0, 1], 0),  # a probability of exactly one half is a like
+    ],
+)
+def test_reward_is_the_majority(worked, history, sta, votes, reward):
+    found = decide(worked, history, sta=sta)
+    assert found.votes.tolist() == votes
+    assert found.reward == reward == found.response.like
+    np.testing.assert_allclose(found.sta_probability, 1 / (1 + np.exp(-sta)), rtol=1e-6)
+
+
+def test_ties_are_decided_by_two_fair_independent_coins(worked):
+    keys = jax.random.split(jax.random.key(3), 4000)
+    found = jax.vmap(lambda key: decide(worked, [], sta=-1.0, key=key))(keys)
+    tossed = found.votes[:, :2]
+    outcomes = np.bincount(2 * tossed[:, 0] + tossed[:, 1], minlength=4)
+    # Each of the four outcomes has probability 1/4: standard deviation sqrt(4000 * 3/16) = 27.4.
+    assert np.abs(outcomes - 1000).max() < 4.5 * 27.4
+    np.testing.assert_array_equal(found.reward, tossed[:, 0] & tossed[:, 1])
+    for row in range(3):
+        again = decide(worked, [], sta=-1.0, key=keys[row])
+        np.testing.assert_array_equal(again.votes[:2], tossed[row])
+
+
+def test_no_coin_without_a_tie(worked):
+    keys = jax.random.split(jax.random.key(3), 50)
+    found = jax.vmap(lambda key: decide(worked, [(2, DISLIKE)], key=key))(keys)
+    assert not found.votes[:, :2].any()
+
+
+def test_reasons_name_the_matching_interactions(worked):
+    reasons = decide(worked, [(1, LIKE), (6, LIKE), (2, DISLIKE)]).reasons
+    assert reasons.considered.tolist() == [True, False, True, False]  # 6 is in another category
+    assert reasons.liked.tolist() == [True, False, False, False]
+    assert reasons.matched.tolist() == [2, 0, 1, 0]
+    np.testing.assert_allclose(reasons.cosine, [TWO, NOTHING, ONE, NOTHING], atol=1e-7)
+
+
+def test_decision_has_the_promised_types(worked):
+    found = decide(worked, [(1, LIKE)])
+    types = {
+        name: getattr(found, name).dtype.name for name in ("alpha_pos", "alpha_neg", "beta_pos")
+    }
+    assert types == {"alpha_pos": "int32", "alpha_neg": "int32", "beta_pos": "float32"}
+    assert (found.votes.dtype, found.votes.shape) == (jnp.int8, (3,))
+    assert (found.reward.dtype, found.reward.shape) == (jnp.float32, ())
+
+
+# ---- against the reference -------------------------------------------------------------------------------
+
+N, USERS, KEYWORDS, LONGEST = 10, 3, 6, 9
+# Two equal vectors (ties), an opposite one (negative cosines); no subset of them adds up to zero.
+VECTORS = np.array(
+    [[1, 0, 0], [1, 0, 0], [-1, 0.5, 0], [0, 1, 0], [0, -0.3, 1], [0.3, 0.3, -0.9]], np.float64
+)
+
+
+@pytest.fixture(scope="module", params=["paper", "released"])
+def tiny(request) -> Simulator:
+    """Ten items, and a window (6) shorter than the histories asked about."""
+    sequences = [(list(range(6)), [0, 1, 1, 0, 1, 0])] * USERS
+    dataset = make_dataset([[0]] * N, [[0]] * N, [[0]] * N, sequences, VECTORS, window=6)
+    return simulator_of(dataset, history_length=3, session_capacity=3, semantics=request.param)
+
+
+@pytest.fixture(scope="module")
+def respond(tiny):
+    """env.respond, compiled for each length of history once."""
+
+    def call(key, items, labels, candidate, params, user):
+        return tiny.env.respond(key, items, labels, candidate, params, user, reasons=True)
+
+    return jax.jit(call)
+
+
+def item_lists(upper: int, least: int, most: int) -> st.SearchStrategy[list[list[int]]]:
+    row = st.lists(st.integers(0, upper - 1), unique=True, min_size=least, max_size=most)
+    return st.lists(row, min_size=N, max_size=N)
+
+
+catalogues = st.tuples(item_lists(4, 0, 2), item_lists(KEYWORDS, 0, 3), item_lists(KEYWORDS, 0, 3))
+histories = st.lists(
+    st.tuples(st.integers(-1, N - 1), st.integers(0, 1)), min_size=LONGEST, max_size=LONGEST
+) | st.just([(-1, 0)] * LONGEST)
+
+
+def arrays_of(categories, pros, cons) -> dict[str, np.ndarray]:
+    return {
+        "item_categories": padded(categories),
+        "item_pos_keywords": padded(pros),
+        "item_neg_keywords": padded(cons),
+        "item_pos_embedding": item_embeddings(pros, VECTORS),
+        "item_neg_embedding": item_embeddings(cons, VECTORS),
+    }
+
+
+def millionths(beta) -> int | None:
+    return None if beta == NOTHING else round(float(beta) * 1e6)
+
+
+def check_against_reference(tiny, respond, lists, history, candidate, user, seed):
+    arrays = arrays_of(*lists)
+    params = tiny.params.replace(catalogue=build_catalogue(arrays))
+    items = np.array([i for i, _ in history], np.int32)
+    labels = np.array([y for _, y in history], np.int8)
+    found = respond(jax.random.key(seed), items, labels, candidate, params, user)
+
+    real = reference.real_history(items, labels)
+    logit = reference.sta_logit(tiny.dataset.sasrec, real[-tiny.env.window :], candidate, user)
+    assume(abs(logit) > 1e-4)
+    coins = tuple(found.reasons.coins.tolist())
+    expected = reference.respond(
+        reference.items_of(arrays), real, candidate, reference.probability(logit), coins,
+        tiny.env.semantics,
+    )  # fmt: skip
+    assert (int(found.alpha_pos), int(found.alpha_neg)) == (expected.mat.pos, expected.mat.neg)
+    betas = millionths(found.beta_pos), millionths(found.beta_neg)
+    assert betas == (expected.sim.pos, expected.sim.neg)
+    np.testing.assert_allclose(found.sta_probability, reference.probability(logit), atol=1e-5)
+    assert found.reasons.tied.tolist() == [expected.mat.tied, expected.sim.tied]
+    assert tuple(found.votes.tolist()) == expected.votes
+    assert int(found.reward) == expected.reward
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    lists=catalogues,
+    history=histories,
+    candidate=st.integers(0, N - 1),
+    user=st.integers(-1, USERS - 1),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_respond_is_the_reference(tiny, respond, lists, history, candidate, user, seed):
+    check_against_reference(tiny, respond, lists, history, candidate, user, seed)
+
+
+@settings(deadline=None, max_examples=30)
+@given(lists=catalogues, candidate=st.integers(0, N - 1), seed=st.integers(0, 2**31 - 1))
+def test_respond_without_history_is_the_reference(tiny, respond, lists, candidate, seed):
+    check_against_reference(tiny, respond, lists, [], candidate, -1, seed)
+
+
+@settings(deadline=None, max_examples=40)
+@given(lists=catalogues, history=histories, order=st.permutations(range(LONGEST)))
+def test_padding_means_nothing(tiny, respond, lists, history, order):
+    """The same interactions, in the same order, with the pads elsewhere."""
+    params = tiny.params.replace(catalogue=build_catalogue(arrays_of(*lists)))
+    real = [pair for pair in history if pair[0] >= 0]
+    moved = [(-1, 1)] * LONGEST
+    for slot, pair in zip(sorted(order[: len(real)]), real, strict=True):
+        moved[slot] = pair
+    found = [
+        respond(jax.random.key(0), *np.array(h, np.int32).T, 0, params, -1).replace(reasons=None)
+        for h in (history, moved)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
+
+
+def test_eager_jit_and_vmap_agree(tiny, respond):
+    rng = np.random.default_rng(1)
+    items = rng.integers(-1, N, (5, LONGEST)).astype(np.int32)
+    labels = rng.integers(0, 2, (5, LONGEST)).astype(np.int32)
+    keys = jax.random.split(jax.random.key(1), 5)
+    candidates, users = rng.integers(0, N, 5), rng.integers(-1, USERS, 5)
+    batch = jax.vmap(respond, (0, 0, 0, 0, None, 0))(
+        keys, items, labels, candidates, tiny.params, users
+    )
+
+    def assert_equal(a, b):
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), a, b)
+
+    for row in range(5):
+        args = keys[row], items[row], labels[row], candidates[row], tiny.params, users[row]
+        jitted = respond(*args)
+        assert_equal(jitted, jax.tree.map(lambda x, row=row: x[row], batch))
+    assert_equal(jitted, tiny.env.respond(*args, reasons=True))
