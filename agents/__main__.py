@@ -26,7 +26,7 @@ from agents.run import (
 from agents.training import train_seeds
 from jaxsim import InputError, load_dataset, make
 from jaxsim.cli import main
-from jaxsim.make import Repeats, Semantics
+from jaxsim.factory import Repeats, Semantics
 
 
 def train(

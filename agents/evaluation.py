@@ -68,6 +68,7 @@ class Row:
     policy: str
     users: str
     seeds: int
+    like_rate: float
     a_rwd: float
     a_rwd_low: float
     a_rwd_high: float
@@ -252,6 +253,7 @@ def evaluate(
     groups = {group: dataset.session_users(group) for group in ("train", "held_out")}
     groups = {group: users for group, users in groups.items() if len(users)}
     runs = len(groups) * sum(map(len, policies.values()))
+    print(f"evaluating {len(policies)} policies, {runs} runs on fixed sessions ...", flush=True)
     progress = tqdm(total=runs, desc="evaluate", unit="run", disable=None, delay=1)
     rows = []
     for group, users in groups.items():
@@ -264,17 +266,21 @@ def evaluate(
             for policy in seeds:
                 outcomes[name].append(run_sessions(env, group_params, policy, sessions))
                 progress.update()
-        rows += _rows(group, outcomes, cost or {})
+        rows += _rows(group, outcomes, float(sessions.durations.mean()), cost or {})
     progress.close()
     return rows
 
 
 def _rows(
-    group: str, outcomes: dict[str, list[Outcome]], cost: dict[str, tuple[int, float]]
+    group: str,
+    outcomes: dict[str, list[Outcome]],
+    mean_duration: float,
+    cost: dict[str, tuple[int, float]],
 ) -> list[Row]:
-    """The rows of one group of users."""
+    """The rows of one group of users, whose sessions last `mean_duration` steps."""
     rewards = {name: np.stack([o.returns for o in seeds]) for name, seeds in outcomes.items()}
-    random, oracle = rewards["random"].mean(), rewards["oracle"].mean()
+    random = float(rewards["random"].mean())
+    gap = float(rewards["oracle"].mean()) - random
     rows = []
     for name, seeds in outcomes.items():
         own = rewards[name]
@@ -288,6 +294,7 @@ def _rows(
                 policy=name,
                 users=group,
                 seeds=len(seeds),
+                like_rate=mean / mean_duration,
                 a_rwd=mean,
                 a_rwd_low=low,
                 a_rwd_high=high,
@@ -297,7 +304,7 @@ def _rows(
                 paired_random_high=paired[1][1],
                 paired_popular_low=paired[2][0],
                 paired_popular_high=paired[2][1],
-                share_of_oracle=float((mean - random) / (oracle - random)),
+                share_of_oracle=(mean - random) / gap if gap > 0 else float("nan"),
                 t_rwd=TOTAL_REWARD_FACTOR * mean,
                 liking=100 * float(np.mean([o.liking for o in seeds])),
                 coverage=float((counts > 0).mean()),
@@ -326,15 +333,16 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 def format_table(rows: list[Row]) -> str:
     """The rows as text for a terminal, and as a Markdown table for a page."""
     lines = [
-        "| policy | users | A.Rwd (95 % interval) | over like_rate | to oracle | T.Rwd | Liking% | "
-        "coverage | diversity |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| policy | users | A.Rwd (95 % interval) | over like_rate | to oracle | like rate | T.Rwd | "
+        "Liking% | coverage | diversity |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda r: (r.users != "train", -r.a_rwd)):
         name = f"{row.policy} ({row.seeds} seeds)" if row.seeds > 1 else row.policy
         lines.append(
             f"| {name} | {row.users} | {row.a_rwd:.2f} ({row.a_rwd_low:.2f} to {row.a_rwd_high:.2f}) | "
-            f"{row.paired_low:+.2f} to {row.paired_high:+.2f} | {row.share_of_oracle:.1%} | {row.t_rwd:.1f} | "
+            f"{row.paired_low:+.2f} to {row.paired_high:+.2f} | {row.share_of_oracle:.1%} | "
+            f"{row.like_rate:.3f} | {row.t_rwd:.1f} | "
             f"{row.liking:.1f} | {row.coverage:.1%} | {row.diversity:.2f} |"
         )
     return _aligned(lines)

@@ -1,6 +1,5 @@
 """The learning curve of a run."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -8,11 +7,11 @@ from agents.evaluation import Row
 
 
 def learning_curve(log: pd.DataFrame, rows: list[Row], title: str) -> Figure:
-    """Like rate of the behaviour policy against steps, all seeds, with the greedy results as lines.
+    """Likes per recommendation against steps: of all seeds while training, and of the evaluated policies.
 
     Args:
         log: of `Training`.
-        rows: of `evaluate`; the lines are A.Rwd of train users as a share of the largest possible.
+        rows: of `evaluate`; those of train users are shown as lines.
         title: of the figure.
     """
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
@@ -20,21 +19,20 @@ def learning_curve(log: pd.DataFrame, rows: list[Row], title: str) -> Figure:
     seeds = log.pivot(index="steps", columns="seed", values="like_rate")
     low, high = seeds.min(axis=1), seeds.max(axis=1)
     axes.fill_between(seeds.index, low, high, color="C0", alpha=0.25, linewidth=0)
-    axes.plot(seeds.index, seeds.mean(axis=1), color="C0", label="while training, all seeds")
+    axes.plot(
+        seeds.index,
+        seeds.mean(axis=1),
+        color="C0",
+        label="while training, exploring: mean and range of seeds",
+    )
     train = [row for row in rows if row.users == "train"]
-    longest = max((row.a_rwd for row in train if row.policy == "oracle"), default=np.nan)
-    shown = [
-        r for r in train if r.policy in ("random", "popular", "like_rate", "static_best") or r.steps
-    ]
-    for color, row in enumerate(sorted(shown, key=lambda r: -r.a_rwd), start=1):
-        rate = row.a_rwd / longest
-        name = f"{row.policy}, greedy" if row.steps else row.policy
-        axes.axhline(
-            rate, color=f"C{color}", linewidth=1, linestyle="--", label=f"{name}: {rate:.3f}"
-        )
+    for color, row in enumerate(sorted(train, key=lambda r: -r.like_rate), start=1):
+        name = f"{row.policy}, greedy, after training" if row.steps else row.policy
+        label = f"{name}: {row.like_rate:.3f}"
+        axes.axhline(row.like_rate, color=f"C{color}", linewidth=1, linestyle="--", label=label)
     axes.set(
         xlabel="environment steps of a seed",
-        ylabel="likes per recommendation (oracle = 1)",
+        ylabel="likes per recommendation",
         title=title,
     )
     axes.grid(alpha=0.3)

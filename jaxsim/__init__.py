@@ -27,7 +27,7 @@ from jaxsim.environment import (
     Policy,
     UserSimulator,
 )
-from jaxsim.make import make
+from jaxsim.factory import make
 
 __all__ = [
     "ARRAY_SCHEMA",

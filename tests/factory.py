@@ -64,7 +64,7 @@ def make_dataset(
     vectors: np.ndarray | None = None,
     window: int = 20,
     width: int = 8,
-    num_heads: int = 1,
+    num_blocks: int = 2,
     seed: int = 0,
 ) -> Dataset:
     """A dataset of given item lists and of a (items, labels) sequence for each user."""
@@ -80,8 +80,8 @@ def make_dataset(
         "num_users": len(sequences),
         "window": window,
         "width": width,
-        "num_blocks": 2,
-        "num_heads": num_heads,
+        "num_blocks": num_blocks,
+        "num_heads": 1,
         "dropout": 0.2,
     }
     arrays = {
@@ -118,6 +118,7 @@ def random_dataset(
     max_sequence: int = 30,
     window: int = 20,
     width: int = 8,
+    num_blocks: int = 2,
 ) -> Dataset:
     """Random catalogue (some items without keywords) and histories (some users with hardly any)."""
     rng = np.random.default_rng(seed)
@@ -139,6 +140,7 @@ def random_dataset(
         sequences,
         window=window,
         width=width,
+        num_blocks=num_blocks,
         seed=seed,
     )
 

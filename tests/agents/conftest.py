@@ -21,6 +21,7 @@ def learnable_dataset(num_users: int = 12) -> Dataset:
         [[] if g else [1] for g in good],
         sequences,
         window=14,
+        num_blocks=1,
     )
 
 

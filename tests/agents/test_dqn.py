@@ -1,5 +1,7 @@
 """DQN: its targets, its settings, determinism, seeds side by side, and that it learns."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -141,7 +143,7 @@ def test_seeds_side_by_side_are_seeds_alone(learnable, ten_iterations):
 
 def test_it_recommends_only_what_is_allowed(learnable, ten_iterations):
     """No item twice in a session, and none of the initial history."""
-    _, env, params = learnable
+    params = learnable.params
     state, _ = ten_iterations[0](jax.random.key(0), params)
     stream = jax.tree.map(np.asarray, state.replay.stream)
     for column in range(SMALL.num_envs):
@@ -174,6 +176,12 @@ def test_it_learns_what_everyone_likes(learnable):
         found = run_sessions(env, params, policy, sessions)
         assert found.liking.mean() > 0.95 > 0.65 > random.liking.mean()
         assert found.returns.mean() > random.returns.mean()
+
+
+def test_a_training_that_diverges_is_stopped(learnable):
+    config = dataclasses.replace(SMALL, learning_rate=float("inf"), updates_per_rollout=1)
+    with pytest.raises(InputError, match="diverged"):
+        train_seeds(DQN(learnable.env, config), learnable.params, seed=0, num_seeds=1)
 
 
 # ---- settings --------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +15,7 @@ import agents
 import jaxsim
 from agents.__main__ import evaluate_run, train
 from agents.dqn import DQNConfig
-from agents.run import check_output, load_policies, read_log, written_whole
+from agents.run import check_output, read_log, written_whole
 from jaxsim import InputError
 from tests.factory import random_dataset, write_pack
 
@@ -31,7 +30,7 @@ BUG = pytest.mark.xfail(strict=True, reason="bug: a traceback instead of an Inpu
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory) -> Path:
     """Large enough for the default window of 150, with no held-out user."""
-    data = random_dataset(1, num_users=4, num_items=160, window=150, width=4)
+    data = random_dataset(1, num_users=4, num_items=160, window=150, width=4, num_blocks=1)
     return write_pack(data, tmp_path_factory.mktemp("pack") / "tiny")
 
 
@@ -223,11 +222,4 @@ def test_other_mistakes_leave_nothing_behind(pack, tmp_path):
     ):
         with pytest.raises(InputError):
             run_training(pack, tmp_path / "out", **changes)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_infinite_losses_are_refused(pack, tmp_path):
-    broken = DQNConfig(**{**vars(SETTINGS), "learning_rate": float(jnp.inf)})
-    with pytest.raises(InputError, match="diverged"):
-        run_training(pack, tmp_path / "out", settings=broken)
     assert list(tmp_path.iterdir()) == []

