@@ -1,7 +1,8 @@
 """What every learned policy is measured against.
 
 A baseline is a pytree with the methods of `EvaluatedPolicy`: most look at the observation alone; the oracle reads
-the simulator's state, which no recommender can.
+the simulator's state, which no recommender can. Each has a static name: JAX takes dataclass pytrees whose static
+fields and leaves agree for the same, whatever their type, so two policies without any could share a compilation.
 """
 
 from typing import Any, Protocol
@@ -65,6 +66,8 @@ class Memoryless:
 class RandomPolicy(Memoryless):
     """Any allowed item, uniformly."""
 
+    name: str = struct.field(pytree_node=False, default="random")
+
     def act(
         self,
         key: jax.Array,
@@ -87,6 +90,7 @@ class FixedRanking(Memoryless):
     """
 
     scores: jax.Array
+    name: str = struct.field(pytree_node=False, default="fixed_ranking")
 
     def act(
         self,
@@ -104,6 +108,8 @@ class FixedRanking(Memoryless):
 @struct.dataclass
 class RepeatLastLiked(Memoryless):
     """The item liked latest, again; any item before the first like. Meant for `repeats="allow"`."""
+
+    name: str = struct.field(pytree_node=False, default="repeat_last_liked")
 
     def act(
         self,
@@ -123,6 +129,8 @@ class RepeatLastLiked(Memoryless):
 @struct.dataclass
 class Oracle:
     """The allowed item of the highest expected response: greedy on the simulator itself."""
+
+    name: str = struct.field(pytree_node=False, default="oracle")
 
     def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Evidence:
         """The evidence of the initial history."""

@@ -179,6 +179,7 @@ def load_config(run: str | os.PathLike[str]) -> RunConfig:
         config = RunConfig(**content)
         if config.algorithm not in ALGORITHMS:
             raise InputError(f"{path}: unknown algorithm {config.algorithm!r}")
+        config.make_algorithm()  # raises if a setting is missing, unknown or senseless
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:

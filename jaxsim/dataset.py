@@ -36,6 +36,14 @@ ARRAY_SCHEMA: dict[str, tuple[type, int]] = {
     "interaction_time": (np.int64, 1),
     "interaction_split": (np.int8, 1),
 }
+PACKED_FILES = (
+    "arrays.safetensors",
+    "sasrec.safetensors",
+    "items.parquet",
+    "users.parquet",
+    "keywords.json",
+    "categories.json",
+)
 TRAIN, VALIDATION, TEST = 0, 1, 2
 MIN_INTERACTIONS = 5  # users with fewer are all training data and start no session
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
@@ -171,19 +179,23 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text("utf-8"))
-        version = manifest["format_version"]
-        files = manifest["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a readable manifest ({error!r}); build it again") from None
-    if version != FORMAT_VERSION:
+    except ValueError as error:
         raise InputError(
-            f"{path}: format_version {version}, but this jaxsim reads {FORMAT_VERSION}; build it again"
+            f"{path}: not readable as JSON ({error}); build the dataset again"
+        ) from None
+    if not isinstance(manifest, dict) or "format_version" not in manifest:
+        raise InputError(f"{path}: no format_version; build the dataset again")
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format_version {manifest['format_version']}, but this jaxsim reads {FORMAT_VERSION}; "
+            "build the dataset again"
         )
-    missing = {"arrays.safetensors", "sasrec.safetensors", "items.parquet", "users.parquet"} - set(
-        files
-    )
+    for name, kind in (("files", dict), ("sasrec", dict), ("dataset", str)):
+        if not isinstance(manifest.get(name), kind):
+            raise InputError(f"{path}: no usable entry {name!r}; build the dataset again")
+    missing = [name for name in PACKED_FILES if name not in manifest["files"]]
     if missing:
-        raise InputError(f"{path}: lists no {', '.join(sorted(missing))}; build it again")
+        raise InputError(f"{path}: lists no {', '.join(missing)}; build the dataset again")
     return manifest
 
 
@@ -233,7 +245,12 @@ def _check_arrays(dataset: Dataset) -> None:
         if name.startswith("interaction_") and len(arrays[name]) != num_interactions:
             raise InputError(f"{path}: {name} has another length than interaction_item")
     offsets = arrays["user_offsets"]
-    if offsets[0] != 0 or offsets[-1] != num_interactions or (np.diff(offsets) < 0).any():
+    if (
+        len(offsets) == 0
+        or offsets[0] != 0
+        or offsets[-1] != num_interactions
+        or (np.diff(offsets) < 0).any()
+    ):
         raise InputError(f"{path}: user_offsets does not partition the interactions")
     if len(dataset.items) != num_items or len(dataset.users) != dataset.num_users:
         raise InputError(

@@ -212,7 +212,6 @@ def test_the_oracles_evidence_is_the_expected_response_from_scratch(either):
         memory = policy.remember(memory, item, reward.astype(jnp.int8), params)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: jit may run one policy in place of another")
 def test_policies_of_different_types_are_different_to_jit():
     """Treedefs of dataclasses are equal if their static fields are, whatever the type."""
     found = [jax.tree.structure(policy) for policy in (RandomPolicy(), Oracle(), RepeatLastLiked())]
