@@ -18,7 +18,7 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python -m agents train dqn --dataset ml-100k --seeds 3 --out runs/demo --overwrite
 
 test: $(VENV)/.installed-test$(EXTRAS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

@@ -49,11 +49,29 @@ class EvaluatedPolicy(Protocol):
 
 
 class Memoryless:
-    """A policy that remembers nothing between steps."""
+    """A policy that looks at the observation alone: it has only to `choose`."""
+
+    def choose(
+        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
+    ) -> jax.Array:
+        """The item to recommend, int32[]."""
+        raise NotImplementedError(f"{type(self).__name__}.choose")
 
     def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> tuple[()]:
         """Nothing."""
         return ()
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: tuple[()],
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """What it would choose; the memory and the state are not read."""
+        return self.choose(key, env, obs, params)
 
     def remember(
         self, memory: tuple[()], item: jax.Array, like: jax.Array, params: EnvParams
@@ -68,16 +86,10 @@ class RandomPolicy(Memoryless):
 
     name: str = struct.field(pytree_node=False, default="random")
 
-    def act(
-        self,
-        key: jax.Array,
-        memory: tuple[()],
-        env: UserSimulator,
-        obs: Observation,
-        state: EnvState,
-        params: EnvParams,
+    def choose(
+        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
     ) -> jax.Array:
-        """See `EvaluatedPolicy`."""
+        """See `Memoryless`."""
         return random_allowed(key, env.action_mask(obs, params))
 
 
@@ -92,16 +104,10 @@ class FixedRanking(Memoryless):
     scores: jax.Array
     name: str = struct.field(pytree_node=False, default="fixed_ranking")
 
-    def act(
-        self,
-        key: jax.Array,
-        memory: tuple[()],
-        env: UserSimulator,
-        obs: Observation,
-        state: EnvState,
-        params: EnvParams,
+    def choose(
+        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
     ) -> jax.Array:
-        """See `EvaluatedPolicy`."""
+        """See `Memoryless`."""
         return best_allowed(self.scores, env.action_mask(obs, params))
 
 
@@ -111,16 +117,10 @@ class RepeatLastLiked(Memoryless):
 
     name: str = struct.field(pytree_node=False, default="repeat_last_liked")
 
-    def act(
-        self,
-        key: jax.Array,
-        memory: tuple[()],
-        env: UserSimulator,
-        obs: Observation,
-        state: EnvState,
-        params: EnvParams,
+    def choose(
+        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
     ) -> jax.Array:
-        """See `EvaluatedPolicy`."""
+        """See `Memoryless`."""
         liked = obs.responses > 0
         latest = obs.items[obs.items.shape[-1] - 1 - jnp.argmax(liked[::-1])]
         return jnp.where(liked.any(), latest, random_allowed(key, env.action_mask(obs, params)))

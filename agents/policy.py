@@ -8,7 +8,7 @@ from flax import struct
 
 from agents.baselines import Memoryless
 from agents.rollout import best_allowed
-from jaxsim import EnvParams, EnvState, Observation, UserSimulator
+from jaxsim import EnvParams, Observation, UserSimulator
 
 
 @struct.dataclass
@@ -27,18 +27,10 @@ class GreedyPolicy(Memoryless):
 
     def __call__(self, key: jax.Array, obs: Observation, params: EnvParams) -> jax.Array:
         """The item to recommend, int32[]; the key is not used."""
-        return best_allowed(
-            self.network.apply(self.variables, obs), self.env.action_mask(obs, params)
-        )
+        return self.choose(key, self.env, obs, params)
 
-    def act(
-        self,
-        key: jax.Array,
-        memory: tuple[()],
-        env: UserSimulator,
-        obs: Observation,
-        state: EnvState,
-        params: EnvParams,
+    def choose(
+        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
     ) -> jax.Array:
-        """See `EvaluatedPolicy`; `env` takes the place of the policy's own."""
+        """See `Memoryless`; `env` may mask more than the policy's own."""
         return best_allowed(self.network.apply(self.variables, obs), env.action_mask(obs, params))

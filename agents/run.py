@@ -71,20 +71,8 @@ class RunConfig:
 
 def environment_settings(env: UserSimulator) -> dict[str, Any]:
     """The static settings of an environment as plain values."""
-    sasrec = {
-        name: getattr(env.sasrec, name)
-        for name in (
-            "num_items",
-            "num_users",
-            "window",
-            "width",
-            "num_blocks",
-            "num_heads",
-            "dropout",
-        )
-    }
     names = ("num_users", "history_length", "session_capacity", "semantics", "repeats")
-    return {**{name: getattr(env, name) for name in names}, "sasrec": sasrec}
+    return {**{name: getattr(env, name) for name in names}, "sasrec": env.sasrec.architecture}
 
 
 def dataset_digest(dataset: Dataset) -> str:

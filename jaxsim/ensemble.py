@@ -95,14 +95,7 @@ def decide(
         with_reasons: fill `Decision.reasons`.
     """
     chex.assert_rank([candidate, items, likes, sta_logit], [0, 1, 1, 0])
-    valid = items >= 0
-    if semantics == "paper":
-        considered = history_in_category(catalogue, candidate, items, valid)
-        liked, disliked = considered & (likes > 0), considered & (likes <= 0)
-    else:
-        liked = history_in_category(catalogue, candidate, items, valid & (likes > 0))
-        disliked = history_in_category(catalogue, candidate, items, valid & (likes <= 0))
-        considered = liked | disliked
+    liked, disliked = _sides(catalogue, candidate, items, likes, semantics)
     matched = keyword_matching.matched_keywords(catalogue, candidate, items, likes)
     similar = similarity.cosines(catalogue, candidate, items, likes)
     alpha_pos, alpha_neg = keyword_matching.alphas(matched, liked, disliked)
@@ -111,21 +104,27 @@ def decide(
     key_mat, key_sim = jax.random.split(key)
     coins = jnp.stack([jax.random.bernoulli(key_mat), jax.random.bernoulli(key_sim)])
     pos, neg = jnp.stack([alpha_pos, beta_pos]), jnp.stack([alpha_neg, beta_neg])
-    tied = pos == neg
     if semantics == "paper":
+        tied = pos == neg
         logical = jnp.where(tied, coins, pos > neg)
     else:
         # No liked history decides (1, 1), then no disliked history (0, 0); a tie is a dislike.
+        tied = jnp.zeros(2, bool)
         logical = jnp.where(liked.any(), (pos > neg) & disliked.any(), True)
-        tied = jnp.zeros_like(tied)
     probability = jax.nn.sigmoid(sta_logit)
     votes = jnp.append(logical, probability >= STA_THRESHOLD).astype(jnp.int8)
     like = votes.sum(dtype=jnp.int8) >= 2
     reasons = None
     if with_reasons:
-        cosine = jnp.where(considered, similarity.to_float(similar), -jnp.inf)
-        shared = jnp.where(considered, matched, 0)
-        reasons = Reasons(considered, liked, shared, cosine, coins.astype(jnp.int8), tied)
+        considered = liked | disliked
+        reasons = Reasons(
+            considered=considered,
+            liked=liked,
+            matched=jnp.where(considered, matched, 0),
+            cosine=jnp.where(considered, similarity.to_float(similar), -jnp.inf),
+            coins=coins.astype(jnp.int8),
+            tied=tied,
+        )
     return Decision(
         alpha_pos=alpha_pos,
         alpha_neg=alpha_neg,
@@ -136,6 +135,21 @@ def decide(
         reward=like.astype(jnp.float32),
         response=Response(like=like.astype(jnp.int8)),
         reasons=reasons,
+    )
+
+
+def _sides(
+    catalogue: Catalogue, candidate: jax.Array, items: jax.Array, likes: jax.Array, semantics: str
+) -> tuple[jax.Array, jax.Array]:
+    """Membership of I_pos and of I_neg, bool[H] each."""
+    valid = items >= 0
+    if semantics == "paper":
+        considered = history_in_category(catalogue, candidate, items, valid)
+        return considered & (likes > 0), considered & (likes <= 0)
+    # The released code falls back to all of the history for each side on its own.
+    return (
+        history_in_category(catalogue, candidate, items, valid & (likes > 0)),
+        history_in_category(catalogue, candidate, items, valid & (likes <= 0)),
     )
 
 

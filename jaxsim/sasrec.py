@@ -83,6 +83,12 @@ class SASRec(nn.Module):
     num_heads: int = 1
     dropout: float = 0.2
 
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The arguments that make an equal model, for a manifest or a config."""
+        names = ("num_items", "num_users", "window", "width", "num_blocks", "num_heads", "dropout")
+        return {name: getattr(self, name) for name in names}
+
     def setup(self) -> None:
         """Declare the weights."""
         small = nn.initializers.normal(0.02)

@@ -84,57 +84,53 @@ def train_sasrec(
         num_heads=config.num_heads,
         dropout=config.dropout,
     )
+    best, auc, epoch = _fit(model, arrays, config)
+    entry = {
+        "architecture": model.architecture,
+        "training": asdict(config),
+        "epochs_trained": epoch,
+        "validation_auc": round(auc, 6) if np.isfinite(auc) else None,
+    }
+    return {name: np.asarray(w) for name, w in flatten_dict(best, sep="/").items()}, entry
+
+
+def _fit(
+    model: SASRec, arrays: Mapping[str, np.ndarray], config: SASRecTraining
+) -> tuple[Any, float, int]:
+    """The weights of the best epoch, its validation AUC (NaN if there is none) and its number."""
     rng = np.random.default_rng(config.seed)
     key, key_init = jax.random.split(jax.random.key(config.seed))
-    one = cut_windows(arrays, config.window, rng)
-    weights = model.init(
-        key_init,
-        jnp.asarray(one.items[0]),
-        jnp.asarray(one.labels[0]),
-        jnp.int32(0),
-        method="next_logits",
-    )["params"]
-    steps = config.epochs * max(1, len(one.users) // config.batch_size)
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, max(1, steps // 20), max(2, steps), 0.02 * config.learning_rate
-    )
-    optimiser = optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay)
-    state = (weights, optimiser.init(weights))
-    tokens_per_window = float((one.items >= 0).sum() / len(one.users))
+    windows = cut_windows(arrays, config.window, rng)
+    one = jax.tree.map(lambda x: jnp.asarray(x[0]), windows)
+    weights = model.init(key_init, *one, method="next_logits")["params"]
+    optimiser = _optimiser(config, len(windows.users))
+    tokens_per_window = float((windows.items >= 0).sum() / len(windows.users))
     step = jax.jit(partial(_gradient_step, model, optimiser, config, tokens_per_window))
+    state = (weights, optimiser.init(weights))
 
     best, best_auc, best_epoch = weights, -np.inf, 0
-    progress = tqdm(total=config.epochs, desc="train SASRec", unit="epoch", disable=None, delay=1)
-    for epoch in range(1, config.epochs + 1):
+    epochs = range(1, config.epochs + 1)
+    progress = tqdm(epochs, desc="train SASRec", unit="epoch", disable=None, delay=1)
+    for epoch in progress:
         for batch in _batches(cut_windows(arrays, config.window, rng), config, rng):
             key, key_step = jax.random.split(key)
             state = step(state, key_step, batch)
         auc = validation_auc(model, state[0], arrays, config.context)
-        progress.update()
         progress.set_postfix(validation_auc=f"{auc:.4f}")
         if auc > best_auc or not np.isfinite(auc):
             best, best_auc, best_epoch = state[0], auc, epoch
         if epoch - best_epoch >= config.patience:
             break
     progress.close()
-    entry = {
-        "architecture": {
-            name: getattr(model, name)
-            for name in (
-                "num_items",
-                "num_users",
-                "window",
-                "width",
-                "num_blocks",
-                "num_heads",
-                "dropout",
-            )
-        },
-        "training": asdict(config),
-        "epochs_trained": best_epoch,
-        "validation_auc": round(float(best_auc), 6) if np.isfinite(best_auc) else None,
-    }
-    return {"/".join(name): np.asarray(w) for name, w in flatten_dict(best).items()}, entry
+    return best, float(best_auc), best_epoch
+
+
+def _optimiser(config: SASRecTraining, num_windows: int) -> optax.GradientTransformation:
+    steps = config.epochs * max(1, num_windows // config.batch_size)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, max(1, steps // 20), max(2, steps), 0.02 * config.learning_rate
+    )
+    return optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay)
 
 
 def _gradient_step(

@@ -1,14 +1,10 @@
 """Simulators that many tests share; small, so that they compile in seconds."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
-# Most of the time goes into compiling; must be set before jax is imported. Set it to 0 for optimised programs.
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jaxsim
 from jaxsim import Dataset, EnvParams, UserSimulator

@@ -1,4 +1,4 @@
-"""The README's code runs on the real data, and its promises about commands hold."""
+"""What the README says of commands and files holds; tests/test_movielens.py runs its code."""
 
 import re
 import subprocess
@@ -6,19 +6,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-
-
-def test_the_quickstart_runs(movielens_cache, monkeypatch, capsys):
-    monkeypatch.setenv("JAXSIM_CACHE_DIR", str(movielens_cache))
-    code = re.search(
-        r"<!-- the tests run this block -->\n```python\n(.*?)```", _readme(), re.DOTALL
-    )
-    assert code is not None
-    exec(compile(code[1], "README.md", "exec"), {})
-    printed = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"0\.\d\d of random recommendations are liked", printed[0])
-    assert printed[1].startswith("{'f_mat': ")
-    assert len(printed) == 5
 
 
 def test_the_commands_of_the_readme_exist():

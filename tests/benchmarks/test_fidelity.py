@@ -1,12 +1,9 @@
-import json
-
 import jax
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import fidelity
-from benchmarks.__main__ import run_fidelity
 from jaxsim import Dataset, make
 from tests.factory import make_dataset, random_dataset
 
@@ -112,37 +109,6 @@ def test_permuting_moves_words_and_vectors_together(two_users):
     assert set(moved) == rows
     assert (arrays["item_pos_keywords"] != original["item_pos_keywords"]).any()
     assert (arrays["item_categories"] == original["item_categories"]).all()
-
-
-def test_data_keywords_and_votes_of_movielens(movielens):
-    """What an independent program measured with these settings, on the last 20 % of every user."""
-    result = fidelity.fidelity(movielens, "validation+test")
-    assert result["labels"] == 20_381
-    auc = result["auc"]
-    assert auc["f_mat"] == pytest.approx(0.685, abs=0.003)
-    assert auc["f_sim"] == pytest.approx(0.659, abs=0.003)
-    assert auc["f_mat_vote"] == pytest.approx(0.648, abs=0.003)
-    assert auc["f_sim_vote"] == pytest.approx(0.589, abs=0.003)
-    assert result["controls"]["f_mat_permuted"] < auc["f_mat"] - 0.02
-    assert result["controls"]["f_sim_permuted"] < auc["f_sim"] - 0.02
-
-
-def test_movielens_test_split(movielens_cache, tmp_path, monkeypatch, capsys):
-    """The command's JSON; the statistic model beats the simple predictors in the same run."""
-    monkeypatch.setenv("JAXSIM_CACHE_DIR", str(movielens_cache))
-    run_fidelity(json=tmp_path / "out" / "fidelity.json")
-    result = json.loads((tmp_path / "out" / "fidelity.json").read_text())
-    auc = result["auc"]
-    assert result["labels"] == 10_439
-    assert auc["f_sta"] > auc["bias_running"] == pytest.approx(0.797, abs=0.002)
-    assert auc["bias"] == pytest.approx(0.770, abs=0.002)
-    assert auc["counts"] == pytest.approx(0.723, abs=0.002)
-    assert auc["f_mat"] == pytest.approx(0.688, abs=0.003)
-    assert auc["f_sim"] == pytest.approx(0.657, abs=0.003)
-    assert auc["votes"] == pytest.approx(0.740, abs=0.01)
-    assert result["like_rate"]["real"] == pytest.approx(0.478, abs=0.001)
-    assert set(result["ece"]) == set(result["brier"]) == {"paper", "f_sta", "soft"}
-    assert "bias_running" in capsys.readouterr().out
 
 
 def test_soft_score_is_fitted_on_the_labels_given_only():

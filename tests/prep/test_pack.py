@@ -31,7 +31,7 @@ def contents():
         keywords=["schön"],
         categories=["c"],
         sasrec={"w": np.ones(3, np.float32)[::-1]},
-        manifest={"dataset": "pair"},
+        manifest={"dataset": "pair", "sasrec": {}},
     )
 
 

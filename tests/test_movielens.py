@@ -1,0 +1,58 @@
+"""What is promised of the real MovieLens 100K, built with the default settings."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import fidelity
+from benchmarks.__main__ import run_fidelity
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_data_keywords_and_votes_of_movielens(movielens):
+    """What an independent program measured with these settings, on the last 20 % of every user."""
+    result = fidelity.fidelity(movielens, "validation+test")
+    assert result["labels"] == 20_381
+    auc = result["auc"]
+    assert auc["f_mat"] == pytest.approx(0.685, abs=0.003)
+    assert auc["f_sim"] == pytest.approx(0.659, abs=0.003)
+    assert auc["f_mat_vote"] == pytest.approx(0.648, abs=0.003)
+    assert auc["f_sim_vote"] == pytest.approx(0.589, abs=0.003)
+    assert result["controls"]["f_mat_permuted"] < auc["f_mat"] - 0.02
+    assert result["controls"]["f_sim_permuted"] < auc["f_sim"] - 0.02
+
+
+def test_movielens_test_split(movielens_cache, tmp_path, monkeypatch, capsys):
+    """The command's JSON; the statistic model beats the simple predictors in the same run."""
+    monkeypatch.setenv("JAXSIM_CACHE_DIR", str(movielens_cache))
+    run_fidelity(json=tmp_path / "out" / "fidelity.json")
+    result = json.loads((tmp_path / "out" / "fidelity.json").read_text())
+    auc = result["auc"]
+    assert result["labels"] == 10_439
+    assert auc["f_sta"] > auc["bias_running"] == pytest.approx(0.797, abs=0.002)
+    assert auc["bias"] == pytest.approx(0.770, abs=0.002)
+    assert auc["counts"] == pytest.approx(0.723, abs=0.002)
+    assert auc["f_mat"] == pytest.approx(0.688, abs=0.003)
+    assert auc["f_sim"] == pytest.approx(0.657, abs=0.003)
+    assert auc["votes"] == pytest.approx(0.740, abs=0.01)
+    assert result["like_rate"]["real"] == pytest.approx(0.478, abs=0.001)
+    assert set(result["ece"]) == set(result["brier"]) == {"paper", "f_sta", "soft"}
+    assert "bias_running" in capsys.readouterr().out
+
+
+def test_the_quickstart_runs(movielens_cache, monkeypatch, capsys):
+    monkeypatch.setenv("JAXSIM_CACHE_DIR", str(movielens_cache))
+    code = re.search(
+        r"<!-- the tests run this block -->\n```python\n(.*?)```",
+        README.read_text("utf-8"),
+        re.DOTALL,
+    )
+    assert code is not None
+    exec(compile(code[1], "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"0\.\d\d of random recommendations are liked", printed[0])
+    assert printed[1].startswith("{'f_mat': ")
+    assert len(printed) == 5
