@@ -24,9 +24,8 @@ from agents.run import (
     save_run,
 )
 from agents.training import train_seeds
-from jaxsim import InputError, load_dataset, make
+from jaxsim import InputError, Repeats, Semantics, load_dataset, make
 from jaxsim.cli import main
-from jaxsim.factory import Repeats, Semantics
 
 
 def train(
@@ -48,6 +47,7 @@ def train(
         raise InputError(f"--seeds {seeds}: train at least one seed")
     check_output(folder, overwrite)
     packed = load_dataset(dataset)
+    print(f"preparing the simulator of {packed.name} ...", flush=True)
     env, params = make(packed, semantics=semantics, repeats=repeats)
     machine = describe_machine()
     print(
@@ -159,7 +159,7 @@ def evaluate_run(run: Annotated[Path, tyro.conf.Positional], dataset: str | None
     cost = {config.algorithm: (config.steps, config.seconds)}
     key = jax.random.key(config.evaluation_seed)
     rows = evaluate(packed, env, params, {config.algorithm: list(policies)}, key, cost)
-    save_rows(run / "metrics.json", config, rows)
+    save_rows(run / "metrics.json", config, rows, describe_machine()["device"])
     print(format_table(rows))
 
 

@@ -102,10 +102,6 @@ class Algorithm(ABC, Generic[ConfigT]):
         state, _ = self.iterations(self.init(key, params), params, self.config.num_iterations)
         return state
 
-    def policy(self, state: Any) -> GreedyPolicy:
-        """The greedy policy of a training state."""
-        return self.policy_of(self.variables(state))
-
     def policy_of(self, variables: Any) -> GreedyPolicy:
         """The greedy policy of a network's variables."""
         return GreedyPolicy(variables, self.network, self.env)

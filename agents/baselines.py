@@ -14,6 +14,7 @@ from flax import struct
 
 from agents.rollout import best_allowed, random_allowed
 from jaxsim import (
+    TRAIN,
     Dataset,
     EnvParams,
     EnvState,
@@ -24,7 +25,7 @@ from jaxsim import (
     gather_evidence,
 )
 
-SMOOTHING = 5.0  # a like rate is (likes + 5 m) / (n + 5), m the mean
+SMOOTHING = 5.0
 
 
 class EvaluatedPolicy(Protocol):
@@ -113,7 +114,7 @@ class FixedRanking(Memoryless):
 
 @struct.dataclass
 class RepeatLastLiked(Memoryless):
-    """The item liked latest, again; any item before the first like. Meant for `repeats="allow"`."""
+    """The allowed item liked latest, again; any allowed item if there is none. Meant for `repeats="allow"`."""
 
     name: str = struct.field(pytree_node=False, default="repeat_last_liked")
 
@@ -121,9 +122,10 @@ class RepeatLastLiked(Memoryless):
         self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
-        liked = obs.responses > 0
+        mask = env.action_mask(obs, params)
+        liked = (obs.responses > 0) & mask[jnp.maximum(obs.items, 0)]
         latest = obs.items[obs.items.shape[-1] - 1 - jnp.argmax(liked[::-1])]
-        return jnp.where(liked.any(), latest, random_allowed(key, env.action_mask(obs, params)))
+        return jnp.where(liked.any(), latest, random_allowed(key, mask))
 
 
 @struct.dataclass
@@ -166,8 +168,7 @@ def baselines(
         env, params: of `jaxsim.make(dataset, users="train")`; static_best is ranked by these users.
     """
     counts, likes = training_counts(dataset)
-    mean = likes.sum() / counts.sum()
-    like_rate = (likes + SMOOTHING * mean) / (counts + SMOOTHING)
+    like_rate = smoothed(likes, counts, likes.sum() / counts.sum())
     found: dict[str, EvaluatedPolicy] = {
         "random": RandomPolicy(),
         "popular": FixedRanking(jnp.asarray(counts, jnp.float32)),
@@ -180,9 +181,14 @@ def baselines(
     return found
 
 
+def smoothed(likes: np.ndarray, counts: np.ndarray, mean: float) -> np.ndarray:
+    """Like rates of likes among counts, float64 of their shape, drawn towards the mean by SMOOTHING trials."""
+    return (likes + SMOOTHING * mean) / (counts + SMOOTHING)
+
+
 def training_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Training interactions and training likes of each item, float64[N] each."""
-    train = dataset.arrays["interaction_split"] == 0
+    train = dataset.arrays["interaction_split"] == TRAIN
     items = dataset.arrays["interaction_item"][train]
     liked = dataset.arrays["interaction_label"][train]
     counts = np.bincount(items, minlength=dataset.num_items).astype(np.float64)

@@ -5,6 +5,7 @@ recommended are masked in acting and in the Bellman target. A session cut by the
 final observation; a session that the user left does not.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,6 +57,17 @@ class DQNConfig(AlgorithmConfig):
         for name in ("updates_per_rollout", "batch_size", "replay_steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        for name in ("learning_rate", "max_gradient_norm"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise InputError(f"{name} is {getattr(self, name)}, but must be finite and above 0")
+        for name in ("exploration_start", "exploration_end"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}, but must be from 0 to 1")
+        for name in ("target_rate", "exploration_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}, but must be above 0 and at most 1"
+                )
         if self.replay_steps % self.rollout_length:
             raise InputError(
                 f"replay_steps is {self.replay_steps}, but must be a multiple of rollout_length "

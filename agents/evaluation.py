@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from flax import struct
 from scipy import stats
 from tqdm import tqdm
 
 from agents.baselines import EvaluatedPolicy, baselines
-from jaxsim import Dataset, EnvParams, EnvState, Observation, UserSimulator
-from jaxsim.catalogue import COSINE_UNIT, NO_COSINE
+from jaxsim import COSINE_UNIT, NO_COSINE, Dataset, EnvParams, EnvState, Observation, UserSimulator
 
 SESSIONS_PER_USER = 4
 TOTAL_REWARD_FACTOR = (
@@ -246,6 +244,7 @@ def evaluate(
     Returns:
         One row a policy and group of users that has any user.
     """
+    print("ranking items for the baselines ...", flush=True)
     policies: dict[str, Sequence[EvaluatedPolicy]] = {
         **learned,
         **{name: [policy] for name, policy in baselines(dataset, env, params).items()},
@@ -257,14 +256,13 @@ def evaluate(
     progress = tqdm(total=runs, desc="evaluate", unit="run", disable=None, delay=1)
     rows = []
     for group, users in groups.items():
-        group_params = params.replace(session_users=jnp.asarray(users))
-        sessions = fixed_sessions(key, env, group_params)
+        sessions = fixed_sessions(key, env, params.replace(session_users=jnp.asarray(users)))
         outcomes: dict[str, list[Outcome]] = {}
         for name, seeds in policies.items():
             progress.set_postfix_str(f"{name}, {group} users")
             outcomes[name] = []
             for policy in seeds:
-                outcomes[name].append(run_sessions(env, group_params, policy, sessions))
+                outcomes[name].append(run_sessions(env, params, policy, sessions))
                 progress.update()
         rows += _rows(group, outcomes, float(sessions.durations.mean()), cost or {})
     progress.close()
@@ -331,7 +329,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def format_table(rows: list[Row]) -> str:
-    """The rows as text for a terminal, and as a Markdown table for a page."""
+    """The rows as a Markdown table that also reads well in a terminal, and the paired differences."""
     lines = [
         "| policy | users | A.Rwd (95 % interval) | over like_rate | to oracle | like rate | T.Rwd | "
         "Liking% | coverage | diversity |",
@@ -345,7 +343,18 @@ def format_table(rows: list[Row]) -> str:
             f"{row.like_rate:.3f} | {row.t_rwd:.1f} | "
             f"{row.liking:.1f} | {row.coverage:.1%} | {row.diversity:.2f} |"
         )
-    return _aligned(lines)
+    return "\n".join([_aligned(lines), "", *_paired_lines(rows)])
+
+
+def _paired_lines(rows: list[Row]) -> list[str]:
+    """What each learned policy earns over the baselines on the same sessions, a line a group of users."""
+    return [
+        f"{row.policy} on {row.users} users earns more than random by {row.paired_random_low:.2f} to "
+        f"{row.paired_random_high:.2f}, than popular by {row.paired_popular_low:.2f} to "
+        f"{row.paired_popular_high:.2f}, than like_rate by {row.paired_low:.2f} to {row.paired_high:.2f}"
+        for row in rows
+        if row.steps
+    ]
 
 
 def _aligned(lines: list[str]) -> str:
@@ -357,11 +366,6 @@ def _aligned(lines: list[str]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in cells
     )
-
-
-def to_frame(rows: list[Row]) -> pd.DataFrame:
-    """The rows as a table, one column a field of `Row`."""
-    return pd.DataFrame([asdict(row) for row in rows])
 
 
 def to_json(rows: list[Row]) -> list[dict[str, Any]]:

@@ -3,10 +3,6 @@
 import json
 import os
 import platform
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -25,10 +20,17 @@ from agents.dqn import DQN, DQNConfig
 from agents.evaluation import Row, to_json
 from agents.policy import GreedyPolicy
 from agents.training import Training
-from jaxsim import Dataset, InputError, UserSimulator, sha256_of
-from jaxsim.sasrec import SASRec
+from jaxsim import Dataset, InputError, SASRec, UserSimulator, sha256_of
+from jaxsim.files import check_writable, staged_folder, write_text
 
 RUN_VERSION = 1
+RUN_FILES = (
+    "config.json",
+    "metrics.csv",
+    "metrics.json",
+    "learning_curve.png",
+    "policy.safetensors",
+)
 ALGORITHMS: dict[str, tuple[type[AlgorithmConfig], type[Algorithm]]] = {"dqn": (DQNConfig, DQN)}
 
 
@@ -91,55 +93,45 @@ def describe_machine() -> dict[str, str]:
 
 
 def check_output(folder: Path, overwrite: bool) -> None:
-    """Refuse a folder that must not be written.
+    """Refuse a folder that must not be written, before any work is done.
 
     Raises:
-        InputError: it exists and is not a run, or is one and `overwrite` is False.
+        InputError: it is there and is not a run and nothing else, or is one and `overwrite` is False; or the
+            folder around it cannot be written to.
     """
+    check_writable(folder)
     if not folder.exists():
         return
-    if not (folder / "config.json").is_file():
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
+    if not names:
+        return
+    if not names <= set(RUN_FILES):
         raise InputError(f"{folder}: exists and is not a run folder; choose another --out")
     if not overwrite:
         raise InputError(f"{folder}: holds a run; choose another --out or pass --overwrite")
-
-
-@contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` if the block succeeds, and vanishes if not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)  # mkdtemp's folders are private
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def save_run(
     folder: Path, config: RunConfig, training: Training, rows: list[Row], curve: Any
 ) -> None:
     """Write a run folder whole or not at all; `curve` is a matplotlib figure."""
-    with written_whole(folder) as temporary:
+    with staged_folder(folder) as temporary:
         save_policies(temporary / "policy.safetensors", training.variables)
         training.log.to_csv(temporary / "metrics.csv", index=False)
-        save_rows(temporary / "metrics.json", config, rows)
+        save_rows(temporary / "metrics.json", config, rows, config.machine["device"])
         curve.savefig(temporary / "learning_curve.png", dpi=150)
         (temporary / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n", "utf-8")
 
 
-def save_rows(path: Path, config: RunConfig, rows: list[Row]) -> None:
-    """Write the table of an evaluation as JSON."""
+def save_rows(path: Path, config: RunConfig, rows: list[Row], device: str) -> None:
+    """Write the table of an evaluation on a device as JSON, whole or not at all."""
     content = {
-        "device": config.machine["device"],
+        "device": device,
         "dataset": config.dataset,
         "evaluation_seed": config.evaluation_seed,
         "rows": to_json(rows),
     }
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def save_policies(path: Path, variables: Any) -> None:
@@ -218,8 +210,3 @@ def load(run: str | os.PathLike[str], seed: int = 0) -> GreedyPolicy:
     if not 0 <= seed < len(policies):
         raise InputError(f"{run}: has seeds 0 to {len(policies) - 1}, not {seed}")
     return policies[seed]
-
-
-def read_log(run: str | os.PathLike[str]) -> pd.DataFrame:
-    """The training log of a run, see `Training.log`."""
-    return pd.read_csv(Path(run) / "metrics.csv")

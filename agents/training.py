@@ -41,7 +41,7 @@ def train_seeds(algorithm: Algorithm, params: EnvParams, seed: int, num_seeds: i
         InputError: a diagnostic became infinite or NaN.
     """
     config = algorithm.config
-    keys = jax.vmap(jax.random.key)(seed + jnp.arange(num_seeds))
+    keys = jnp.stack([jax.random.key(seed + index) for index in range(num_seeds)])
     init = jax.jit(jax.vmap(algorithm.init, in_axes=(0, None)))
     chunk = jax.jit(
         jax.vmap(partial(algorithm.iterations, count=config.iterations_per_log), in_axes=(0, None)),

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.fidelity import fidelity, format_report
-from jaxsim import load_dataset
+from jaxsim import InputError, load_dataset
 from jaxsim.cli import main
+from jaxsim.files import check_writable, write_text
 
 
 def run_fidelity(
@@ -21,7 +22,13 @@ def run_fidelity(
         split: which labels to predict.
         json: also write the result here.
     """
-    result = fidelity(load_dataset(dataset), split)
+    if json is not None:
+        check_writable(json)
+        if json.is_dir():
+            raise InputError(f"--json {json}: is a folder; give a file")
+    packed = load_dataset(dataset)
+    print(f"judging the {split} split of {packed.name} ...", flush=True)
+    result = fidelity(packed, split)
     print(format_report(result))
     write_json(json, result)
 
@@ -29,8 +36,7 @@ def run_fidelity(
 def write_json(path: Path | None, result: dict[str, Any]) -> None:
     """Write a result as JSON, if a path is given."""
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+        write_text(path, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

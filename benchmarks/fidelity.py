@@ -15,10 +15,18 @@ from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from agents.baselines import SMOOTHING, training_counts
-from jaxsim import Dataset, EnvParams, UserSimulator, make
+from agents.baselines import smoothed, training_counts
+from jaxsim import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Dataset,
+    EnvParams,
+    UserSimulator,
+    majority_probability,
+    make,
+)
 from jaxsim.catalogue import build_catalogue
-from jaxsim.dataset import TEST, TRAIN, VALIDATION
 
 CONTEXT = 50
 DECAY = 0.97
@@ -101,7 +109,7 @@ def simple_predictors(dataset: Dataset, events: Events) -> dict[str, np.ndarray]
     """bias, bias_running and counts, float64[E] each: what a simulator must beat."""
     counts, likes = training_counts(dataset)
     mean = likes.sum() / counts.sum()
-    item_rate = _smoothed(likes, counts, mean)[events.item]
+    item_rate = smoothed(likes, counts, mean)[events.item]
     train = dataset.arrays["interaction_split"] == TRAIN
     users = dataset.interaction_user()[train]
     labels = dataset.arrays["interaction_label"][train]
@@ -110,25 +118,16 @@ def simple_predictors(dataset: Dataset, events: Events) -> dict[str, np.ndarray]
     known = events.history_items >= 0
     age = np.arange(CONTEXT)[::-1]  # the latest interaction has weight 1
     weight = np.where(known, DECAY**age, 0.0)
-    running = _smoothed((weight * events.history_labels).sum(1), weight.sum(1), mean)
+    running = smoothed((weight * events.history_labels).sum(1), weight.sum(1), mean)
     same = np.asarray(build_catalogue(dataset.arrays).same_category)
     in_category = known & same[events.item[:, None], np.maximum(events.history_items, 0)]
     chosen = np.where(in_category.any(1, keepdims=True), in_category, known)
     liked = (chosen * events.history_labels).sum(1)
     return {
-        "bias": item_rate + _smoothed(user_likes, user_counts, mean)[events.user],
+        "bias": item_rate + smoothed(user_likes, user_counts, mean)[events.user],
         "bias_running": item_rate + running,
-        "counts": _smoothed(liked, chosen.sum(1), mean),
+        "counts": smoothed(liked, chosen.sum(1), mean),
     }
-
-
-def _smoothed(likes: np.ndarray, counts: np.ndarray, mean: float) -> np.ndarray:
-    return (likes + SMOOTHING * mean) / (counts + SMOOTHING)
-
-
-def expected_reward(mat: np.ndarray, sim: np.ndarray, sta: np.ndarray) -> np.ndarray:
-    """Probability of at least two likes among three independent votes of these probabilities (Eq. 9)."""
-    return mat * sim + mat * sta + sim * sta - 2 * mat * sim * sta
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -190,7 +189,7 @@ def fidelity(dataset: Dataset, split: str = "test", permutations: int = 3) -> di
     votes = {"f_mat": vote(scores["f_mat"]), "f_sim": vote(scores["f_sim"])}
     votes["f_sta"] = (scores["f_sta"] >= 0.5).astype(np.float64)
     simple = simple_predictors(dataset, events)
-    paper = expected_reward(votes["f_mat"], votes["f_sim"], votes["f_sta"])
+    paper = majority_probability(votes["f_mat"], votes["f_sim"], votes["f_sta"])
     predictions = {
         **scores,
         **{f"{name}_vote": value for name, value in votes.items()},

@@ -6,18 +6,30 @@ obs, state = env.reset(key, params)
 obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
 """
 
-from jaxsim.catalogue import Catalogue
+from jaxsim.catalogue import COSINE_UNIT, NO_COSINE, Catalogue
 from jaxsim.cli import InputError
 from jaxsim.dataset import (
     ARRAY_SCHEMA,
     FORMAT_VERSION,
+    TEST,
+    TRAIN,
+    VALIDATION,
     Dataset,
     cache_dir,
     dataset_path,
     load_dataset,
     sha256_of,
 )
-from jaxsim.ensemble import Decision, Evidence, Reasons, Response, add_evidence, gather_evidence
+from jaxsim.ensemble import (
+    Decision,
+    Evidence,
+    Reasons,
+    Response,
+    Semantics,
+    add_evidence,
+    gather_evidence,
+    majority_probability,
+)
 from jaxsim.environment import (
     EnvParams,
     EnvState,
@@ -27,11 +39,17 @@ from jaxsim.environment import (
     Policy,
     UserSimulator,
 )
-from jaxsim.factory import make
+from jaxsim.factory import Repeats, Users, make
+from jaxsim.sasrec import SASRec
 
 __all__ = [
     "ARRAY_SCHEMA",
+    "COSINE_UNIT",
     "FORMAT_VERSION",
+    "NO_COSINE",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
     "Catalogue",
     "Dataset",
     "Decision",
@@ -44,13 +62,18 @@ __all__ = [
     "ObservationSpace",
     "Policy",
     "Reasons",
+    "Repeats",
     "Response",
+    "SASRec",
+    "Semantics",
     "UserSimulator",
+    "Users",
     "add_evidence",
     "cache_dir",
     "dataset_path",
     "gather_evidence",
     "load_dataset",
+    "majority_probability",
     "make",
     "sha256_of",
 ]

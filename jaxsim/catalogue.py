@@ -17,7 +17,7 @@ NO_COSINE = np.int32(
     np.iinfo(np.int32).min
 )  # "maximum over nothing", and pairs that Eq. 6 and 7 skip
 COSINE_UNIT = 1_000_000
-TABLE_BUDGET_BYTES = 8 << 30
+TABLE_BUDGET_BYTES = 4 << 30
 _ROWS_AT_ONCE = 4096
 
 
@@ -90,8 +90,7 @@ def _cosines(vectors: np.ndarray) -> np.ndarray:
         rows = slice(start, start + _ROWS_AT_ONCE)
         cosines[rows] = np.rint(unit[rows] @ unit.T * COSINE_UNIT)
     # A matrix product need not be symmetric in its last bit; ties must be.
-    lower = np.tril_indices(len(unit), -1)
-    cosines[lower] = cosines.T[lower]
+    cosines = np.maximum(cosines, cosines.T)
     cosines[~known] = NO_COSINE
     cosines[:, ~known] = NO_COSINE
     return cosines

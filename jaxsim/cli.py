@@ -29,7 +29,8 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
         args: arguments to parse in place of `sys.argv[1:]`.
 
     Raises:
-        SystemExit: code 2 for unusable input (one line on standard error), 130 when interrupted.
+        SystemExit: code 2 for unusable input or an unusable file (one line on standard error), 130 when
+            interrupted.
     """
     rest = list(sys.argv[1:] if args is None else args)
     try:
@@ -45,6 +46,9 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
         tyro.cli(chosen, prog=prog, args=rest)
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

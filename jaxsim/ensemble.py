@@ -1,15 +1,17 @@
 """The three votes on a candidate and their majority (Eq. 3, 8 and 9)."""
 
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxsim import keyword_matching, similarity
 from jaxsim.catalogue import NO_COSINE, Catalogue, history_in_category
 
+Array = TypeVar("Array", jax.Array, np.ndarray)
 Semantics = Literal["paper", "released"]
 SEMANTICS: tuple[str, ...] = get_args(Semantics)
 STA_THRESHOLD = 0.5
@@ -229,6 +231,15 @@ def expected_likes(
     beta = jnp.where(in_category, evidence.same_beta, evidence.all_beta)
     mat, sim = (_vote_probability(pair, evidence.all_count, semantics) for pair in (alpha, beta))
     sta = (jax.nn.sigmoid(sta_logits) >= STA_THRESHOLD).astype(jnp.float32)
+    return majority_probability(mat, sim, sta)
+
+
+def majority_probability(mat: Array, sim: Array, sta: Array) -> Array:
+    """Probability of at least two likes among three independent votes of these probabilities (Eq. 9).
+
+    Args:
+        mat, sim, sta: JAX or NumPy arrays of one shape, in [0, 1].
+    """
     return mat * sim + mat * sta + sim * sta - 2 * mat * sim * sta
 
 

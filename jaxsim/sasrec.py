@@ -22,7 +22,6 @@ from flax.traverse_util import unflatten_dict
 from jaxsim.cli import InputError
 
 LAYER_NORM_EPSILON = 1e-6
-PADDING_ID = 0  # items are shifted by one: id 0 is never an item
 
 
 @struct.dataclass
@@ -108,7 +107,7 @@ class SASRec(nn.Module):
 
     def embed(self, item: jax.Array, like: jax.Array, position: jax.Array) -> jax.Array:
         """Token embeddings float32[..., width]; item < 0 is padding."""
-        shifted = jnp.maximum(item, -1) + 1
+        shifted = jnp.maximum(item, -1) + 1  # id 0 is padding, never an item
         token = self.item_embedding(shifted) + self.response_embedding((like > 0).astype(jnp.int32))
         return token + self.position_embedding(jnp.clip(position, 0, self.window - 1))
 
@@ -241,7 +240,12 @@ def restore(
     Raises:
         InputError: a weight is missing or has another shape than the architecture says.
     """
-    model = SASRec(**manifest_entry["architecture"])
+    try:
+        model = SASRec(**manifest_entry["architecture"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"manifest.json: no usable architecture of the statistic model ({error}); build the dataset again"
+        ) from None
     tree = unflatten_dict({tuple(name.split("/")): jnp.asarray(w) for name, w in weights.items()})
     expected = jax.eval_shape(
         lambda: model.init(

@@ -1,7 +1,5 @@
 """The command line: `python -m prep build ml-100k`, `python -m prep embed ml-100k --out FILE`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,8 +26,7 @@ def build(
         dataset: name of the dataset, such as ml-100k.
         config: settings.
     """
-    with _disk_errors_in_one_line():
-        result = build_dataset(dataset, config)
+    result = build_dataset(dataset, config)
     print(format_report(result))
 
 
@@ -52,17 +49,8 @@ def embed(
     keywords = sorted({word for item in parsed for word in item.pos | item.neg})
     if not keywords:
         raise InputError(f"{', '.join(map(str, files))}: no reply with keywords")
-    with _disk_errors_in_one_line():
-        save_vectors(out, KeywordVectors(encoder, keywords, encode(keywords, encoder)))
+    save_vectors(out, KeywordVectors(encoder, keywords, encode(keywords, encoder)))
     print(f"{len(keywords):,} keyword vectors of {encoder} written to {out}")
-
-
-@contextmanager
-def _disk_errors_in_one_line() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{error.filename or 'disk'}: {error.strerror or error}") from error
 
 
 def run(args: list[str] | None = None) -> None:

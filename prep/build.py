@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +85,7 @@ class BuildConfig:
                 raise InputError(f"{flag} {count}: give a whole number from 1")
         if self.like_threshold is not None and not math.isfinite(self.like_threshold):
             raise InputError(f"--like-threshold {self.like_threshold}: give a finite number")
+        self.sasrec.check()
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def _make_arrays(
         config.single_category,
     )
     names = sorted({name for row in categories for name in row})
-    files = (*config.vectors, SHIPPED_VECTORS)
+    files = (SHIPPED_VECTORS, *config.vectors)  # the user's come last and win
     vectors = keyword_vectors(words.filter.kept, config.encoder, files)
     arrays = {**ratings.interactions.arrays, "item_categories": index_rows(categories, names)}
     found = [words.annotations.keywords.get(item, NO_KEYWORDS) for item in ratings.items["item_id"]]
@@ -275,13 +276,18 @@ def _manifest(
             "name": config.encoder,
             "pooling": POOLING,
             "dimension": arrays["item_pos_embedding"].shape[1],
+            "files": _digests((SHIPPED_VECTORS, *config.vectors)),
         },
         "language_model": {
             "name": words.language_model,
-            "files": {path.name: sha256_of(path) for path in words.files},
+            "files": _digests(words.files),
         },
         "raw": dict(ratings.raw.files),
     }
+
+
+def _digests(files: Iterable[Path]) -> list[dict[str, str]]:
+    return [{"name": path.name, "sha256": sha256_of(path)} for path in files]
 
 
 def count_empty(keyword_rows: np.ndarray) -> int:

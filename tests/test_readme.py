@@ -33,5 +33,9 @@ def test_files_that_the_readme_names_exist():
         assert (ROOT / name).exists(), name
 
 
+def test_every_output_is_filled_in():
+    assert not re.search("[A-Z]+_(OUTPUT|TIME)", _readme())
+
+
 def _readme() -> str:
     return (ROOT / "README.md").read_text("utf-8")

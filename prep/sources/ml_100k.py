@@ -13,6 +13,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,12 +121,12 @@ def _open_zip(path: Path) -> list[RawFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.rpartition("/")[2]: member for member in archive.namelist()}
-            for names in (GROUPLENS_FILES, RECBOLE_FILES):
-                if set(names) <= members.keys():
-                    return [
-                        RawFile(f"{path}/{members[name]}", archive.read(members[name]))
-                        for name in names
-                    ]
+            forms = (
+                names for names in (GROUPLENS_FILES, RECBOLE_FILES) if members.keys() >= set(names)
+            )
+            found = [(f"{path}/{members[name]}", members[name]) for name in next(forms, ())]
+            if found:
+                return [RawFile(label, archive.read(member)) for label, member in found]
     except broken as error:
         raise InputError(f"{path}: not a whole zip, cut short or damaged? ({error})") from None
     except OSError as error:
@@ -193,9 +194,12 @@ def _check_ratings(ratings: pd.DataFrame, given: bool) -> None:
 
 def _show_licence_once(cache: Path) -> None:
     path = cache / "LICENCE.txt"
-    if not path.exists():
+    if path.exists():
+        return
+    print(LICENCE_NOTICE)
+    # A cache that cannot be written to only means that the notice is printed again.
+    with suppress(InputError, OSError):
         make_folder(cache)
-        print(LICENCE_NOTICE)
         with staged_file(path) as file:
             file.write(LICENCE_NOTICE.encode())
 

@@ -179,7 +179,7 @@ def test_it_learns_what_everyone_likes(learnable):
 
 
 def test_a_training_that_diverges_is_stopped(learnable):
-    config = dataclasses.replace(SMALL, learning_rate=float("inf"), updates_per_rollout=1)
+    config = dataclasses.replace(SMALL, learning_rate=1e30, updates_per_rollout=1)
     with pytest.raises(InputError, match="diverged"):
         train_seeds(DQN(learnable.env, config), learnable.params, seed=0, num_seeds=1)
 
@@ -191,6 +191,10 @@ def test_a_training_that_diverges_is_stopped(learnable):
     ("settings", "name"),
     [
         ({"total_steps": 0}, "total_steps"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"target_rate": 7.0}, "target_rate"),
+        ({"exploration_share": 0.0}, "exploration_share"),
+        ({"exploration_start": 3.0}, "exploration_start"),
         ({"num_envs": 0}, "num_envs"),
         ({"batch_size": 0}, "batch_size"),
         ({"updates_per_rollout": -1}, "updates_per_rollout"),

@@ -24,7 +24,6 @@ from agents.evaluation import (
     format_table,
     interval,
     run_sessions,
-    to_frame,
     to_json,
 )
 from tests.conftest import CAPACITY, simulator_of
@@ -212,6 +211,15 @@ def test_the_oracles_evidence_is_the_expected_response_from_scratch(either):
         memory = policy.remember(memory, item, reward.astype(jnp.int8), params)
 
 
+def test_lists_are_distinct_even_where_repeats_are_allowed(dataset):
+    _, env, params = simulator_of(dataset, repeats="allow")
+    sessions = fixed_sessions(jax.random.key(0), env, params, repeats=1)
+    outcome = run_sessions(env, params, RepeatLastLiked(), sessions)
+    assert outcome.returns.mean() > 0
+    assert 0 < outcome.liking.mean() < 1
+    assert (outcome.diversity > 0).any()
+
+
 def test_policies_of_different_types_are_different_to_jit():
     """Treedefs of dataclasses are equal if their static fields are, whatever the type."""
     found = [jax.tree.structure(policy) for policy in (RandomPolicy(), Oracle(), RepeatLastLiked())]
@@ -279,6 +287,10 @@ def test_the_table_of_a_dataset_with_known_answers(table):
 
 def test_the_table_as_text_and_as_data(table):
     text = format_table(table)
+    text, _, paired = text.partition("\n\n")
+    assert [line.split(" earns")[0] for line in paired.splitlines()] == [
+        f"{row.policy} on {row.users} users" for row in table if row.steps
+    ]
     lines = text.splitlines()
     assert len({len(line) for line in lines}) == 1
     assert len(lines) == 2 + len(table)
@@ -287,7 +299,6 @@ def test_the_table_as_text_and_as_data(table):
     assert any(line.split("|")[1].strip() == "taught (3 seeds)" for line in lines)
     rewards = [float(line.split("|")[3].split()[0]) for line in lines[2:] if "| train" in line]
     assert rewards == sorted(rewards, reverse=True)
-    assert len(to_frame(table)) == len(table)
     plain = to_json([Row(**{**vars(table[0]), "diversity": math.nan})])[0]
     assert plain["diversity"] is None
     assert plain["policy"] == table[0].policy

@@ -15,8 +15,9 @@ import agents
 import jaxsim
 from agents.__main__ import evaluate_run, train
 from agents.dqn import DQNConfig
-from agents.run import check_output, read_log, written_whole
+from agents.run import check_output
 from jaxsim import InputError
+from jaxsim.files import staged_folder
 from tests.factory import random_dataset, write_pack
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,7 @@ def test_a_run_folder_holds_everything(finished):
                      "policy.safetensors"}  # fmt: skip
     assert [path.name for path in finished.parent.iterdir()] == ["finished"]  # nothing half-written
     assert (finished / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
-    log = read_log(finished)
+    log = pd.read_csv(finished / "metrics.csv")
     assert {"seed", "steps", "like_rate", "session_return", "loss"} <= set(log.columns)
     assert log["steps"].max() == SETTINGS.total_steps
     rows = pd.DataFrame(json.loads((finished / "metrics.json").read_text())["rows"])
@@ -124,15 +125,21 @@ def test_a_run_is_not_overwritten_unasked(pack, run, tmp_path):
     check_output(run, overwrite=True)
     check_output(tmp_path / "new", overwrite=False)
     (tmp_path / "precious").mkdir()
+    check_output(tmp_path / "precious", overwrite=False)
+    (tmp_path / "precious" / "config.json").write_text("{}")
+    (tmp_path / "precious" / "weights").mkdir()
     with pytest.raises(InputError, match="not a run folder"):
         check_output(tmp_path / "precious", overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="not a writable folder"):
+        check_output(tmp_path / "file" / "run", overwrite=False)
 
 
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     out = tmp_path / "deep" / "run"
 
     def write(content: str, fail: bool) -> None:
-        with written_whole(out) as folder:
+        with staged_folder(out) as folder:
             (folder / "file").write_text(content)
             if fail:
                 raise OSError("disk full")

@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import fidelity
-from jaxsim import Dataset, make
+from jaxsim import Dataset, majority_probability, make
 from tests.factory import make_dataset, random_dataset
 
 
@@ -85,9 +85,9 @@ def test_vote_expected_reward_and_calibration_by_hand():
     assert fidelity.vote(np.array([-2.0, 0.0, 0.5])).tolist() == [0.0, 0.5, 1.0]
     half = np.array([0.5])
     one, zero = np.ones(1), np.zeros(1)
-    assert fidelity.expected_reward(half, half, one)[0] == 0.75
-    assert fidelity.expected_reward(half, zero, one)[0] == 0.5
-    assert fidelity.expected_reward(one, zero, zero)[0] == 0.0
+    assert majority_probability(half, half, one)[0] == 0.75
+    assert majority_probability(half, zero, one)[0] == 0.5
+    assert majority_probability(one, zero, zero)[0] == 0.0
     # Bin [0.2, 0.3): mean 0.25 against 0; bin [0.9, 1]: mean 0.95 against 1.
     labels, probabilities = np.array([0, 0, 1, 1]), np.array([0.2, 0.3 - 1e-9, 0.9, 1.0])
     assert fidelity.calibration_error(labels, probabilities) == pytest.approx(

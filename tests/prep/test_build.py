@@ -344,6 +344,23 @@ def test_a_full_disk_is_one_line(tiny, monkeypatch, prep_error):
     assert tree(tiny.folder) == before
 
 
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--sasrec.num-heads", "3"),
+        ("--sasrec.batch-size", "0"),
+        ("--sasrec.window", "0"),
+        ("--sasrec.epochs", "0"),
+        ("--sasrec.learning-rate", "nan"),
+        ("--sasrec.dropout", "1"),
+    ],
+)
+def test_settings_of_the_statistic_model_are_checked(tiny, prep_error, flag, value):
+    out = tiny.folder / "packed"
+    assert prep_error(*build_args(tiny, out), flag, value).startswith(f"error: {flag}")
+    assert not out.exists()
+
+
 @pytest.mark.usefixtures("no_training")
 def test_975_keywords_survive_on_the_real_data(real_wheel):
     result = build_dataset("ml-100k", BuildConfig(raw=real_wheel))

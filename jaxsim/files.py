@@ -1,0 +1,57 @@
+"""Files and folders that are written whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jaxsim.cli import InputError
+
+
+def check_writable(path: Path) -> None:
+    """Make sure, before any long work, that `path` can be created.
+
+    Raises:
+        InputError: the nearest folder above it that exists cannot be written to, or is no folder.
+    """
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written, for {parent} is not a writable folder")
+
+
+@contextmanager
+def staged_folder(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `out` that takes its name, and its place, when the block ends well.
+
+    If anything fails, `out` stays as it was and nothing is left behind.
+    """
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    new, old = staging / "new", staging / "old"
+    try:
+        new.mkdir()
+        yield new
+        if out.exists():
+            os.rename(out, old)
+        try:
+            os.rename(new, out)
+        except BaseException:
+            if old.exists():
+                os.rename(old, out)
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file by way of a temporary one beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
