@@ -230,7 +230,7 @@ def _make_arrays(
 def _tables(ratings: Ratings, words: Words) -> tuple[pd.DataFrame, pd.DataFrame]:
     parsed = [item in words.annotations.keywords for item in ratings.items["item_id"]]
     categories = [list(names) for names in ratings.items["categories"]]
-    items = ratings.items.assign(categories=categories, has_reply=parsed)
+    items = ratings.items.assign(categories=pd.Series(categories, dtype=object), has_reply=parsed)
     counts = np.diff(ratings.interactions.arrays["user_offsets"])
     users = pd.DataFrame({"user_id": ratings.interactions.users, "interactions": counts})
     return items, users
