@@ -56,10 +56,9 @@ def train(
     )
     trainer = ALGORITHMS[algorithm][1](env, settings)
     training = train_seeds(trainer, params, seed, seeds)
-    rate = training.steps * seeds / training.seconds
     print(
-        f"trained {seeds} seeds of {training.steps:,} steps in {training.seconds:.1f} s ({rate:,.0f} steps/s "
-        f"with learning), after {training.compile_seconds:.1f} s of compilation"
+        f"trained {seeds} seeds of {training.steps:,} steps in {training.seconds:.1f} s "
+        f"({training.steps * seeds / training.seconds:,.0f} steps/s with learning), after {training.compile_seconds:.1f} s of compilation"
     )
     config = RunConfig(
         algorithm=algorithm,

@@ -106,27 +106,15 @@ def decide(
     key_mat, key_sim = jax.random.split(key)
     coins = jnp.stack([jax.random.bernoulli(key_mat), jax.random.bernoulli(key_sim)])
     pos, neg = jnp.stack([alpha_pos, beta_pos]), jnp.stack([alpha_neg, beta_neg])
+    tied = (pos == neg) & (semantics == "paper")
     if semantics == "paper":
-        tied = pos == neg
         logical = jnp.where(tied, coins, pos > neg)
     else:
         # No liked history decides (1, 1), then no disliked history (0, 0); a tie is a dislike.
-        tied = jnp.zeros(2, bool)
         logical = jnp.where(liked.any(), (pos > neg) & disliked.any(), True)
     probability = jax.nn.sigmoid(sta_logit)
     votes = jnp.append(logical, probability >= STA_THRESHOLD).astype(jnp.int8)
     like = votes.sum(dtype=jnp.int8) >= 2
-    reasons = None
-    if with_reasons:
-        considered = liked | disliked
-        reasons = Reasons(
-            considered=considered,
-            liked=liked,
-            matched=jnp.where(considered, matched, 0),
-            cosine=jnp.where(considered, similarity.to_float(similar), -jnp.inf),
-            coins=coins.astype(jnp.int8),
-            tied=tied,
-        )
     return Decision(
         alpha_pos=alpha_pos,
         alpha_neg=alpha_neg,
@@ -136,7 +124,26 @@ def decide(
         votes=votes,
         reward=like.astype(jnp.float32),
         response=Response(like=like.astype(jnp.int8)),
-        reasons=reasons,
+        reasons=_reasons(liked, disliked, matched, similar, coins, tied) if with_reasons else None,
+    )
+
+
+def _reasons(
+    liked: jax.Array,
+    disliked: jax.Array,
+    matched: jax.Array,
+    similar: jax.Array,
+    coins: jax.Array,
+    tied: jax.Array,
+) -> Reasons:
+    considered = liked | disliked
+    return Reasons(
+        considered=considered,
+        liked=liked,
+        matched=jnp.where(considered, matched, 0),
+        cosine=jnp.where(considered, similarity.to_float(similar), -jnp.inf),
+        coins=coins.astype(jnp.int8),
+        tied=tied,
     )
 
 

@@ -56,16 +56,7 @@ def make(
     if len(session_users) == 0:
         raise InputError(f"{dataset.name}: no user of the group {users!r} may start a session")
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
-    if (sasrec.num_items, sasrec.num_users) != (dataset.num_items, dataset.num_users):
-        raise InputError(
-            f"{dataset.path}: the statistic model is of {sasrec.num_items} items and {sasrec.num_users} users, "
-            f"but the arrays hold {dataset.num_items} and {dataset.num_users}; build the dataset again"
-        )
-    if window > sasrec.window:
-        raise InputError(
-            f"history_length + session_capacity is {window}, but this dataset's statistic model was trained "
-            f"for {sasrec.window}: lower one of them, or build the dataset again with --sasrec.window {window}"
-        )
+    _check_model(dataset, sasrec, window)
     env = UserSimulator(
         sasrec=sasrec,
         num_users=dataset.num_users,
@@ -83,6 +74,19 @@ def make(
         sasrec=variables,
     )
     return env, params
+
+
+def _check_model(dataset: Dataset, sasrec: SASRec, window: int) -> None:
+    if (sasrec.num_items, sasrec.num_users) != (dataset.num_items, dataset.num_users):
+        raise InputError(
+            f"{dataset.path}: the statistic model is of {sasrec.num_items} items and {sasrec.num_users} users, "
+            f"but the arrays hold {dataset.num_items} and {dataset.num_users}; build the dataset again"
+        )
+    if window > sasrec.window:
+        raise InputError(
+            f"history_length + session_capacity is {window}, but this dataset's statistic model was trained "
+            f"for {sasrec.window}: lower one of them, or build the dataset again with --sasrec.window {window}"
+        )
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
