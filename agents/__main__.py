@@ -58,7 +58,8 @@ def train(
     training = train_seeds(trainer, params, seed, seeds)
     print(
         f"trained {seeds} seeds of {training.steps:,} steps in {training.seconds:.1f} s "
-        f"({training.steps * seeds / training.seconds:,.0f} steps/s with learning), after {training.compile_seconds:.1f} s of compilation"
+        f"({training.steps * seeds / training.seconds:,.0f} steps/s with learning), "
+        f"after {training.compile_seconds:.1f} s of compilation"
     )
     config = RunConfig(
         algorithm=algorithm,
