@@ -75,10 +75,8 @@ def train(
         compile_seconds=training.compile_seconds,
         machine=machine,
     )
-    policies = [
-        trainer.policy_of(jax.tree.map(lambda x, s=s: x[s], training.variables))
-        for s in range(seeds)
-    ]
+    variables = [jax.tree.map(lambda x, s=s: x[s], training.variables) for s in range(seeds)]
+    policies = [trainer.policy_of(one) for one in variables]
     cost = {algorithm: (training.steps, training.seconds)}
     rows = evaluate(
         packed, env, params, {algorithm: policies}, jax.random.key(evaluation_seed), cost
