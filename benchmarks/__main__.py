@@ -1,13 +1,14 @@
-"""The command line: `python -m benchmarks fidelity [--dataset D] [--json FILE]`."""
+"""The command line: `python -m benchmarks {fidelity,table1,convert} [--json FILE]`."""
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from benchmarks.convert import run_convert
 from benchmarks.fidelity import fidelity, format_report
-from jaxsim import InputError, load_dataset
+from benchmarks.output import check_json, write_json
+from benchmarks.table1 import run_table1
+from jaxsim import load_dataset
 from jaxsim.cli import main
-from jaxsim.files import check_writable, write_text
 
 
 def run_fidelity(
@@ -22,10 +23,7 @@ def run_fidelity(
         split: which labels to predict.
         json: also write the result here.
     """
-    if json is not None:
-        check_writable(json)
-        if json.is_dir():
-            raise InputError(f"--json {json}: is a folder; give a file")
+    check_json(json)
     packed = load_dataset(dataset)
     print(f"judging the {split} split of {packed.name} ...", flush=True)
     result = fidelity(packed, split)
@@ -33,15 +31,9 @@ def run_fidelity(
     write_json(json, result)
 
 
-def write_json(path: Path | None, result: dict[str, Any]) -> None:
-    """Write a result as JSON, if a path is given."""
-    if path is not None:
-        write_text(path, json.dumps(result, indent=2) + "\n")
-
-
 if __name__ == "__main__":
     main(
-        {"fidelity": run_fidelity},
+        {"fidelity": run_fidelity, "table1": run_table1, "convert": run_convert},
         prog="python -m benchmarks",
-        description="Measure how true and how fast the simulator is.",
+        description="Measure how true and how fast the simulator is, and what its datasets hold.",
     )

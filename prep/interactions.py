@@ -1,4 +1,4 @@
-"""Interactions as arrays: indices, order, likes and splits."""
+"""Interactions as arrays: which are kept, indices, order, likes and splits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from jaxsim import InputError
 from jaxsim.dataset import MIN_INTERACTIONS, TEST, TRAIN, VALIDATION
 
 
@@ -22,60 +23,123 @@ class Interactions:
     """The interactions of all users, user after user, each user's in the order of time.
 
     Attributes:
-        users: raw ids in index order; U of them.
+        users, items: raw ids in index order; U and N of them.
         arrays: `user_offsets` int64[U + 1] and, of length M, `interaction_item` int32,
             `interaction_label` int8 (1 like), `interaction_rating` float32, `interaction_time`
             int64 and `interaction_split` int8, as in `jaxsim.ARRAY_SCHEMA`.
+        rows: int64[M], the row of the table of ratings that each interaction comes from.
         duplicates: how many ratings were dropped because the user rated the item again later.
+        too_few: how many more were dropped because their user or item has too few ratings.
     """
 
     users: list[str]
+    items: list[str]
     arrays: dict[str, np.ndarray]
+    rows: np.ndarray
     duplicates: int
+    too_few: int
+
+    @property
+    def users_of_rows(self) -> np.ndarray:
+        """int64[M], the index of each interaction's user."""
+        counts = np.diff(self.arrays["user_offsets"])
+        return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
 
 
 def index_interactions(
-    ratings: pd.DataFrame, items: list[str], like_threshold: float
+    ratings: pd.DataFrame,
+    like_threshold: float,
+    more_items: Iterable[str] = (),
+    min_user_ratings: int = 1,
+    min_item_ratings: int = 1,
 ) -> Interactions:
     """Order the ratings by (user, time, original row), keep a user's last of each item, and split.
 
     Args:
         ratings: as in `prep.tables.RawData`.
-        items: raw ids in index order; every rated item is among them.
         like_threshold: a rating of at least this is a like.
+        more_items: raw ids of items that belong to the catalogue even without a rating.
+        min_user_ratings, min_item_ratings: users and items with fewer ratings are dropped, again and again until
+            all that are left have as many (the k-core, if both are k).
+
+    Raises:
+        InputError: no rating is left.
     """
-    users = sorted_ids(ratings["user_id"])
-    user = pd.Index(users).get_indexer(pd.Index(ratings["user_id"]))
-    item = pd.Index(items).get_indexer(pd.Index(ratings["item_id"]))
-    rating = ratings["rating"].to_numpy(np.float32)
+    user, user_ids = _codes(ratings["user_id"])
+    item, item_ids = _codes(ratings["item_id"])
     time = ratings["time"].to_numpy(np.int64)
-    order = np.lexsort((np.arange(len(user)), time, user))
-    pairs = pd.DataFrame({"user": user[order], "item": item[order]})
+    order = np.lexsort((time, user))  # stable: rows of a second stay in their order
+    pairs = pd.Series(user[order].astype(np.int64) * len(item_ids) + item[order])
     order = order[~pairs.duplicated(keep="last").to_numpy()]
-    counts = np.bincount(user[order], minlength=len(users))
+    unique = len(order)
+    order = order[k_core(user[order], item[order], min_user_ratings, min_item_ratings)]
+    if not len(order):
+        raise InputError(
+            f"no user has {min_user_ratings} ratings of items with {min_item_ratings}: "
+            "lower --min-user-ratings or --min-item-ratings"
+        )
+    users = sorted_ids(user_ids[np.unique(user[order])])
+    items = sorted_ids([*item_ids[np.unique(item[order])], *more_items])
+    place_of_user = pd.Index(users).get_indexer(pd.Index(user_ids))
+    place_of_item = pd.Index(items).get_indexer(pd.Index(item_ids)).astype(np.int32)
+    order = order[np.argsort(place_of_user[user[order]], kind="stable")]
+    counts = np.bincount(place_of_user[user[order]], minlength=len(users))
+    rating = ratings["rating"].to_numpy(np.float32)[order]
     return Interactions(
         users=users,
+        items=items,
         arrays={
             "user_offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            "interaction_item": item[order].astype(np.int32),
-            "interaction_label": (rating[order] >= like_threshold).astype(np.int8),
-            "interaction_rating": rating[order],
+            "interaction_item": place_of_item[item[order]],
+            "interaction_label": (rating >= like_threshold).astype(np.int8),
+            "interaction_rating": rating,
             "interaction_time": time[order],
-            "interaction_split": np.concatenate([split_codes(count) for count in counts]),
+            "interaction_split": split_codes(counts),
         },
-        duplicates=len(user) - len(order),
+        rows=order,
+        duplicates=len(user) - unique,
+        too_few=unique - len(order),
     )
 
 
-def split_codes(count: int) -> np.ndarray:
-    """Split a user's `count` interactions in order: the first 80 % train, 10 % validation.
+def _codes(ids: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Integer codes of a column of ids, and object[...] of the distinct ids that they stand for."""
+    column = ids.astype("category").cat
+    return column.codes.to_numpy(), column.categories.to_numpy(object)
+
+
+def k_core(
+    user: np.ndarray, item: np.ndarray, min_user_ratings: int, min_item_ratings: int
+) -> np.ndarray:
+    """bool[M]: the ratings left once no user and no item has fewer than wanted."""
+    kept = np.ones(len(user), bool)
+    while True:
+        user_counts = np.bincount(user[kept], minlength=user.max(initial=0) + 1)
+        item_counts = np.bincount(item[kept], minlength=item.max(initial=0) + 1)
+        still = (
+            kept & (user_counts[user] >= min_user_ratings) & (item_counts[item] >= min_item_ratings)
+        )
+        if still.sum() == kept.sum():
+            return kept
+        kept = still
+
+
+def split_codes(counts: np.ndarray) -> np.ndarray:
+    """Split each user's interactions in order: the first 80 % train, 10 % validation, 10 % test.
+
+    Args:
+        counts: int[U], how many interactions each user has.
 
     Returns:
-        int8[count]: train up to floor(0.8 n), validation up to floor(0.9 n), then test; all train
-        if there are fewer than five.
+        int8[sum of counts], user after user: train up to floor(0.8 n), validation up to floor(0.9 n), then test;
+        all train for users with fewer than five.
     """
-    split = np.full(count, TRAIN, np.int8)
-    if count >= MIN_INTERACTIONS:
-        split[count * 8 // 10 :] = VALIDATION
-        split[count * 9 // 10 :] = TEST
+    counts = np.asarray(counts, np.int64)
+    starts = np.cumsum(counts) - counts
+    place = np.arange(counts.sum(), dtype=np.int64) - np.repeat(starts, counts)
+    total = np.repeat(counts, counts)
+    split = np.full(len(place), TRAIN, np.int8)
+    split[place >= total * 8 // 10] = VALIDATION
+    split[place >= total * 9 // 10] = TEST
+    split[total < MIN_INTERACTIONS] = TRAIN
     return split

@@ -27,9 +27,7 @@ def normalise_keyword(text: str) -> str:
     quotes, markup, dashes or closing full stop. Applying it twice changes nothing.
     """
     previous = None
-    while (
-        text != previous
-    ):  # dropping a character can let its neighbours combine, so until it stays
+    while text != previous:  # dropping a character can let its neighbours combine
         previous, text = text, _normalise_once(text)
     return text
 
@@ -37,7 +35,7 @@ def normalise_keyword(text: str) -> str:
 def _normalise_once(text: str) -> str:
     text = unicodedata.normalize("NFKC", text).lower().translate(_APOSTROPHES)
     words = ("".join(filter(_belongs, word)) for word in text.split())
-    return " ".join(" ".join(words).split()).strip(_EDGES).rstrip(".\u3002")
+    return " ".join(" ".join(words).split()).strip(_EDGES).rstrip(_EDGES + ".\u3002")
 
 
 def _belongs(character: str) -> bool:

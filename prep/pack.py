@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
 from jaxsim import ARRAY_SCHEMA, FORMAT_VERSION, InputError, sha256_of
 from jaxsim.files import check_writable, staged_folder
@@ -93,8 +93,8 @@ def _check_schema(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    # Not save_file, which makes the file readable for its owner alone.
-    path.write_bytes(save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
+    path.chmod(0o644)  # save_file makes it readable for its owner alone
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:

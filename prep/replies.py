@@ -1,188 +1,149 @@
-"""The language model's replies: reading the files, and taking the keywords out of a reply.
+"""The language model's replies: reading the files, and merging the replies into keywords of items.
 
-The prompts T_obj and T_sub of the paper ask for lines such as
-
-    Pros 1: ...
-    Evidence: ...
-    Keywords: ..., ...
-
-T_obj for three Pros and three Cons, T_sub for three of one polarity with the Keywords before the
-Evidence. Models bend the form: other case, bold, bullets, numbering, full-width punctuation, a list
-under the label, everything on one line. All of that is understood; but a keyword is only what
-stands after a Keywords label under a Pros or Cons label, so chatter never becomes a keyword.
+D_pos = D_obj_pos U D_sub_pos and D_neg = D_obj_neg U D_sub_neg (the paper's Section "Subjective Item
+Description Collection"), per item: D_obj from the item's reply to T_obj, D_sub from the replies to T_sub
+for reviews of it. Only reviews whose rating is in the training split count.
 """
 
 import json
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from jaxsim import InputError
-from prep.files import read_raw
-from prep.keywords import ItemKeywords, normalise_keyword
+from prep.keywords import ItemKeywords
+from prep.reply_parser import POLARITIES, ParsedReply, parse_reply
+from prep.streams import LineFile, SkippedLines
 
-POLARITIES = ("pos", "neg")
-
-_DECORATION = " >*_#`~-+=|\u2013\u2014\u2022\u2023\u25aa\u25cf"
-_BULLETS = ("- ", "* ", "+ ", "\u2013 ", "\u2014 ", "\u2022", "\u2023", "\u25aa", "\u25cf")
-_NOTHING, _ANY_LINE, _LIST_ITEM = "nothing", "any line", "a list item"
-_NUMBERING = re.compile(r"^\(?\d{1,3}[.)](?=\D|$)")
-_SECTION = re.compile(
-    r"""[\[(]? (?P<name>pro|con)s?
-        (?: [ #._(-]{0,3} \d{1,2} [\])*_ ]{0,4} (?:[:.\u2013\u2014-]|$)   # Pros 1: | Pro #1 -
-          | [\])*_ ]{0,4} (?::|$)                               # Pros: | Cons
-        ) [*_ ]*""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_FIELD = re.compile(
-    r"""[\[(]? (?P<name>key[ ]?words?|evidences?) [ ]? (?:\d{1,2})? [\])*_ ]{0,4}
-        (?: : | [ ][\u2013\u2014-][ ] | $) [*_ ]*""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_LABEL_WITHIN_LINE = re.compile(
-    r"""(?<=\S)[ ](?= [\[(*_]{0,3} (?: (?:pro|con)s?[ ]?\#?\d{1,2} | key[ ]?words? | evidences? )
-        [\])*_]{0,3} [ ]? : )""",
-    re.IGNORECASE | re.VERBOSE,
-)
-# A slash parts words ("funny/witty", "funny / witty") but not short forms ("9/11", "and/or").
-_SEPARATOR = re.compile(r"[,;、。|•]|[ ]/[ ]|(?<=[^\W\d_]{3})/(?=[^\W\d_]{3})")
-_CONJUNCTION = re.compile(r"^(?:and |& ?)")
-_NOT_A_KEYWORD = re.compile(r"none|n/a|not applicable|keywords?( of (the )?(pro|con)s?( \d+)?)?")
-
-
-@dataclass(frozen=True)
-class ParsedReply:
-    """What one reply says.
-
-    Attributes:
-        keywords: the reply's normalised keywords by polarity; empty when there is a problem.
-        problem: why the reply cannot be used; None when it can.
-    """
-
-    keywords: ItemKeywords
-    problem: str | None = None
-
-
-def parse_reply(text: str, polarities: Sequence[str] = POLARITIES) -> ParsedReply:
-    """Take the keywords out of a reply.
-
-    Args:
-        text: the reply, in whatever shape the model gave it.
-        polarities: the sides that must have a keyword: both ("pos", "neg") for a reply to T_obj,
-            the one that was asked for in the case of T_sub.
-
-    Returns:
-        Keywords of the asked polarities, or the problem. Never raises.
-    """
-    found: dict[str, list[str]] = {polarity: [] for polarity in POLARITIES}
-    sections: set[str] = set()
-    for polarity, keyword in _keywords_by_section(text, sections):
-        found[polarity].append(keyword)
-    for polarity in polarities:
-        label = "Pros" if polarity == "pos" else "Cons"
-        problem = f"no keyword under {label}" if polarity in sections else f"no {label} in it"
-        if not text.strip():
-            problem = "it is empty"
-        if not found[polarity]:
-            return ParsedReply(ItemKeywords(frozenset(), frozenset()), problem)
-    asked = {side: frozenset(found[side]) if side in polarities else frozenset() for side in found}
-    return ParsedReply(ItemKeywords(**asked))
-
-
-def _keywords_by_section(text: str, sections: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield (polarity, keyword); note in `sections` each polarity that has a label."""
-    polarity: str | None = None
-    awaited = _NOTHING
-    for line, in_list in _logical_lines(text):
-        section, field = _SECTION.match(line), _FIELD.match(line)
-        if section:
-            polarity = "pos" if section["name"].lower() == "pro" else "neg"
-            sections.add(polarity)
-        if section or (field and not field["name"].lower().startswith("key")):
-            awaited = _NOTHING
-        elif field:
-            yield from _split_keywords(polarity, line[field.end() :])
-            awaited = _awaited_after(line[field.end() :], in_list=False)
-        elif awaited == _ANY_LINE or (awaited == _LIST_ITEM and in_list):
-            yield from _split_keywords(polarity, line)
-            awaited = _awaited_after(line, in_list)
-        else:
-            awaited = _NOTHING
-
-
-def _awaited_after(keywords: str, in_list: bool) -> str:
-    """Where keywords may go on: any line after a bare label or a comma, down a list, nowhere."""
-    if not keywords or keywords.endswith((",", ";", "、")):
-        return _ANY_LINE
-    return _LIST_ITEM if in_list else _NOTHING
-
-
-def _split_keywords(polarity: str | None, text: str) -> Iterator[tuple[str, str]]:
-    if polarity is None:
-        return
-    for piece in _SEPARATOR.split(text):
-        word = normalise_keyword(_NUMBERING.sub("", piece.strip()))
-        word = normalise_keyword(_CONJUNCTION.sub("", word))
-        if any(map(str.isalnum, word)) and not _NOT_A_KEYWORD.fullmatch(word):
-            yield polarity, word
-
-
-def _logical_lines(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield (line without decoration, whether it was an item of a list).
-
-    Blank lines are left out, and a line with several labels comes as several lines.
-    """
-    for raw in unicodedata.normalize("NFKC", text).splitlines():
-        for part in _LABEL_WITHIN_LINE.sub("\n", " ".join(raw.split())).split("\n"):
-            line = part.lstrip(_DECORATION)
-            numbered = _NUMBERING.match(line)
-            if numbered:
-                line = line[numbered.end() :].lstrip(_DECORATION)
-            if line:
-                yield line, bool(numbered) or part.startswith(_BULLETS)
+__all__ = [
+    "POLARITIES",
+    "Annotations",
+    "ParsedReply",
+    "RepliesFile",
+    "ReplyCounts",
+    "ReplyLine",
+    "annotate",
+    "parse_reply",
+    "read_replies",
+    "stream_replies",
+]
 
 
 class ReplyLine(NamedTuple):
-    """One reply in a file: where it stands (`file:line`), its item's raw id, and its text."""
+    """One reply in a file.
+
+    Attributes:
+        place: where it stands, `file:line`.
+        item_id: raw id of its item.
+        text: the reply.
+        user_id: raw id of the user whose review it is about; None for a reply to T_obj.
+        cut: whether the model is known to have run out of tokens.
+    """
 
     place: str
     item_id: str
     text: str
+    user_id: str | None = None
+    cut: bool = False
 
 
-def read_replies(path: Path) -> list[ReplyLine]:
-    """Read a file of replies to T_obj, plain or gzipped.
+class RepliesFile(NamedTuple):
+    """A file of replies: the lines that could be read, those that could not, and its SHA-256."""
+
+    lines: list[ReplyLine]
+    skipped: SkippedLines
+    sha256: str
+
+
+def read_replies(path: Path, strict: bool = False) -> RepliesFile:
+    """Read a file of replies to T_obj, T_sub or both, plain or gzipped.
 
     Args:
-        path: JSON lines, each an object with `item_id` (string or whole number) and `reply`.
+        path: JSON lines, each an object with `item_id` and, for T_sub, `user_id` (strings or whole
+            numbers; a null `user_id` is none) and `reply` (string). `finish_reason`, where it is
+            "length", tells that the reply is cut. Other keys are ignored.
+        strict: stop at the first line that is not such an object. Without it such lines are left out,
+            counted and the first one told.
 
     Raises:
-        InputError: the file cannot be read, or a line is not such an object.
+        InputError: the file cannot be read, not one of its lines can be, or it is read strictly and
+            one cannot.
     """
-    file = read_raw(path)
-    return [_read_line(f"{file.label}:{number}", line) for number, line in file.lines()]
+    file = LineFile(path)
+    skipped = SkippedLines(file.label, strict)
+    lines = list(stream_replies(file, skipped))
+    return RepliesFile(lines, skipped, file.sha256)
 
 
-def _read_line(place: str, line: str) -> ReplyLine:
+def stream_replies(file: LineFile, skipped: SkippedLines) -> Iterator[ReplyLine]:
+    """Yield the replies of a file one at a time, as `read_replies` reads them.
+
+    Args:
+        file: the file.
+        skipped: takes the lines that cannot be read.
+
+    Raises:
+        InputError: as for `read_replies`; that no line could be read shows at the end.
+    """
+    read = 0
+    for number, line in file.lines("replies"):
+        reply = _read_line(f"{file.label}:{number}", line)
+        if isinstance(reply, str):
+            skipped.add(number, reply)
+        else:
+            read += 1
+            yield reply
+    skipped.check_any_read(read, "reply")
+
+
+def _read_line(place: str, line: bytes) -> ReplyLine | str:
+    """Return the reply, or why there is none."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error})") from None
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return "not valid UTF-8 text"
+    except (ValueError, RecursionError):
+        return "not JSON"
     if not isinstance(record, dict):
-        raise InputError(f"{place}: not a JSON object with item_id and reply")
-    item_id, text = record.get("item_id"), record.get("reply")
-    if isinstance(item_id, bool) or not isinstance(item_id, str | int):
-        raise InputError(f"{place}: item_id is missing, or is not a string or whole number")
+        return "not a JSON object with item_id and reply"
+    item_id, user_id, text = (record.get(key) for key in ("item_id", "user_id", "reply"))
+    if not _is_id(item_id):
+        return "item_id is missing, or is not a string or whole number"
+    if user_id is not None and not _is_id(user_id):
+        return "user_id is not a string or whole number"
     if not isinstance(text, str):
-        raise InputError(f"{place}: reply is missing, or is not a string")
-    if "user_id" in record:
-        raise InputError(
-            f"{place}: a reply to T_sub (it has a user_id); only T_obj can be read yet"
-        )
-    return ReplyLine(place, str(item_id), text)
+        return "reply is missing, or is not a string"
+    user_id = None if user_id is None else str(user_id)
+    return ReplyLine(place, str(item_id), text, user_id, record.get("finish_reason") == "length")
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool) and value != ""
+
+
+@dataclass(frozen=True)
+class ReplyCounts:
+    """What became of the replies to one prompt; together they are all of them.
+
+    Attributes:
+        parsed: gave keywords.
+        unparsed: could not be parsed.
+        left_out: are about an item that the data has but the build left out.
+        not_training: are about a rating that is not in the training split (T_sub only).
+        unknown: are about a rating that the data does not have (T_sub only).
+        repeated: say again, word for word, what another reply about the same says.
+    """
+
+    parsed: int = 0
+    unparsed: int = 0
+    left_out: int = 0
+    not_training: int = 0
+    unknown: int = 0
+    repeated: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,64 +151,183 @@ class Annotations:
     """The replies of a whole dataset.
 
     Attributes:
-        keywords: raw item id -> keywords, for each item whose reply could be parsed.
-        missing: raw ids of the items without a reply, in the order of the items.
-        unparsed: raw id -> why its reply could not be parsed.
+        keywords: raw item id -> D_pos and D_neg, for each item with a reply to T_obj or T_sub that
+            could be parsed, in the order of the items.
+        missing: raw ids of the items without a reply to T_obj, in the order of the items.
+        unparsed: raw item id -> why its reply to T_obj could not be parsed.
+        t_obj, t_sub: what became of the replies to either prompt.
+        notes: a sentence for each kind of reply that gave no keywords, with the place of the first.
     """
 
     keywords: dict[str, ItemKeywords]
     missing: list[str]
     unparsed: dict[str, str]
+    t_obj: ReplyCounts = ReplyCounts()
+    t_sub: ReplyCounts = ReplyCounts()
+    notes: Sequence[str] = ()
 
 
 def annotate(
-    replies: Sequence[ReplyLine], items: Mapping[str, str], allow_missing: bool
+    replies: Iterable[ReplyLine],
+    items: Mapping[str, str],
+    allow_missing: bool,
+    *,
+    left_out: Collection[str] = frozenset(),
+    ratings: Mapping[tuple[str, str], bool | None] = MappingProxyType({}),
 ) -> Annotations:
-    """Give each item the keywords of its reply.
+    """Give each item the keywords of its replies.
+
+    A reply to T_sub that does not parse never stops: some reviews give no reason for their rating.
 
     Args:
-        replies: all replies, of one or several files.
-        items: raw id -> name of each item, in index order.
-        allow_missing: whether an item may lack a reply or have one that does not parse.
+        replies: all replies to both prompts, in any order; gone through once.
+        items: raw id -> name of each item of the build, in index order.
+        allow_missing: whether an item may lack a reply to T_obj or have one that does not parse.
+        left_out: raw ids of the items that the data has and the build has not.
+        ratings: (raw user id, raw item id) -> whether a rating in the training split is a like; None
+            for a rating in another split. Needs to hold only what replies to T_sub are about; what it
+            lacks does not exist.
 
     Raises:
-        InputError: a reply for an item that is not there, a second reply for an item, or, unless
-            allowed, a missing or unparseable one.
+        InputError: a reply to T_obj for an item that does not exist; another reply for the same item
+            or review; unless allowed, a missing or unparseable reply to T_obj; replies to T_sub none
+            of which is about a rating that exists.
     """
-    by_item = _by_item(replies, items)
-    parsed = {item: parse_reply(reply.text) for item, reply in by_item.items()}
-    unparsed = {item: reply.problem for item, reply in parsed.items() if reply.problem}
-    missing = [item for item in items if item not in by_item]
-    hint = "mend it, or pass --allow-missing-replies"
-    if unparsed and not allow_missing:
-        item, problem = next(iter(unparsed.items()))
-        others = f" ({len(unparsed) - 1} more do not parse either)" if len(unparsed) > 1 else ""
-        raise InputError(
-            f"{by_item[item].place}: the reply for item {item} ({items[item]}) does not parse: "
-            f"{problem}{others}; {hint}"
-        )
-    if missing and not allow_missing:
-        files = ", ".join(dict.fromkeys(reply.place.rpartition(":")[0] for reply in replies))
-        raise InputError(
-            f"{files or 'replies'}: no reply for {len(missing)} of {len(items)} items, such as "
-            f"item {missing[0]} ({items[missing[0]]}); {hint}"
-        )
-    keywords = {item: reply.keywords for item, reply in parsed.items() if not reply.problem}
-    return Annotations(keywords, missing, unparsed)
-
-
-def _by_item(replies: Sequence[ReplyLine], items: Mapping[str, str]) -> dict[str, ReplyLine]:
-    by_item: dict[str, ReplyLine] = {}
+    merger = _Merger(items, left_out, ratings)
     for reply in replies:
-        if reply.item_id not in items:
+        merger.add(reply)
+    merger.check(allow_missing)
+    return merger.annotations()
+
+
+class _Merger:
+    """Collects the keywords of each item, reply by reply, without holding on to the texts."""
+
+    def __init__(
+        self,
+        items: Mapping[str, str],
+        left_out: Collection[str],
+        ratings: Mapping[tuple[str, str], bool | None],
+    ) -> None:
+        self._items, self._left_out, self._ratings = items, left_out, ratings
+        self._seen: dict[tuple[str | None, str], tuple[str, bytes]] = {}
+        self._words: dict[str, tuple[set[str], set[str]]] = {}
+        self._unparsed: dict[str, str] = {}
+        self._counts: dict[str, Counter[str]] = {"T_obj": Counter(), "T_sub": Counter()}
+        self._first: dict[tuple[str, str], str] = {}
+        self._files: dict[str, None] = {}
+
+    def add(self, reply: ReplyLine) -> None:
+        """Take in one reply."""
+        self._files.setdefault(reply.place.rpartition(":")[0])
+        outcome, what = self._outcome(reply)
+        prompt = _prompt(reply)
+        self._counts[prompt][outcome] += 1
+        self._first.setdefault((prompt, outcome), f"{reply.place} ({what})")
+
+    def _outcome(self, reply: ReplyLine) -> tuple[str, str]:
+        """Return the name of the count that the reply belongs to, and a few words on it."""
+        about = f"item {reply.item_id}"
+        polarities: tuple[str, ...] = POLARITIES
+        if reply.item_id in self._left_out:
+            return "left_out", about
+        if reply.user_id is not None:
+            about = f"user {reply.user_id}, {about}"
+            pair = (reply.user_id, reply.item_id)
+            if pair not in self._ratings or reply.item_id not in self._items:
+                return "unknown", about
+            liked = self._ratings[pair]
+            if liked is None:
+                return "not_training", about
+            polarities = ("pos",) if liked else ("neg",)
+        elif reply.item_id not in self._items:
+            raise InputError(f"{reply.place}: a reply for {about}, which does not exist")
+        if self._is_repeated(reply, about):
+            return "repeated", about
+        parsed = parse_reply(reply.text, polarities, reply.cut)
+        if parsed.problem is None:
+            words = self._words.setdefault(reply.item_id, (set(), set()))
+            for known, new in zip(words, parsed.keywords, strict=True):
+                known |= new
+            return "parsed", about
+        if reply.user_id is None:
+            self._unparsed[reply.item_id] = parsed.problem
+        return "unparsed", f"{about}: {parsed.problem}"
+
+    def _is_repeated(self, reply: ReplyLine, about: str) -> bool:
+        digest = blake2b(reply.text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        key = (reply.user_id, reply.item_id)
+        if key not in self._seen:
+            self._seen[key] = (reply.place, digest)
+            return False
+        place, known = self._seen[key]
+        if known != digest:
             raise InputError(
-                f"{reply.place}: a reply for item {reply.item_id}, which does not exist"
-            )
-        if reply.item_id in by_item:
-            first = by_item[reply.item_id].place
-            raise InputError(
-                f"{reply.place}: a second reply for item {reply.item_id} (the first: {first}); "
+                f"{reply.place}: a second reply for {about}, and another one (the first: {place}); "
                 "keep one"
             )
-        by_item[reply.item_id] = reply
-    return by_item
+        return True
+
+    def check(self, allow_missing: bool) -> None:
+        """Raise an InputError where the replies do not suffice."""
+        unknown, t_sub = self._counts["T_sub"]["unknown"], self._counts["T_sub"].total()
+        if t_sub and unknown == t_sub:
+            first = self._first["T_sub", "unknown"]
+            raise InputError(
+                f"{first}: no such rating; not one of {t_sub:,} replies to T_sub is about a rating "
+                "of this dataset: are they another dataset's?"
+            )
+        if allow_missing:
+            return
+        hint = "mend it, or pass --allow-missing-replies"
+        if self._unparsed:
+            item, problem = next(iter(self._unparsed.items()))
+            more = len(self._unparsed) - 1
+            others = f" ({more:,} more do not parse either)" if more else ""
+            raise InputError(
+                f"{self._seen[None, item][0]}: the reply for item {item} ({self._items[item]}) does "
+                f"not parse: {problem}{others}; {hint}"
+            )
+        missing = self._missing()
+        if missing:
+            raise InputError(
+                f"{', '.join(self._files) or 'replies'}: no reply for {len(missing):,} of "
+                f"{len(self._items):,} items, such as item {missing[0]} ({self._items[missing[0]]}); "
+                f"{hint}"
+            )
+
+    def annotations(self) -> Annotations:
+        """What was collected."""
+        return Annotations(
+            keywords={
+                item: ItemKeywords(*map(frozenset, self._words[item]))
+                for item in self._items
+                if item in self._words
+            },
+            missing=self._missing(),
+            unparsed=self._unparsed,
+            t_obj=ReplyCounts(**self._counts["T_obj"]),
+            t_sub=ReplyCounts(**self._counts["T_sub"]),
+            notes=tuple(self._notes()),
+        )
+
+    def _missing(self) -> list[str]:
+        return [item for item in self._items if (None, item) not in self._seen]
+
+    def _notes(self) -> Iterator[str]:
+        sentences = {
+            "unparsed": "do not parse",
+            "left_out": "are about items that the build left out",
+            "not_training": "are about ratings that are not for training, and are ignored",
+            "unknown": "are about ratings that do not exist, and are ignored",
+            "repeated": "are there twice, word for word",
+        }
+        for prompt, counts in self._counts.items():
+            for outcome, sentence in sentences.items():
+                if counts[outcome]:
+                    first = self._first[prompt, outcome]
+                    yield f"{counts[outcome]:,} replies to {prompt} {sentence}; the first: {first}"
+
+
+def _prompt(reply: ReplyLine) -> str:
+    return "T_obj" if reply.user_id is None else "T_sub"

@@ -1,46 +1,56 @@
-"""The short report after a build."""
+"""The report after a build."""
 
+from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from prep.build import BuildResult
+from prep.convert import skipped_lines
+from prep.replies import ReplyCounts
+from prep.synthetic import SyntheticData
 
 _WORDS_SHOWN = 8
+_CATEGORIES_SHOWN = 12
+_BAR_WIDTH = 30
 
 
 def format_report(result: BuildResult) -> str:
-    """Describe a build in a dozen lines, for people."""
+    """Describe a build in a screenful, for people."""
     manifest = result.contents.manifest
     counts, settings = manifest["counts"], manifest["settings"]
     words = result.words
-    frequent = sorted(words.filter.kept, key=lambda word: (-words.filter.counts[word], word))
-    common = sorted(words.filter.too_common, key=lambda word: (-words.filter.counts[word], word))
+    frequent = _by_count(words.filter.kept, words.filter.counts)
+    rare, common = words.filter.too_rare, words.filter.too_common
+    dropped = _by_count([*rare, *common], words.filter.counts)
     like_share = counts["likes"] / counts["interactions"]
     lines = {
         manifest["dataset"]: (
             f"{counts['users']:,} users, {counts['items']:,} items, "
             f"{counts['interactions']:,} ratings "
-            f"({_duplicates(counts)}from {result.ratings.raw.origin})"
+            f"({_dropped(counts)}from {result.ratings.raw.origin})"
         ),
+        "not read": "\n                ".join(skipped_lines(result.ratings.raw, words.skipped)),
+        "not described": _count_of(counts["items_not_described"], "item is named by its id alone"),
         "likes": f"{like_share:.1%} of the ratings (at least {settings['like_threshold']:g})",
         "sessions": f"{counts['session_users']:,} users have the five ratings that a session needs",
-        "replies": (
-            f"{len(words.annotations.keywords):,} parsed, "
-            f"{counts['items_without_reply']:,} missing, "
-            f"{counts['replies_unparsed']:,} that do not parse; model: {words.language_model}"
-        ),
+        "words from": words.language_model,
+        "T_obj": _replies(words.annotations.t_obj, counts["items_without_reply"]),
+        "T_sub": _replies(words.annotations.t_sub, 0),
         "keywords": (
             f"{counts['keywords']:,} of {counts['keywords_before_filter']:,} kept; "
-            f"{len(words.filter.too_rare):,} on fewer than {settings['min_items']} items, "
+            f"{len(rare):,} on fewer than {settings['min_items']} items, "
             f"{len(common):,} on more than {settings['max_share']:.0%}"
         ),
-        "  most frequent": _with_counts(frequent, words.filter.counts),
-        "  too common": _with_counts(common, words.filter.counts),
+        "  most kept": _with_counts(frequent, words.filter.counts),
+        "  most dropped": _with_counts(dropped, words.filter.counts),
         "  items without": (
             f"{counts['items_without_pos_keywords']:,} of a pro, "
             f"{counts['items_without_neg_keywords']:,} of a con"
         ),
-        "categories": f"{counts['categories']:,}",
+        "categories": _histogram(result),
         "SASRec": _sasrec_line(manifest["sasrec"]),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
@@ -48,13 +58,67 @@ def format_report(result: BuildResult) -> str:
     return "\n".join(f"{label:<16}{text}" for label, text in lines.items() if text)
 
 
-def _duplicates(counts: Mapping[str, int]) -> str:
-    dropped = counts["duplicates_dropped"]
-    return f"{dropped:,} earlier ratings of the same item dropped; " if dropped else ""
+def format_synthetic(path: Path, data: SyntheticData) -> str:
+    """Describe a synthetic dataset in a few lines, for people."""
+    counts = data.manifest["counts"]
+    return "\n".join(
+        [
+            f"{counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} interactions, "
+            f"{counts['likes'] / counts['interactions']:.1%} of them likes; all drawn",
+            f"{counts['keywords']:,} keywords, {counts['categories']:,} categories",
+            f"written to {path}",
+        ]
+    )
+
+
+def _dropped(counts: Mapping[str, int]) -> str:
+    reasons = {
+        "earlier ratings of the same item dropped": counts["duplicates_dropped"],
+        "of users or items with too few dropped": counts["dropped_for_too_few_ratings"],
+    }
+    return "".join(f"{count:,} {reason}; " for reason, count in reasons.items() if count)
+
+
+def _count_of(count: int, singular: str) -> str:
+    plural = singular.replace("item is named by its id", "items are named by their ids")
+    return f"{count:,} {singular if count == 1 else plural}" if count else ""
+
+
+def _replies(found: ReplyCounts, missing: int) -> str:
+    parts = {
+        "parsed": found.parsed,
+        "missing": missing,
+        "that do not parse": found.unparsed,
+        "given twice": found.repeated,
+        "of items that were left out": found.left_out,
+        "of reviews that are not for training": found.not_training,
+        "of ratings that there are not": found.unknown,
+    }
+    return ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+
+
+def _by_count(words: list[str], counts: Mapping[str, int]) -> list[str]:
+    return sorted(words, key=lambda word: (-counts[word], word))
 
 
 def _with_counts(words: list[str], counts: Mapping[str, int]) -> str:
     return ", ".join(f"{word} ({counts[word]:,})" for word in words[:_WORDS_SHOWN])
+
+
+def _histogram(result: BuildResult) -> str:
+    """A line and a bar for each of the categories on the most items."""
+    rows = result.contents.arrays["item_categories"]
+    sizes = np.bincount(rows[rows >= 0], minlength=len(result.contents.categories))
+    found = Counter(dict(zip(result.contents.categories, sizes.tolist(), strict=True)))
+    without = int((rows < 0).all(axis=1).sum())
+    head = f"{len(found):,} ({without:,} items without)" if without else f"{len(found):,}"
+    width = max((len(name) for name, _ in found.most_common(_CATEGORIES_SHOWN)), default=0)
+    lines = [
+        f"  {name:<{width}} {count:>7,} {'#' * -(-_BAR_WIDTH * count // sizes.max())}"
+        for name, count in found.most_common(_CATEGORIES_SHOWN)
+    ]
+    rest = len(found) - len(lines)
+    return "\n".join([head, *lines, *([f"  ... and {rest:,} more"] if rest else [])])
 
 
 def _sasrec_line(entry: Mapping[str, Any]) -> str:

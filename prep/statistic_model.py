@@ -4,12 +4,16 @@ Each training interaction is predicted from those before it in its user's sequen
 with a Gaussian prior on the item embeddings (without it, rarely rated items are learned by heart). Long
 sequences are cut into windows at a random offset each epoch, so that every position of the window is trained.
 The weights of the epoch with the best validation AUC are kept.
+
+Large datasets are trained with larger batches, so that an epoch keeps to a number of steps: each step updates the
+tables of all items, however few are in its batch.
 """
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +48,11 @@ class SASRecTraining:
     patience: int = 3
     """Stop after this many epochs without a better validation AUC."""
     batch_size: int = 16
-    """Windows in a gradient step."""
+    """Windows in a gradient step, at least."""
+    epoch_steps: int = 500
+    """Gradient steps in an epoch, at most: where there are more, batches are made larger."""
+    max_steps: int | None = None
+    """Stop after this many gradient steps in all. Without it, epochs and patience decide."""
     learning_rate: float = 4e-3
     """Peak learning rate of AdamW (linear warm-up, cosine decay)."""
     weight_decay: float = 0.1
@@ -53,6 +61,8 @@ class SASRecTraining:
     """Weight of the squared norm of the item and candidate embeddings, against the loss of one interaction."""
     context: int = 50
     """Preceding interactions that a validation label is judged on."""
+    max_validation: int = 50_000
+    """Validation labels that an epoch is judged on, at most: always the same ones, drawn with the seed."""
     seed: int = 0
     """Seed of initialisation, dropout and order."""
 
@@ -66,13 +76,15 @@ class SASRecTraining:
             "epochs",
             "patience",
             "batch_size",
+            "epoch_steps",
+            "max_steps",
             "context",
+            "max_validation",
         )
         for name in counts:
-            if getattr(self, name) < 1:
-                raise InputError(
-                    f"--sasrec.{_flag(name)} {getattr(self, name)}: give a whole number from 1"
-                )
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"--sasrec.{_flag(name)} {count}: give a whole number from 1")
         if self.width % self.num_heads:
             raise InputError(
                 f"--sasrec.num-heads {self.num_heads}: must divide the width, {self.width}"
@@ -95,6 +107,38 @@ class Windows(NamedTuple):
     items: np.ndarray
     labels: np.ndarray
     users: np.ndarray
+
+
+class Sequences(NamedTuple):
+    """All training interactions, user after user: items int32[R], labels int8[R]; counts int64[U] of the users."""
+
+    items: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+
+
+class Cuts(NamedTuple):
+    """Where P windows lie in `Sequences`: start, length int64[P]; users int32[P]."""
+
+    start: np.ndarray
+    length: np.ndarray
+    users: np.ndarray
+
+
+class Judged(NamedTuple):
+    """Labels to be predicted: windows that end with them, their positions there int32[V], and labels int8[V]."""
+
+    windows: Windows
+    position: np.ndarray
+    labels: np.ndarray
+
+
+class Trained(NamedTuple):
+    """The best epoch: its weights, validation AUC (NaN if there is none) and number."""
+
+    weights: Any
+    auc: float
+    epoch: int
 
 
 def train_sasrec(
@@ -121,53 +165,81 @@ def train_sasrec(
         num_heads=config.num_heads,
         dropout=config.dropout,
     )
-    best, auc, epoch = _fit(model, arrays, config)
+    best, effort = _fit(model, arrays, config)
     entry = {
         "architecture": model.architecture,
         "training": asdict(config),
-        "epochs_trained": epoch,
-        "validation_auc": round(auc, 6) if np.isfinite(auc) else None,
+        **effort,
+        "epochs_trained": best.epoch,
+        "validation_auc": round(best.auc, 6) if np.isfinite(best.auc) else None,
     }
-    return {name: np.asarray(w) for name, w in flatten_dict(best, sep="/").items()}, entry
+    flat = flatten_dict(best.weights, sep="/")
+    return {name: np.asarray(w) for name, w in flat.items()}, entry
 
 
 def _fit(
     model: SASRec, arrays: Mapping[str, np.ndarray], config: SASRecTraining
-) -> tuple[Any, float, int]:
-    """The weights of the best epoch, its validation AUC (NaN if there is none) and its number."""
+) -> tuple[Trained, dict[str, int]]:
+    """Train, and stop early: the best epoch, and the windows in a batch and steps in all for the manifest."""
     rng = np.random.default_rng(config.seed)
     key, key_init = jax.random.split(jax.random.key(config.seed))
-    windows = cut_windows(arrays, config.window, rng)
-    one = jax.tree.map(lambda x: jnp.asarray(x[0]), windows)
-    weights = model.init(key_init, *one, method="next_logits")["params"]
-    optimiser = _optimiser(config, len(windows.users))
-    tokens_per_window = float((windows.items >= 0).sum() / len(windows.users))
-    step = jax.jit(partial(_gradient_step, model, optimiser, config, tokens_per_window))
+    sequences, validation = training_sequences(arrays), validation_sample(arrays, config)
+    cuts = cut_windows(sequences.counts, config.window, rng)
+    batch_size = max(config.batch_size, math.ceil(len(cuts.users) / config.epoch_steps))
+    planned = config.epochs * max(1, len(cuts.users) // batch_size)
+    planned = min(planned, config.max_steps or planned)
+    optimiser = _optimiser(config, planned)
+    tokens = float(cuts.length.sum() / len(cuts.users)) * batch_size
+    step = jax.jit(
+        partial(_gradient_step, model, optimiser, tokens, config.embedding_penalty),
+        donate_argnums=0,
+    )
+    weights = _initial_weights(model, key_init)
     state = (weights, optimiser.init(weights))
-
-    best, best_auc, best_epoch = weights, -np.inf, 0
-    epochs = range(1, config.epochs + 1)
-    progress = tqdm(epochs, desc="train SASRec", unit="epoch", disable=None, delay=1)
-    for epoch in progress:
-        for batch in _batches(cut_windows(arrays, config.window, rng), config, rng):
-            key, key_step = jax.random.split(key)
-            state = step(state, key_step, batch)
-        if not all(np.isfinite(w).all() for w in jax.tree.leaves(jax.device_get(state[0]))):
-            raise InputError(
-                f"SASRec diverged in epoch {epoch}: lower --sasrec.learning-rate {config.learning_rate:g}"
-            )
-        auc = validation_auc(model, state[0], arrays, config.context)
-        progress.set_postfix(validation_auc=f"{auc:.4f}")
-        if auc > best_auc or not np.isfinite(auc):
-            best, best_auc, best_epoch = state[0], auc, epoch
-        if epoch - best_epoch >= config.patience:
-            break
-    progress.close()
-    return best, float(best_auc), best_epoch
+    best, steps = Trained(None, -np.inf, 0), 0
+    with tqdm(total=planned, desc="train SASRec", unit="step", disable=None, delay=1) as bar:
+        for epoch in range(1, config.epochs + 1):
+            cuts = cut_windows(sequences.counts, config.window, rng)
+            batches = _batches(sequences, cuts, batch_size, config.window, rng)
+            for batch in islice(batches, config.max_steps and config.max_steps - steps):
+                key, key_step = jax.random.split(key)
+                # Waiting keeps the bar true, and the states of steps to come out of memory.
+                state = jax.block_until_ready(step(state, key_step, batch))
+                steps += 1
+                bar.update()
+            best = _judge(model, state[0], validation, best, epoch, config)
+            bar.set_postfix(best_auc=f"{best.auc:.4f}")
+            if epoch - best.epoch >= config.patience or steps == config.max_steps:
+                break
+    return best, {"batch_size": batch_size, "steps_trained": steps}
 
 
-def _optimiser(config: SASRecTraining, num_windows: int) -> optax.GradientTransformation:
-    steps = config.epochs * max(1, num_windows // config.batch_size)
+def _judge(
+    model: SASRec,
+    weights: Any,
+    validation: Judged,
+    best: Trained,
+    epoch: int,
+    config: SASRecTraining,
+) -> Trained:
+    """The better one of the best epoch so far and this one."""
+    if not all(bool(jnp.isfinite(w).all()) for w in jax.tree.leaves(weights)):
+        raise InputError(
+            f"SASRec diverged in epoch {epoch}: lower --sasrec.learning-rate {config.learning_rate:g}"
+        )
+    auc = validation_auc(model, weights, validation)
+    if auc > best.auc or not np.isfinite(auc):
+        # A copy: the next step writes over the weights in place.
+        return Trained(jax.tree.map(jnp.copy, weights), auc, epoch)
+    return best
+
+
+def _initial_weights(model: SASRec, key: jax.Array) -> Any:
+    tokens = jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int8), jnp.int32(0)
+    return model.init(key, *tokens, method="next_logits")["params"]
+
+
+def _optimiser(config: SASRecTraining, steps: int) -> optax.GradientTransformation:
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, max(1, steps // 20), max(2, steps), 0.02 * config.learning_rate
     )
@@ -177,8 +249,8 @@ def _optimiser(config: SASRecTraining, num_windows: int) -> optax.GradientTransf
 def _gradient_step(
     model: SASRec,
     optimiser: optax.GradientTransformation,
-    config: SASRecTraining,
-    tokens_per_window: float,
+    tokens: float,
+    penalty: float,
     state: tuple[Any, Any],
     key: jax.Array,
     batch: Windows,
@@ -205,78 +277,113 @@ def _gradient_step(
         tables = (weights["item_embedding"], weights["candidate_embedding"])
         squared = sum(jnp.sum(table["embedding"] ** 2) for table in tables)
         # A fixed divisor: by the tokens of the batch, interactions in short windows would weigh more.
-        return total / (tokens_per_window * config.batch_size) + config.embedding_penalty * squared
+        return total / tokens + penalty * squared
 
     updates, optimiser_state = optimiser.update(jax.grad(loss)(weights), optimiser_state, weights)
     return optax.apply_updates(weights, updates), optimiser_state
 
 
-def cut_windows(arrays: Mapping[str, np.ndarray], window: int, rng: np.random.Generator) -> Windows:
-    """The training interactions of every user, cut into windows at a random offset.
+def training_sequences(arrays: Mapping[str, np.ndarray]) -> Sequences:
+    """The training interactions of a pack's interaction arrays."""
+    rows = np.flatnonzero(arrays["interaction_split"] == TRAIN)
+    before = np.searchsorted(rows, arrays["user_offsets"])
+    return Sequences(
+        arrays["interaction_item"][rows], arrays["interaction_label"][rows], np.diff(before)
+    )
+
+
+def cut_windows(counts: np.ndarray, window: int, rng: np.random.Generator) -> Cuts:
+    """Cut every user's training interactions into windows, at a random offset if one window does not do.
 
     Args:
-        arrays: interaction arrays of the pack.
-        window: longest piece, T.
+        counts: int64[U] of `Sequences`.
+        window: longest piece.
         rng: draws the offsets.
     """
-    pieces: list[tuple[int, np.ndarray]] = []
-    offsets = arrays["user_offsets"]
-    for user in range(len(offsets) - 1):
-        rows = np.arange(offsets[user], offsets[user + 1])
-        train = rows[arrays["interaction_split"][rows] == TRAIN]
-        first = int(rng.integers(1, window + 1)) if len(train) > window else window
-        cuts = np.split(train, np.arange(first, len(train), window))
-        pieces += [(user, piece) for piece in cuts if len(piece)]
-    items = np.full((len(pieces), window), -1, np.int32)
-    labels = np.zeros((len(pieces), window), np.int8)
-    for row, (_, piece) in enumerate(pieces):
-        items[row, : len(piece)] = arrays["interaction_item"][piece]
-        labels[row, : len(piece)] = arrays["interaction_label"][piece]
-    return Windows(items, labels, np.array([user for user, _ in pieces], np.int32))
+    first = np.full(len(counts), window)
+    first[counts > window] = rng.integers(1, window + 1, np.count_nonzero(counts > window))
+    pieces = np.where(counts > 0, 1 + np.maximum(0, -((first - counts) // window)), 0)
+    users = np.repeat(np.arange(len(counts), dtype=np.int32), pieces)
+    place = np.arange(len(users)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    stop = first[users] + place * window
+    start = np.where(place > 0, stop - window, 0)
+    sequence = (np.cumsum(counts) - counts)[users]
+    return Cuts(sequence + start, np.minimum(stop, counts[users]) - start, users)
+
+
+def batch_widths(counts: np.ndarray, window: int) -> list[int]:
+    """The lengths that batches are trimmed to, ascending: few, for each is compiled anew.
+
+    The longest sequence, a third of the window and, where most sequences fit, a ninth of it.
+
+    Args:
+        counts: int64[U] of `Sequences`.
+        window: longest piece.
+    """
+    ninth = max(1, window // 9)
+    widths = [window, max(1, window // 3), *([ninth] if np.median(counts) <= ninth else [])]
+    return sorted({min(width, int(counts.max())) for width in widths})
 
 
 def _batches(
-    windows: Windows, config: SASRecTraining, rng: np.random.Generator
+    sequences: Sequences, cuts: Cuts, batch_size: int, window: int, rng: np.random.Generator
 ) -> Iterator[Windows]:
-    """Batches of similar lengths in random order, trimmed to a third of the window where they fit."""
-    length = (windows.items >= 0).sum(axis=1)
-    order = np.argsort(length + rng.uniform(0, config.window / 8, len(length)))
+    """Batches of similar lengths in random order, trimmed where they fit."""
+    order = np.argsort(cuts.length + rng.uniform(0, window / 8, len(cuts.length)))
     # Sampling with replacement fills the only batch of a dataset smaller than one.
-    if len(order) < config.batch_size:
-        order = rng.choice(order, config.batch_size)
-    num_batches = len(order) // config.batch_size
-    spare = len(order) - num_batches * config.batch_size
+    if len(order) < batch_size:
+        order = rng.choice(order, batch_size)
+    num_batches = len(order) // batch_size
+    spare = len(order) - num_batches * batch_size
     order = np.delete(order, rng.choice(len(order), spare, replace=False))
-    short = max(1, config.window // 3)
+    widths = batch_widths(sequences.counts, window)
     for index in rng.permutation(num_batches):
-        rows = order[index * config.batch_size : (index + 1) * config.batch_size]
-        stop = short if length[rows].max() <= short else config.window
-        yield Windows(windows.items[rows, :stop], windows.labels[rows, :stop], windows.users[rows])
+        rows = order[index * batch_size : (index + 1) * batch_size]
+        length = cuts.length[rows]
+        place = np.arange(next(width for width in widths if length.max() <= width))
+        inside = place < length[:, None]
+        taken = np.where(inside, cuts.start[rows, None] + place, 0)
+        yield Windows(
+            items=np.where(inside, sequences.items[taken], np.int32(-1)),
+            labels=np.where(inside, sequences.labels[taken], np.int8(0)),
+            users=cuts.users[rows],
+        )
 
 
-def validation_auc(
-    model: SASRec, weights: Any, arrays: Mapping[str, np.ndarray], context: int
-) -> float:
-    """ROC-AUC on the validation split, each label judged on the `context` interactions before it.
+def validation_sample(arrays: Mapping[str, np.ndarray], config: SASRecTraining) -> Judged:
+    """The validation labels that epochs are judged on, each after the `context` interactions before it.
 
-    NaN where the split has not both labels.
+    Args:
+        arrays: interaction arrays of the pack.
+        config: all validation labels are taken, or `max_validation` of them.
     """
     rows = np.flatnonzero(arrays["interaction_split"] == VALIDATION)
+    if len(rows) > config.max_validation:
+        rng = np.random.default_rng([config.seed, 1])
+        rows = np.sort(rng.choice(rows, config.max_validation, replace=False))
     offsets = arrays["user_offsets"]
     users = (np.searchsorted(offsets, rows, side="right") - 1).astype(np.int32)
-    context = min(context, model.window - 1)
-    first = np.maximum(rows - context, offsets[users])
-    index = first[:, None] + np.arange(context + 1)
+    first = np.maximum(rows - min(config.context, config.window - 1), offsets[users])
+    index = first[:, None] + np.arange((rows - first).max(initial=0) + 1)
     inside = index <= rows[:, None]
-    index = np.minimum(index, len(arrays["interaction_item"]) - 1)
-    items = np.where(inside, arrays["interaction_item"][index], -1).astype(np.int32)
-    labels = np.where(inside, arrays["interaction_label"][index], 0).astype(np.int8)
-    truth = arrays["interaction_label"][rows]
-    if len(np.unique(truth)) < 2:
+    index = np.where(inside, index, 0)
+    return Judged(
+        Windows(
+            items=np.where(inside, arrays["interaction_item"][index], np.int32(-1)),
+            labels=np.where(inside, arrays["interaction_label"][index], np.int8(0)),
+            users=users,
+        ),
+        position=(rows - first).astype(np.int32),
+        labels=arrays["interaction_label"][rows],
+    )
+
+
+def validation_auc(model: SASRec, weights: Any, validation: Judged) -> float:
+    """ROC-AUC on the labels of a validation sample; NaN where it has not both labels."""
+    if len(np.unique(validation.labels)) < 2:
         return float("nan")
-    position = jnp.asarray(rows - first, jnp.int32)
-    logits = _predict(model, weights, Windows(items, labels, users), position)
-    return float(roc_auc_score(truth, np.asarray(logits)))
+    logits = _predict(model, weights, validation.windows, validation.position)
+    return float(roc_auc_score(validation.labels, np.asarray(logits)))
 
 
 @partial(jax.jit, static_argnames="model")

@@ -8,7 +8,8 @@ import pytest
 
 import jaxsim
 from jaxsim import Dataset, EnvParams, UserSimulator
-from prep.build import BuildConfig, build_dataset
+from prep.build import build_dataset
+from prep.config import BuildConfig
 from prep.fetch import FetchError, pip_wheel
 from prep.sources import ml_100k
 from tests.factory import random_dataset

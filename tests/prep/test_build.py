@@ -10,7 +10,8 @@ import pytest
 import jaxsim
 import prep.build
 from prep.__main__ import run
-from prep.build import BuildConfig, build_dataset
+from prep.build import build_dataset
+from prep.config import BuildConfig
 from tests.prep.conftest import FILMS, reply_text
 
 
@@ -35,7 +36,7 @@ def test_what_is_packed(tiny, capsys):
 
     assert dataset.items["item_id"].tolist() == ["1", "2", "3", "4", "5", "10"]
     assert dataset.items["name"].tolist() == [film[1] for film in FILMS]
-    assert dataset.items["year"].tolist()[:4] == [1991, 1988, 1979, 1994]
+    assert dataset.items["attributes"].tolist()[3:5] == ['{"year": "1994"}', "{}"]
     assert list(dataset.items["categories"][5]) == ["Children's", "Comedy"]
     assert dataset.users["user_id"].tolist() == ["3", "7", "12"]
     assert dataset.keywords == ["dated", "energetic", "romantic", "sentimental", "stylish",
@@ -181,9 +182,11 @@ BAD_DATA = {
     ),
     "no item_id": (spoil("replies", set_line(1, '{"reply": ""}')), r"jsonl:2: item_id is missing"),
     "no reply": (spoil("replies", set_line(1, '{"item_id": 2}')), r"jsonl:2: reply is missing"),
-    "a reply to T_sub": (
-        spoil("replies", set_line(1, '{"user_id": "3", "item_id": "2", "reply": ""}')),
-        r"replies\.jsonl:2: a reply to T_sub",
+    "a reply to T_sub of no rating": (
+        spoil(
+            "replies", lambda lines: lines.append('{"user_id": "3", "item_id": "2", "reply": ""}')
+        ),
+        r"replies\.jsonl:7 \(user 3, item 2\): no such rating",
     ),
     "a reply for no item": (
         spoil("replies", lambda lines: lines.append(reply("77"))),
@@ -191,7 +194,7 @@ BAD_DATA = {
     ),
     "two replies for an item": (
         spoil("replies", lambda lines: lines.append(reply("3"))),
-        r"replies\.jsonl:7: a second reply for item 3 \(the first: .*replies\.jsonl:3\)",
+        r"replies\.jsonl:7: a second reply for item 3.* \(the first: .*replies\.jsonl:3\)",
     ),
     "no replies": (spoil("replies", list.clear), r"replies\.jsonl: the file is empty"),
 }
@@ -201,7 +204,7 @@ BAD_DATA = {
 @pytest.mark.parametrize(("change", "message"), BAD_DATA.values(), ids=BAD_DATA.keys())
 def test_bad_data_is_one_line_and_leaves_nothing(tiny, prep_error, change, message):
     change(tiny)
-    args = build_args(tiny, tiny.folder / "deep" / "packed")
+    args = [*build_args(tiny, tiny.folder / "deep" / "packed"), "--strict"]
     before = tree(tiny.folder)
     assert_matches(message, prep_error(*args))
     assert tree(tiny.folder) == before
@@ -237,7 +240,7 @@ def test_bad_options(tiny, prep_error, options, message):
 
 
 def test_an_unknown_dataset(prep_error):
-    assert "unknown dataset 'ml-200k': known are ml-100k" in prep_error("build", "ml-200k")
+    assert "unknown dataset 'ml-200k': known are amazon-games, " in prep_error("build", "ml-200k")
     assert "unknown dataset 'ml-200k'" in prep_error("embed", "ml-200k", "--out", "x")
 
 
@@ -278,7 +281,7 @@ def test_text_that_is_not_utf_8_and_gzip_that_is_cut(tiny, prep_error):
     packed = replies.with_suffix(".jsonl.gz")
     packed.write_bytes(gzip.compress(replies.read_bytes())[:-20])
     replies.write_bytes(replies.read_bytes() + b"\xff\xfe\n")
-    assert "replies.jsonl:7: not valid UTF-8 text" in prep_error(*args)
+    assert "replies.jsonl:7: not valid UTF-8 text" in prep_error(*args, "--strict")
     args[args.index("--replies") + 1] = packed
     assert "replies.jsonl.gz: not a whole gzip file" in prep_error(*args)
 

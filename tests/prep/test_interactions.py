@@ -1,7 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from jaxsim import InputError
 from prep.interactions import index_interactions, sorted_ids, split_codes
 
 
@@ -21,17 +24,26 @@ def test_ids_are_ordered_as_numbers_only_if_all_are():
     ],
 )
 def test_split_by_hand(count, codes):
-    split = split_codes(count)
+    split = split_codes(np.array([count]))
     assert "".join(map(str, split)) == codes
     assert split.dtype == np.int8
+
+
+@given(st.lists(st.integers(0, 40), max_size=30))
+def test_users_are_split_one_by_one(counts):
+    expected = [[0 if n < 5 or p < n * 8 // 10 else 1 if p < n * 9 // 10 else 2 for p in range(n)]
+                for n in counts]  # fmt: skip
+    assert split_codes(np.array(counts, np.int64)).tolist() == [
+        code for codes in expected for code in codes
+    ]
 
 
 def ratings(*rows):
     users, items, stars, times = zip(*rows, strict=True)
     return pd.DataFrame(
         {
-            "user_id": users,
-            "item_id": items,
+            "user_id": pd.Categorical(users),
+            "item_id": pd.Categorical(items),
             "rating": np.array(stars, np.float32),
             "time": np.array(times),
         }
@@ -48,10 +60,11 @@ def test_order_is_user_time_row_and_the_last_rating_of_an_item_counts():
             ("10", "c", 3, 1),
             ("9", "a", 4, 1),  # rated again at 5: dropped
         ),
-        ["a", "b", "c"],
         like_threshold=3.5,
     )
     assert found.users == ["9", "10"]
+    assert found.items == ["a", "b", "c"]
+    np.testing.assert_array_equal(found.rows, [3, 1, 4, 0, 2])
     assert found.duplicates == 1
     arrays = found.arrays
     np.testing.assert_array_equal(arrays["user_offsets"], [0, 2, 5])
@@ -60,3 +73,37 @@ def test_order_is_user_time_row_and_the_last_rating_of_an_item_counts():
     np.testing.assert_array_equal(arrays["interaction_rating"], [5, 3.5, 3, 4, 1])
     np.testing.assert_array_equal(arrays["interaction_time"], [2, 5, 1, 7, 7])
     np.testing.assert_array_equal(arrays["interaction_split"], [0] * 5)
+
+
+ROWS = [("u", "a", 5, 1), ("u", "b", 5, 2), ("v", "a", 1, 1), ("v", "b", 1, 2), ("w", "a", 3, 1),
+        ("w", "c", 3, 2), ("x", "c", 3, 2)]  # fmt: skip
+
+
+def test_the_core_is_what_is_left_when_dropping_ends():
+    # c has two ratings until x, who has one, goes; then w has one left and goes too.
+    found = index_interactions(ratings(*ROWS), 3, min_user_ratings=2, min_item_ratings=2)
+    assert (found.users, found.items, found.too_few) == (["u", "v"], ["a", "b"], 3)
+    np.testing.assert_array_equal(found.rows, [0, 1, 2, 3])
+    with pytest.raises(InputError, match="no user has 3 ratings of items with 1: lower --min-user"):
+        index_interactions(ratings(*ROWS), 3, min_user_ratings=3)
+
+
+def test_items_without_a_rating_join_when_wanted():
+    found = index_interactions(ratings(("u", "10", 5, 1), ("u", "9", 1, 1)), 3, ["11", "9", "1"])
+    assert found.items == ["1", "9", "10", "11"]
+    np.testing.assert_array_equal(found.arrays["interaction_item"], [2, 1])
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 5), st.integers(0, 3)),
+                min_size=1, max_size=60))  # fmt: skip
+def test_agrees_with_plain_python(rows):
+    table = ratings(*[(str(u), str(i), r, t) for u, i, r, t in rows])
+    found = index_interactions(table, 3)
+    last = {}
+    for row in sorted(range(len(rows)), key=lambda row: (rows[row][0], rows[row][3], row)):
+        last.pop(rows[row][:2], None)
+        last[rows[row][:2]] = row
+    assert found.rows.tolist() == list(last.values())
+    assert found.users == sorted({str(u) for u, _ in last})
+    assert found.users_of_rows.tolist() == [found.users.index(str(u)) for u, _ in last]
+    assert found.duplicates == len(rows) - len(last)

@@ -26,6 +26,9 @@ from prep.keywords import ItemKeywords, filter_keywords, index_rows, normalise_k
         ("half \ud800", "half"),
         ("U.S. setting", "u.s. setting"),
         ("...", ""),
+        ("slow.-.' .", "slow"),
+        (".net-like.", ".net-like"),
+        ("\u0415\u0301\u0436.", "\u0435\u0301\u0436"),
         ("", ""),
     ],
 )

@@ -9,8 +9,14 @@ import pytest
 from jaxsim import InputError, sha256_of
 from prep.sources import ml_100k
 from prep.sources.ml_100k import MovieLens100K
+from prep.tables import SourceOptions
 from tests.prep.conftest import FILMS, RATINGS
 from tests.prep.test_fetch import serve
+
+
+def load(raw=None):
+    return MovieLens100K().load(SourceOptions(raw=raw))
+
 
 ROWS = [(user, item, float(stars), time) for user, item, stars, time in RATINGS]
 
@@ -18,37 +24,37 @@ ROWS = [(user, item, float(stars), time) for user, item, stars, time in RATINGS]
 @pytest.mark.parametrize("form", ["write_folder", "write_zip", "write_recbole"])
 def test_all_forms_are_the_same_data(tiny, form):
     path = getattr(tiny, form)()
-    data = MovieLens100K().load(path)
+    data = load(path)
     assert list(data.ratings.itertuples(index=False, name=None)) == ROWS
     assert data.items["item_id"].tolist() == [film[0] for film in FILMS]
     assert data.items["name"].tolist() == [film[1] for film in FILMS]
-    years = [None if year != year else year for year in data.items["year"].astype(float)]
-    assert years == [film[2] for film in FILMS]
+    years = [{"year": str(film[2])} if film[2] else {} for film in FILMS]
+    assert data.items["attributes"].tolist() == years
     assert data.items["categories"].tolist() == [film[3] for film in FILMS]
     assert len(data.files) == 2
 
 
 def test_a_folder_around_the_folder_will_do(tiny):
     tiny.write_folder().rename(tiny.folder / "ml-100k")
-    assert len(MovieLens100K().load(tiny.folder).ratings) == len(RATINGS)
+    assert len(load(tiny.folder).ratings) == len(RATINGS)
 
 
 def test_the_licence_is_shown_once_on_a_machine(tiny, cache, capsys):
     path = tiny.write_folder()
-    MovieLens100K().load(path)
+    load(path)
     assert "10.1145/2827872" in capsys.readouterr().out
     assert "10.1145/2827872" in (cache / "raw" / "ml-100k" / "LICENCE.txt").read_text()
-    MovieLens100K().load(path)
+    load(path)
     assert "10.1145/2827872" not in capsys.readouterr().out
 
 
 def test_other_ratings_than_the_published_are_noted(tiny, capsys, monkeypatch):
     path = tiny.write_folder()
-    MovieLens100K().load(path)
+    load(path)
     assert "not MovieLens 100K as published" in capsys.readouterr().out
     digest = hashlib.sha256((path / "u.data").read_bytes()).hexdigest()
     monkeypatch.setattr(ml_100k, "RATINGS_SHA256", digest)
-    MovieLens100K().load(path)
+    load(path)
     assert "published" not in capsys.readouterr().out
 
 
@@ -100,27 +106,27 @@ def test_grouplens_comes_before_the_wheel_and_the_cache_before_both(
 ):
     with serve_folder(tiny.folder) as url:
         monkeypatch.setattr(ml_100k, "ZIP_URL", f"{url}/ml-100k.zip")
-        assert len(MovieLens100K().load(None).ratings) == len(RATINGS)
+        assert len(load().ratings) == len(RATINGS)
     assert cached_names(cache) == ["LICENCE.txt", "ml-100k.zip"]
-    again = MovieLens100K().load(None)  # the server is gone
+    again = load()  # the server is gone
     assert list(again.ratings.itertuples(index=False, name=None)) == ROWS
 
 
 def test_the_wheel_is_the_last_resort(published, cache, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(published))
-    found = MovieLens100K().load(None)
+    found = load()
     assert list(found.ratings.itertuples(index=False, name=None)) == ROWS
     assert cached_names(cache) == ["LICENCE.txt", "ml-100k.inter", "ml-100k.item"]
     monkeypatch.setenv("PIP_FIND_LINKS", str(published / "nowhere"))
-    assert len(MovieLens100K().load(None).ratings) == len(RATINGS)
+    assert len(load().ratings) == len(RATINGS)
 
 
 def test_a_damaged_cache_is_fetched_again(published, cache, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(published))
-    MovieLens100K().load(None)
+    load()
     path = cache / "raw" / "ml-100k" / "ml-100k.inter"
     path.write_bytes(path.read_bytes()[:-40])
-    assert len(MovieLens100K().load(None).ratings) == len(RATINGS)
+    assert len(load().ratings) == len(RATINGS)
 
 
 def test_a_silent_grouplens_does_not_hold_things_up(published, cache, monkeypatch):
@@ -129,12 +135,12 @@ def test_a_silent_grouplens_does_not_hold_things_up(published, cache, monkeypatc
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         monkeypatch.setattr(ml_100k, "ZIP_URL", f"http://127.0.0.1:{port}/ml-100k.zip")
-        assert len(MovieLens100K().load(None).ratings) == len(RATINGS)
+        assert len(load().ratings) == len(RATINGS)
 
 
 def test_nothing_to_be_had_says_what_to_put_where(published, cache):
     with pytest.raises(InputError) as caught:
-        MovieLens100K().load(None)
+        load()
     message = str(caught.value)
     assert ml_100k.ZIP_URL in message
     assert str(cache / "raw" / "ml-100k" / "ml-100k.zip") in message
@@ -146,15 +152,15 @@ def test_a_wheel_of_another_digest_is_refused(published, cache, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(published))
     monkeypatch.setattr(ml_100k, "WHEEL_SHA256", "0" * 64)
     with pytest.raises(InputError, match="not the published wheel"):
-        MovieLens100K().load(None)
+        load()
     assert cached_names(cache) == []
 
 
 def test_the_real_data(real_wheel, capsys):
-    data = MovieLens100K().load(real_wheel)
+    data = load(real_wheel)
     assert "not MovieLens 100K as published" not in capsys.readouterr().out
     assert (len(data.ratings), len(data.items)) == (100_000, 1682)
     assert data.ratings["user_id"].nunique() == 943
-    assert data.items["year"].isna().sum() == 1
+    assert sum(not attributes for attributes in data.items["attributes"]) == 1
     untitled = data.items.set_index("item_id").loc["267"]
     assert (untitled["name"], untitled["categories"]) == ("unknown", ("unknown",))

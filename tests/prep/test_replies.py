@@ -1,184 +1,254 @@
+"""Reading files of replies, and merging the replies into keywords of items."""
+
 import gzip
 import json
-import time
-import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxsim import InputError
-from prep.keywords import normalise_keyword
-from prep.replies import annotate, parse_reply, read_replies
-
-T_OBJ = """Pros 1: Funny from start to end
-Evidence: Comedy category
-Keywords: funny, feel-good
-Pros 2: Fine cast
-Evidence: Well-known actors
-Keywords: Strong acting.
-Cons 1: Long
-Evidence: Three hours
-Keywords: overlong, "slow"
-Cons 2: Dated
-Evidence: 1952
-Keywords: dated"""
-EXPECTED = ({"funny", "feel-good", "strong acting"}, {"overlong", "slow", "dated"})
-
-
-def keywords(text, **options):
-    parsed = parse_reply(text, **options)
-    assert parsed.problem is None, parsed.problem
-    return set(parsed.keywords.pos), set(parsed.keywords.neg)
-
-
-def test_the_form_the_prompt_asks_for():
-    assert keywords(T_OBJ) == EXPECTED
-
-
-@pytest.mark.parametrize(
-    "bend",
-    [
-        str.upper,
-        lambda text: text.replace("\n", "\r\n"),
-        lambda text: text.replace("\n", "\n\n"),
-        lambda text: text.replace("\n", " "),
-        lambda text: text.replace("Pros 1:", "**Pros 1:**").replace("Keywords:", "**Keywords**:"),
-        lambda text: text.replace("Pros", "- Pro").replace("Keywords", "  * Keyword"),
-        lambda text: text.replace("Pros 1:", "### Pros 1\n").replace("Cons 1:", "[Cons 1]:"),
-        lambda text: text.replace("Pros 1:", "1. Pros #1 -").replace("Cons 2:", "4) Cons 2 -"),
-        lambda text: text.replace("Pros 1:", "Pros:").replace("Pros 2:", "\n2. Second pro\n"),
-        lambda text: text.replace(":", "\uff1a").replace(",", "\uff0c"),
-        lambda text: text.replace(",", ";"),
-        lambda text: text.replace(",", "、"),
-        lambda text: text.replace("funny, feel-good", "funny / feel-good"),
-        lambda text: text.replace("funny, feel-good", "funny/feel-good"),
-        lambda text: text.replace("funny, feel-good", "funny, and feel-good"),
-        lambda text: text.replace("Keywords: funny, feel-good", "Keywords:\n- funny\n- feel-good"),
-        lambda text: text.replace(
-            "Keywords: funny, feel-good", "Keywords:\n1. funny\n2. feel-good"
-        ),
-        lambda text: text.replace("Keywords: funny, feel-good", "Keywords: funny,\n feel-good"),
-        lambda text: text.replace("Keywords: funny, feel-good", "Keywords: [funny], [feel-good]"),
-        lambda text: text.replace("Keywords: funny", "Keywords: 'Funny', funny, none, FUNNY"),
-        lambda text: "Sure! Here are the pros and cons:\n" + text + "\nI hope this helps, friend!",
-        lambda text: "Keywords: chatter\n" + text,
-        lambda text: text.replace("Evidence: 1952", "Evidence: 1952, keywords of the plot, slow"),
-    ],
-)
-def test_the_ways_models_bend_the_form(bend):
-    assert keywords(bend(T_OBJ)) == EXPECTED
-
-
-def test_evidence_and_keywords_in_either_order():
-    lines = T_OBJ.split("\n")
-    for start in range(1, len(lines), 3):
-        lines[start], lines[start + 1] = lines[start + 1], lines[start]
-    assert keywords("\n".join(lines)) == EXPECTED
-
-
-def test_short_forms_with_a_slash_and_hyphens_stay_whole():
-    text = T_OBJ.replace("funny, feel-good", "sci-fi, 9/11 theme, b/w, R&B, a 10. of 10, /")
-    expected = {"sci-fi", "9/11 theme", "b/w", "r&b", "a 10. of 10", "strong acting"}
-    assert keywords(text)[0] == expected
-
-
-def test_a_list_of_keywords_ends_at_the_first_line_that_is_not_an_item():
-    text = "Pros:\nKeywords:\n- funny\nWhat a film!\nCons:\nKeywords: slow"
-    assert keywords(text) == ({"funny"}, {"slow"})
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("", "it is empty"),
-        ("I cannot help with that.", "no Pros in it"),
-        ("Pros 1: x\nKeywords: funny", "no Cons in it"),
-        ("Pros 1: x\nKeywords: funny\nCons 1: y\nEvidence: z", "no keyword under Cons"),
-        ("Pros 1: x\nKeywords: ,\nCons 1: y\nKeywords: slow", "no keyword under Pros"),
-        ("Pros 1: x\nKeywords: N/A\nCons 1: y\nKeywords: slow", "no keyword under Pros"),
-        (
-            "Pros 1: [pros 1]\nKeywords: [keywords of pros 1]\nCons 1: y\nKeywords: slow",
-            "no keyword under Pros",
-        ),
-    ],
-)
-def test_a_reply_without_keywords_on_both_sides_does_not_parse(text, problem):
-    parsed = parse_reply(text)
-    assert parsed.problem == problem
-    assert not parsed.keywords.pos
-    assert not parsed.keywords.neg
-
-
-def test_t_sub_has_one_side_with_keywords_before_evidence():
-    text = 'Cons 1: Hype\nKeywords: overrated, overhyped\nEvidence: "never got it"'
-    assert keywords(text, polarities=("neg",)) == (set(), {"overrated", "overhyped"})
-    assert parse_reply(text, polarities=("pos",)).problem == "no Pros in it"
-
-
-FRAGMENTS = st.sampled_from(
-    ["\nPros 1: x\nKeywords: ", "\nCons 1: x\nKeywords: ", "Pros 1:", "Keywords:", "Evidence:",
-     "**", "- ", "1. ", "\n", "\n\n", " ", ",", "、", "/", " / ", "(", ")", '"', "\uff1a", "\uff1b",
-     ".", "funny", "slow pace", "sci-fi", "É", "none"]
-)  # fmt: skip
-REPLIES = st.lists(FRAGMENTS | st.text(max_size=8), max_size=40).map("".join)
-
-
-def without_spaces(text):
-    return "".join(map(normalise_keyword, unicodedata.normalize("NFKC", text).split()))
-
-
-@given(REPLIES)
-def test_any_text_gives_its_own_keywords_or_a_reason(text):
-    parsed = parse_reply(text)
-    pos, neg = parsed.keywords
-    if parsed.problem:
-        assert not pos | neg
-        return
-    assert pos
-    assert neg
-    for keyword in pos | neg:
-        assert normalise_keyword(keyword) == keyword
-        assert without_spaces(keyword) in without_spaces(text)
-
-
-WORDS = st.lists(st.text("abcdefgh", min_size=1, max_size=6), min_size=1)
-
-
-@given(WORDS, WORDS)
-def test_every_keyword_of_a_well_formed_reply_is_found(pros, cons):
-    pro_part = f"Pros 1: r\nEvidence: e\nKeywords: {', '.join(pros)}"
-    con_part = f"Cons 1: r\nKeywords: {';'.join(cons)}\nEvidence: e"
-    assert keywords(f"{pro_part}\n{con_part}") == (set(pros), set(cons))
-
-
-def test_long_runs_of_anything_are_parsed_in_linear_time():
-    start = time.perf_counter()
-    for run in ("-", " ", "*", "1. ", "Keywords", "Pros 1", "(", "Keywords: ", "a/"):
-        parse_reply(run * 50_000)
-    assert time.perf_counter() - start < 10  # it takes 0.1; quadratic time would take minutes
+from prep.replies import ReplyCounts, ReplyLine, annotate, parse_reply, read_replies, stream_replies
+from prep.streams import LineFile, SkippedLines
 
 
 def write(path, *records):
-    path.write_text("\n".join(json.dumps(record) for record in records), "utf-8")
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("\n".join(lines), "utf-8")
     return path
 
 
 def test_plain_and_gzipped_files_read_alike(tmp_path):
-    plain = write(tmp_path / "r.jsonl", {"item_id": 3, "reply": "é"}, {"item_id": "4", "reply": ""})
+    plain = write(
+        tmp_path / "r.jsonl",
+        {"item_id": 3, "reply": "é"},
+        "",
+        {"item_id": "4", "user_id": 7, "reply": "", "prompt": "?", "finish_reason": "length"},
+        {"item_id": "4", "user_id": None, "reply": "x", "finish_reason": "stop"},
+    )
     packed = tmp_path / "r.jsonl.gz"
-    packed.write_bytes(gzip.compress(plain.read_bytes()))
-    rows = [(reply.item_id, reply.text) for reply in read_replies(plain)]
-    assert rows == [("3", "é"), ("4", "")]
-    assert [(reply.item_id, reply.text) for reply in read_replies(packed)] == rows
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + plain.read_bytes().replace(b"\n", b"\r\n")))
+    read = read_replies(plain)
+    assert read.lines == [
+        ReplyLine(f"{plain}:1", "3", "é"),
+        ReplyLine(f"{plain}:3", "4", "", "7", cut=True),
+        ReplyLine(f"{plain}:4", "4", "x"),
+    ]
+    assert read.skipped.total == 0
+    assert len(read.sha256) == 64
+    assert [line[1:] for line in read_replies(packed).lines] == [line[1:] for line in read.lines]
 
 
-def test_annotations_without_replies_are_counted_when_allowed(tmp_path):
-    good, bad = {"item_id": "1", "reply": T_OBJ}, {"item_id": "3", "reply": "no"}
-    replies = read_replies(write(tmp_path / "r.jsonl", good, bad))
-    items = {"1": "One", "2": "Two", "3": "Three"}
-    found = annotate(replies, items, allow_missing=True)
-    assert (found.missing, found.unparsed) == (["2"], {"3": "no Pros in it"})
-    assert found.keywords.keys() == {"1"}
-    with pytest.raises(InputError, match=r"r\.jsonl:2: the reply for item 3 \(Three\)"):
-        annotate(replies, items, allow_missing=False)
+BAD_LINES = {
+    "{": "not JSON",
+    "[" * 100_000: "not JSON",
+    '{"item_id": ' + "9" * 5000 + ', "reply": "x"}': "not JSON",
+    "[1]": "not a JSON object with item_id and reply",
+    '{"reply": "x"}': "item_id is missing, or is not a string or whole number",
+    '{"item_id": "", "reply": "x"}': "item_id is missing, or is not a string or whole number",
+    '{"item_id": true, "reply": "x"}': "item_id is missing, or is not a string or whole number",
+    '{"item_id": 1.0, "reply": "x"}': "item_id is missing, or is not a string or whole number",
+    '{"item_id": 1, "user_id": [], "reply": "x"}': "user_id is not a string or whole number",
+    '{"item_id": 1}': "reply is missing, or is not a string",
+    '{"item_id": 1, "reply": null}': "reply is missing, or is not a string",
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES, ids=lambda line: line[:40])
+def test_a_line_that_cannot_be_read_is_counted_or_stops_a_strict_reader(tmp_path, capsys, line):
+    good = {"item_id": 1, "reply": "x"}
+    path = write(tmp_path / "r.jsonl", good, line, line)
+    read = read_replies(path)
+    assert [reply.place for reply in read.lines] == [f"{path}:1"]
+    assert read.skipped.counts == {BAD_LINES[line]: 2}
+    assert read.skipped.first == {BAD_LINES[line]: 2}
+    assert capsys.readouterr().err.count(f"{path}:2: {BAD_LINES[line]}") == 1
+    with pytest.raises(InputError) as caught:
+        read_replies(path, strict=True)
+    assert str(caught.value).startswith(f"{path}:2: {BAD_LINES[line]}")
+
+
+def test_text_that_is_not_utf_8_is_a_bad_line(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"item_id": 1, "reply": "\xe9"}\n{"item_id": 1, "reply": "e"}')
+    assert read_replies(path).skipped.counts == {"not valid UTF-8 text": 1}
+
+
+def test_a_file_without_a_readable_line_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"r\.jsonl:1: not JSON"):
+        read_replies(write(tmp_path / "r.jsonl", "item_id,reply", "[]"))
+    with pytest.raises(InputError, match=r"empty\.jsonl: the file is empty"):
+        read_replies(write(tmp_path / "empty.jsonl"))
+    with pytest.raises(InputError, match=r"none\.jsonl: no such file"):
+        read_replies(tmp_path / "none.jsonl")
+
+
+def test_replies_are_streamed(tmp_path):
+    path = write(tmp_path / "r.jsonl", {"item_id": 1, "reply": "x"}, "{")
+    stream = stream_replies(LineFile(path), SkippedLines(str(path), strict=True))
+    assert next(stream).text == "x"
+    with pytest.raises(InputError, match=r"r\.jsonl:2: not JSON"):
+        next(stream)
+
+
+ITEMS = {"1": "One", "2": "Two", "3": "Three"}
+RATINGS = {("a", "1"): True, ("b", "1"): False, ("c", "1"): None, ("a", "2"): True}
+
+
+def t_obj(pos, neg):
+    return f"Pros 1: r\nEvidence: e\nKeywords: {pos}\nCons 1: r\nEvidence: e\nKeywords: {neg}"
+
+
+def t_sub(label, words):
+    return f"{label} 1: r\nKeywords: {words}\nEvidence: e"
+
+
+def replies(*rows):
+    """Rows (item, text) or (item, text, user), on lines from 1 of one file."""
+    return [ReplyLine(f"r.jsonl:{number}", *row) for number, row in enumerate(rows, start=1)]
+
+
+ALL_OBJ = [(item, t_obj(f"p{item}", f"n{item}")) for item in ITEMS]
+
+
+def test_keywords_of_an_item_are_the_union_of_both_prompts():
+    found = annotate(
+        replies(
+            ("1", t_sub("Pros", "fun, p1"), "a"),
+            *ALL_OBJ,
+            ("1", t_sub("Cons", "slow"), "b"),
+            ("2", t_sub("Pros", "wry"), "a"),
+        ),
+        ITEMS,
+        allow_missing=False,
+        ratings=RATINGS,
+    )
+    assert found.keywords == {
+        "1": ({"p1", "fun"}, {"n1", "slow"}),
+        "2": ({"p2", "wry"}, {"n2"}),
+        "3": ({"p3"}, {"n3"}),
+    }
+    assert list(found.keywords) == list(ITEMS)
+    assert (found.t_obj, found.t_sub) == (ReplyCounts(parsed=3), ReplyCounts(parsed=3))
+    assert (found.missing, found.unparsed, list(found.notes)) == ([], {}, [])
+
+
+def test_the_rating_decides_which_side_of_a_reply_counts():
+    both = t_obj("fun", "slow")
+    rows = [("1", both, "a"), ("1", both, "b")]
+    found = annotate(replies(*rows[:1]), ITEMS, allow_missing=True, ratings=RATINGS)
+    assert found.keywords == {"1": ({"fun"}, set())}
+    found = annotate(replies(*rows[1:]), ITEMS, allow_missing=True, ratings=RATINGS)
+    assert found.keywords == {"1": (set(), {"slow"})}
+
+
+def test_what_gives_no_keywords_is_counted_and_told_with_the_first_place():
+    found = annotate(
+        replies(
+            *ALL_OBJ,
+            ("9", t_obj("p", "n")),
+            ("1", t_sub("Pros", "fun"), "a"),
+            ("1", t_sub("Pros", "fun"), "a"),
+            ("1", "The review gives no reason.", "b"),
+            ("1", t_sub("Pros", "leak"), "c"),
+            ("9", t_sub("Pros", "leak"), "a"),
+            ("1", t_sub("Pros", "leak"), "z"),
+            ("3", t_sub("Pros", "leak"), "a"),
+        ),
+        ITEMS,
+        allow_missing=False,
+        left_out={"9"},
+        ratings=RATINGS,
+    )
+    assert found.t_obj == ReplyCounts(parsed=3, left_out=1)
+    assert found.t_sub == ReplyCounts(
+        parsed=1, unparsed=1, left_out=1, not_training=1, unknown=2, repeated=1
+    )
+    words = {word for item in found.keywords.values() for side in item for word in side}
+    assert words == {"fun", "p1", "p2", "p3", "n1", "n2", "n3"}
+    notes = "\n".join(found.notes)
+    assert (
+        "1 replies to T_sub do not parse; the first: r.jsonl:7 (user b, item 1: no Cons in" in notes
+    )
+    assert (
+        "1 replies to T_obj are about items that the build left out; the first: r.jsonl:4 ("
+        in notes
+    )
+    assert "2 replies to T_sub are about ratings that do not exist" in notes
+    assert "r.jsonl:10 (user z, item 1)" in notes
+    assert len(found.notes) == 6
+
+
+def test_an_item_whose_only_parsed_reply_is_to_t_sub_counts():
+    rows = [("1", "no"), ("1", t_sub("Pros", "fun"), "a")]
+    found = annotate(replies(*rows), ITEMS, allow_missing=True, ratings=RATINGS)
+    assert found.keywords == {"1": ({"fun"}, set())}
+    assert (found.missing, found.unparsed) == (["2", "3"], {"1": "no Pros in it"})
+
+
+def test_a_reply_that_is_known_to_be_cut_is_read_as_such():
+    rows = [ReplyLine("r.jsonl:1", "1", "Pros 1: x\nKeywords: funny, wit", "a", cut=True)]
+    found = annotate(rows, ITEMS, allow_missing=True, ratings=RATINGS)
+    assert found.keywords["1"].pos == {"funny"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            ALL_OBJ[:1],
+            r"r.jsonl: no reply for 2 of 3 items, such as item 2 (Two); mend it, or pass",
+        ),
+        ([], "replies: no reply for 3 of 3 items"),
+        (
+            [*ALL_OBJ[:1], ("2", "?"), ("3", "")],
+            "r.jsonl:2: the reply for item 2 (Two) does not parse: no Pros in it (1 more do not parse",
+        ),
+        ([("8", "x")], "r.jsonl:1: a reply for item 8, which does not exist"),
+        (
+            [ALL_OBJ[0], ("1", t_obj("other", "n"))],
+            "r.jsonl:2: a second reply for item 1, and another one (the first: r.jsonl:1); keep one",
+        ),
+        (
+            [("1", t_sub("Pros", "fun"), "a"), ("1", t_sub("Pros", "wry"), "a")],
+            "r.jsonl:2: a second reply for user a, item 1, and another one (the first: r.jsonl:1)",
+        ),
+        (
+            [*ALL_OBJ, ("1", t_sub("Pros", "x"), "y"), ("2", t_sub("Pros", "x"), "z")],
+            "r.jsonl:4 (user y, item 1): no such rating; not one of 2 replies to T_sub",
+        ),
+    ],
+)
+def test_what_stops_a_build(rows, message):
+    with pytest.raises(InputError) as caught:
+        annotate(replies(*rows), ITEMS, allow_missing=False, ratings=RATINGS)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_replies_to_t_sub_cannot_stand_in_for_a_missing_one_to_t_obj():
+    rows = [*ALL_OBJ[:2], ("3", t_sub("Pros", "fun"), "a")]
+    with pytest.raises(InputError, match="no reply for 1 of 3 items, such as item 3"):
+        annotate(replies(*rows), ITEMS, allow_missing=False, ratings={("a", "3"): True})
+
+
+ROW = st.tuples(
+    st.sampled_from("129"),
+    st.sampled_from([t_obj("fun", "slow"), t_sub("Cons", "dull"), "no reason"]),
+    st.sampled_from("abcz"),
+)
+
+
+@given(st.lists(ROW, unique_by=lambda row: (row[0], row[2])), st.randoms())
+def test_the_order_of_replies_does_not_matter_and_none_is_lost(rows, random):
+    rows = [*replies(*rows, *ALL_OBJ), ReplyLine("r.jsonl:0", "1", "no reason", "b0")]
+    ratings = {**RATINGS, ("b0", "1"): True}
+    first = annotate(rows, ITEMS, allow_missing=False, left_out={"9"}, ratings=ratings)
+    random.shuffle(rows)
+    again = annotate(iter(rows), ITEMS, allow_missing=False, left_out={"9"}, ratings=ratings)
+    assert (first.keywords, first.t_obj, first.t_sub) == (again.keywords, again.t_obj, again.t_sub)
+    assert sum(vars(first.t_sub).values()) + sum(vars(first.t_obj).values()) == len(rows)
+    for item, name in ITEMS.items():
+        expected = parse_reply(dict(ALL_OBJ)[item]).keywords
+        assert name
+        assert first.keywords[item].pos >= expected.pos

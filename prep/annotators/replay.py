@@ -1,0 +1,59 @@
+"""Recorded replies through the interface of a language model."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from jaxsim import InputError
+from prep.annotators.base import Completion, Request, Sampling
+from prep.replies import ReplyLine, read_replies
+
+
+class ReplayAnnotator:
+    """Answers from files of replies, by item or by user and item.
+
+    The same reply comes however often a prompt is asked: let `attempts` be 1.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        model: str = "recorded",
+        revision: str = "",
+        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+        *,
+        strict: bool = False,
+    ) -> None:
+        """Read the files.
+
+        Args:
+            paths: JSON lines as `prep.replies.read_replies` takes them.
+            model, revision, sampling: who wrote them and how, for the record.
+            strict: stop at the first line that cannot be read.
+
+        Raises:
+            InputError: a file cannot be read, or two replies are about the same.
+        """
+        self.model, self.revision, self.sampling = model, revision, sampling
+        self._replies: dict[tuple[str | None, str], ReplyLine] = {}
+        for path in paths:
+            for reply in read_replies(path, strict).lines:
+                first = self._replies.setdefault((reply.user_id, reply.item_id), reply)
+                if first.text != reply.text:
+                    user = "" if reply.user_id is None else f" and user {reply.user_id}"
+                    raise InputError(
+                        f"{reply.place}: a second reply for item {reply.item_id}{user}, and another one "
+                        f"(the first: {first.place}); keep one"
+                    )
+
+    def count_tokens(self, prompt: str) -> int | None:
+        """None: nobody reads the prompt."""
+        return None
+
+    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Answer each request with what was recorded for its item and user."""
+        for request in requests:
+            reply = self._replies.get((request.user_id, request.item_id))
+            if reply is None:
+                yield Completion(request.key, None, "no recorded reply")
+            else:
+                yield Completion(request.key, reply.text, cut=reply.cut)

@@ -1,0 +1,195 @@
+"""Asking a language model about a dataset: who is asked, where its replies are kept, what it would cost."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxsim import InputError
+from jaxsim.dataset import cache_dir
+from jaxsim.files import check_writable
+from prep import annotation
+from prep.annotation import AnnotationReport, asked_of
+from prep.annotators.base import Annotator, Sampling
+from prep.annotators.huggingface import HuggingFaceAnnotator
+from prep.annotators.openai_server import OpenAIAnnotator
+from prep.annotators.ray_cluster import RayAnnotator
+from prep.annotators.replay import ReplayAnnotator
+from prep.config import AnnotationConfig, BuildConfig
+from prep.prompts import PROMPT_VERSION
+from prep.ratings import Ratings, read_ratings
+from prep.replies import ReplyLine
+from prep.reply_store import ReplyStore
+from prep.tables import Source
+from prep.tasks import count_tasks, make_tasks
+
+
+@dataclass(frozen=True)
+class ModelReplies:
+    """The replies of a language model.
+
+    Attributes:
+        model: its name, with its revision where that is known.
+        replies: all that can be used.
+        settings: how it was asked, for the manifest.
+    """
+
+    model: str
+    replies: list[ReplyLine]
+    settings: Mapping[str, Any]
+
+
+def make_annotator(config: AnnotationConfig) -> Annotator:
+    """Find the language model that the settings name.
+
+    Raises:
+        InputError: there is none, or a package that it needs is missing.
+    """
+    llm = config.llm
+    sampling = Sampling(llm.temperature, llm.top_p, llm.max_tokens, llm.seed)
+    if config.annotate == "openai":
+        return OpenAIAnnotator(
+            llm.model,
+            llm.base_url,
+            revision=llm.revision,
+            sampling=sampling,
+            concurrency=llm.concurrency,
+            timeout=llm.timeout,
+        )
+    if config.annotate == "replay":
+        return ReplayAnnotator(
+            config.replies,
+            llm.model or "recorded",
+            revision=llm.revision,
+            sampling=sampling,
+            strict=config.strict,
+        )
+    arguments = (llm.model, llm.revision, sampling, llm.batch_size)
+    if config.annotate == "ray":
+        return RayAnnotator(
+            *arguments,
+            trust_remote_code=llm.trust_remote_code,
+            replicas=llm.replicas,
+            gpus_per_replica=llm.gpus_per_replica,
+            address=llm.ray_address,
+        )
+    return HuggingFaceAnnotator(*arguments, llm.device, llm.trust_remote_code)
+
+
+def ask_language_model(name: str, config: BuildConfig, ratings: Ratings) -> ModelReplies:
+    """Get the replies to all prompts of a dataset, from the store or else from the model.
+
+    Args:
+        name: the dataset's.
+        config: whom to ask, and how.
+        ratings: the items and reviews to ask about.
+
+    Raises:
+        InputError: the model cannot be asked, or left a prompt without a reply; what it said is stored.
+    """
+    annotator = make_annotator(config)
+    with _open_store(name, config) as store:
+        report = _run(annotator, store, config, ratings)
+        if not config.allow_missing_replies:
+            report.check()
+        lines = [
+            ReplyLine(str(store.path), reply.item_id, reply.text, reply.user_id, reply.cut)
+            for reply in report.replies()
+        ]
+    settings = {
+        "revision": annotator.revision,
+        "prompt_version": PROMPT_VERSION,
+        "sampling": dataclasses.asdict(annotator.sampling),
+        "noun": ratings.noun,
+        "subjective": config.llm.subjective,
+        "reviews_per_item": config.llm.reviews_per_item,
+        "comment_tokens": config.llm.comment_tokens,
+    }
+    return ModelReplies(annotator.model, lines, settings)
+
+
+def annotate_dataset(
+    source: Source, config: AnnotationConfig, out: Path | None, dry_run: bool
+) -> None:
+    """Ask a language model about a dataset and say what came of it; `python -m prep annotate`.
+
+    Args:
+        source: the dataset.
+        config: whom to ask, and how.
+        out: where to write the replies as JSON lines, too.
+        dry_run: only print what it would take.
+
+    Raises:
+        InputError: as for `ask_language_model`, or `out` cannot be written.
+    """
+    if not config.asks_a_model:
+        raise InputError(
+            f"--annotate {config.annotate} asks no language model: give huggingface, openai, ray or replay"
+        )
+    config.check()
+    if out is not None:
+        check_writable(out)
+    ratings = read_ratings(source, config)
+    annotator = make_annotator(config)
+    if dry_run:
+        _print_plan(source.name, annotator, config, ratings)
+        return
+    with _open_store(source.name, config) as store:
+        report = _run(annotator, store, config, ratings)
+        print(
+            f"{report.usable:,} of {report.tasks:,} prompts have a reply that can be used "
+            f"({report.stored_before:,} had before), all in {store.path}"
+        )
+        if out is not None:
+            print(f"{store.export(out, asked_of(annotator)):,} replies written to {out}")
+        report.check()
+
+
+def _run(
+    annotator: Annotator, store: ReplyStore, config: AnnotationConfig, ratings: Ratings
+) -> AnnotationReport:
+    report = annotation.run(
+        make_tasks(ratings, config.llm),
+        annotator,
+        store,
+        _attempts(config),
+        count_tasks(ratings, config.llm),
+    )
+    for note in report.notes():
+        print(f"note: {note}", file=sys.stderr)
+    return report
+
+
+def _print_plan(
+    name: str, annotator: Annotator, config: AnnotationConfig, ratings: Ratings
+) -> None:
+    path = _store_path(name, config)
+    tasks = make_tasks(ratings, config.llm)
+    if path.exists():
+        with ReplyStore(path) as store:
+            plan = annotation.plan(tasks, annotator, store, _attempts(config))
+    else:
+        plan = annotation.plan(tasks, annotator, None, _attempts(config))
+    print("\n".join(plan.lines(config.llm.price_in, config.llm.price_out)))
+    print("nothing was asked")
+
+
+def _attempts(config: AnnotationConfig) -> int:
+    # A recording says the same however often it is asked.
+    return 1 if config.annotate == "replay" else config.llm.attempts
+
+
+@contextmanager
+def _open_store(name: str, config: AnnotationConfig) -> Iterator[ReplyStore]:
+    path = _store_path(name, config)
+    check_writable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ReplyStore(path) as store:
+        yield store
+
+
+def _store_path(name: str, config: AnnotationConfig) -> Path:
+    return config.llm.store or cache_dir() / "replies" / f"{name}.sqlite"

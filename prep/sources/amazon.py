@@ -1,0 +1,395 @@
+"""Amazon product reviews as the McAuley Lab publishes them: three releases, each with names of its own.
+
+| release | reviews | metadata | item | time |
+|---|---|---|---|---|
+| 2014 | `reviews_X_5.json`, `reviews_X.json` | `meta_X.json`, Python literals | `asin` | seconds |
+| 2018 | `X_5.json`, `X.json` | `meta_X.json` | `asin` | seconds |
+| 2023 | `X.jsonl` | `meta_X.jsonl` | `parent_asin` | milliseconds |
+
+Each may be gzip. Average ratings, numbers of ratings and sales ranks stay out of what a prompt may tell: they are
+what the simulator is asked to predict.
+"""
+
+import html
+import math
+import re
+import sys
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxsim import InputError
+from prep.sources.json_lines import (
+    Item,
+    Record,
+    Records,
+    ReviewFile,
+    ReviewLayout,
+    id_of,
+    items_table,
+    number_of,
+    parse_json,
+    parse_json_or_literal,
+)
+from prep.streams import LineFile
+from prep.tables import RawData, SourceOptions
+
+EARLIEST, LATEST = (
+    631_152_000,
+    4_102_444_800,
+)  # 1990 and 2100: seconds and milliseconds cannot be confused
+MAX_MARKUP = 20_000  # characters of a metadata field that are looked at
+MAX_TITLE = 300
+MAX_DESCRIPTION = 500
+MAX_FEATURES = 300
+MAX_DETAIL = 100
+MAX_CATEGORY = 60
+
+# Of the table of details on a product page, what tells of the item itself.
+DETAILS = {
+    "actors": "actors", "starring": "actors", "director": "director", "directors": "director",
+    "writers": "writers", "producers": "producers", "studio": "studio", "genre": "genre",
+    "label": "label", "format": "format", "media format": "format", "language": "language",
+    "rated": "rated", "mpaa rating": "rated", "content advisory": "content advisory",
+    "run time": "run time", "original release date": "release date", "release date": "release date",
+    "date first available": "on sale since", "number of discs": "number of discs",
+    "platform": "platform", "hardware platform": "platform", "publisher": "publisher",
+    "manufacturer": "manufacturer",
+}  # fmt: skip
+
+_SCRIPT = re.compile(
+    r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.DOTALL | re.IGNORECASE
+)
+# Tags within a word or before a comma leave no gap, all others do.
+_INLINE_TAG = re.compile(r"</?(?:a|b|i|u|em|strong|span|font|sub|sup)(?:\s[^<>]*)?>", re.IGNORECASE)
+# Not "<3" or "a < b": a tag begins with a letter.
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+# Scraped JavaScript and style sheets in place of a title or text, as in the release of 2018.
+_CODE = re.compile(
+    r"getTime\(|function\s*\w*\s*\([^()]*\)\s*\{|\bvar \w+ ?=|\{\s*[\w-]+\s*:[^{}]*\}"
+)
+_PRICE = re.compile(
+    r"(?:from )?\$?[0-9][0-9,]{0,8}(\.[0-9]{1,2})?( - \$?[0-9][0-9,]{0,8}(\.[0-9]{1,2})?)?"
+)
+
+
+def _seconds(value: Any, per_second: int = 1) -> int | None:
+    seconds = (value if type(value) is int else number_of(value)) / per_second
+    return int(seconds) if EARLIEST <= seconds < LATEST else None
+
+
+def _seconds_of_milliseconds(value: Any) -> int | None:
+    return _seconds(value, per_second=1000)
+
+
+LAYOUT = ReviewLayout("reviewerID", "asin", "overall", "unixReviewTime", "reviewText", _seconds)
+LAYOUT_2023 = ReviewLayout(
+    "user_id", "parent_asin", "rating", "timestamp", "text", _seconds_of_milliseconds
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """One of the three releases.
+
+    Attributes:
+        year: when it was published.
+        reviews: names of its files of reviews, with {} for the department.
+        metadata: name of its file of metadata.
+        layout: where the fields of a review are; an item goes by the same field in the metadata.
+        offer: where it is to be had.
+    """
+
+    year: int
+    reviews: Sequence[str]
+    metadata: str
+    layout: ReviewLayout
+    offer: str
+
+
+RELEASES = (
+    Release(
+        2014,
+        ("reviews_{}_5.json", "reviews_{}.json"),
+        "meta_{}.json",
+        LAYOUT,
+        "https://jmcauley.ucsd.edu/data/amazon/",
+    ),
+    Release(
+        2018,
+        ("{}_5.json", "{}.json"),
+        "meta_{}.json",
+        LAYOUT,
+        "https://nijianmo.github.io/amazon/",
+    ),
+    Release(
+        2023,
+        ("{}.jsonl",),
+        "meta_{}.jsonl",
+        LAYOUT_2023,
+        "https://amazon-reviews-2023.github.io/",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Amazon:
+    """A source of the reviews of one department.
+
+    Attributes:
+        name: `amazon-music`, `amazon-games` or `amazon-movies`.
+        department: the department, as in the names of the publisher's files.
+        noun: what a prompt calls an item.
+        maker: what a prompt calls whom the store names as its brand.
+    """
+
+    name: str
+    department: str
+    noun: str
+    maker: str
+    like_threshold: float = 3.0
+    replies: Sequence[Path] = ()
+    language_model: str = ""
+
+    def load(self, options: SourceOptions) -> RawData:
+        """Read the reviews of one release, and the metadata of the items that they are of.
+
+        Items without metadata are not in `items`; without a file of metadata none is, and a note says so.
+
+        Args:
+            options: `raw` is the file of reviews, or the folder of it; the metadata lies beside it.
+
+        Raises:
+            InputError: no place is given, it has no file of reviews or several, or one cannot be read.
+        """
+        path, release = find_reviews(options.raw, self)
+        reviews = ReviewFile(LineFile(path), release.layout, clean=without_markup)
+        ratings = reviews.ratings(options.strict)
+        files, skipped, items = [reviews.file], [reviews.skipped], {}
+        metadata = _plain_or_gzip(path.parent, release.metadata.format(self.department))
+        if metadata is None:
+            _note_no_metadata(path.parent, release, self)
+        else:
+            files.append(LineFile(metadata))
+            records = _metadata_records(files[-1], release, options.strict)
+            items = self._read_items(records, release, set(ratings["item_id"].cat.categories))
+            skipped.append(records.skipped)
+        return RawData(
+            ratings=ratings,
+            items=items_table(items),
+            files={file.path.name: file.sha256 for file in files},
+            origin=f"{path} (Amazon reviews, release {release.year})",
+            skipped=skipped,
+            reviews=reviews if reviews.has_texts else None,
+        )
+
+    def _read_items(
+        self, records: Records, release: Release, reviewed: Container[str]
+    ) -> dict[str, Item]:
+        """The reviewed items by their ids; of several lines for one the last counts.
+
+        Raises:
+            InputError: none is described, or the file cannot be read.
+        """
+        field = release.layout.item
+
+        def convert(record: dict[str, Any]) -> tuple[str, Item | None]:
+            item = id_of(record, field)
+            return item, self._item(item, record) if item in reviewed else None
+
+        items = {item: found for _, (item, found) in records.read(convert) if found}
+        if not items:
+            raise InputError(
+                f"{records.skipped.label}: describes not one of the items that are reviewed; is it of another "
+                "department or release? (Move it away to go without.)"
+            )
+        return items
+
+    def _item(self, item: str, record: Record) -> Item:
+        return Item(title_of(record) or item, categories_of(record), describe(record, self.maker))
+
+
+AMAZON = (
+    Amazon("amazon-music", "Digital_Music", "album", "artist"),
+    Amazon("amazon-games", "Video_Games", "video game", "brand"),
+    Amazon("amazon-movies", "Movies_and_TV", "movie", "credited to"),
+)
+
+
+def find_reviews(raw: Path | None, source: Amazon) -> tuple[Path, Release]:
+    """The file of reviews of a department, and its release by its name.
+
+    Where a file lies plain and as gzip, the plain one is taken.
+
+    Args:
+        raw: the file, or the folder of it.
+        source: the department.
+
+    Raises:
+        InputError: no place is given, nothing is there, no file has a name of a release, or several have.
+    """
+    if raw is None:
+        offers = ", ".join(f"{release.offer} ({release.year})" for release in RELEASES)
+        raise InputError(
+            f"{source.name}: get the reviews and metadata of {source.department} of one release, {offers}, "
+            "and give their folder with --raw"
+        )
+    if not raw.exists():
+        raise InputError(
+            f"{raw}: no such file or folder; --raw is the file of reviews or its folder"
+        )
+    if not raw.is_dir():
+        for name, release in _review_names(source.department):
+            if raw.name in (name, f"{name}.gz"):
+                return raw, release
+        raise InputError(
+            f"{raw}: its name is none of {_known_names(source)}, which tell the release"
+        )
+    named = (
+        (_plain_or_gzip(raw, name), release) for name, release in _review_names(source.department)
+    )
+    found = [(path, release) for path, release in named if path]
+    if not found:
+        raise InputError(
+            f"{raw}: no reviews of {source.department} in it; looked for {_known_names(source)}"
+        )
+    if len(found) > 1:
+        names = " and ".join(f"{path.name} ({release.year})" for path, release in found)
+        raise InputError(f"{raw}: has {names}; give one of the files with --raw")
+    return found[0]
+
+
+def _review_names(department: str) -> Iterator[tuple[str, Release]]:
+    for release in RELEASES:
+        for name in release.reviews:
+            yield name.format(department), release
+
+
+def _known_names(source: Amazon) -> str:
+    return ", ".join(name for name, _ in _review_names(source.department)) + " (or .gz)"
+
+
+def _plain_or_gzip(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
+
+
+def _metadata_records(file: LineFile, release: Release, strict: bool) -> Records:
+    parse = parse_json_or_literal if release.year == 2014 else parse_json
+    return Records(file, "item", (release.layout.item,), strict, parse)
+
+
+def _note_no_metadata(folder: Path, release: Release, source: Amazon) -> None:
+    name = release.metadata.format(source.department)
+    print(
+        f"note: {folder}: no {name} or {name}.gz in it; items are named by their ids and have no categories "
+        f"(the metadata is at {release.offer})",
+        file=sys.stderr,
+    )
+
+
+def without_markup(text: str) -> str:
+    """A text without HTML tags, entities and white space at its ends; its lines stay."""
+    if "&" in text:
+        text = html.unescape(text)
+    if "<" in text:
+        text = _TAG.sub(" ", _INLINE_TAG.sub("", text))
+    return text.strip()
+
+
+def one_line(text: str) -> str:
+    """A text without markup, in one line, with single blanks.
+
+    Characters that no file in UTF-8 can hold (halves of surrogate pairs) become question marks.
+    """
+    line = " ".join(without_markup(text).split())
+    return line if line.isascii() else line.encode("utf-8", "replace").decode()
+
+
+def clip_words(text: str, length: int) -> str:
+    """At most `length` characters of a text, cut between words where that is possible, with an ellipsis."""
+    if len(text) <= length:
+        return text
+    head = text[: length - 1]
+    whole = head if text[length - 1] == " " else head.rpartition(" ")[0]
+    return (whole.rstrip(" ,;:.") or head) + "…"
+
+
+def _field_text(value: Any, separator: str = " ") -> str:
+    """A metadata field, text or list of texts, cleaned; empty where it is neither or is scraped code."""
+    parts = value if isinstance(value, list) else [value]
+    texts = (part[:MAX_MARKUP] for part in parts if isinstance(part, str))
+    cleaned = (one_line(_SCRIPT.sub(" ", text)) for text in texts)
+    return separator.join(
+        part for part in dict.fromkeys(cleaned) if part and not _CODE.search(part)
+    )
+
+
+def title_of(record: Record) -> str:
+    """The title of an item in clean words; empty where it has none, or scraped code in its place."""
+    title = record.get("title")
+    return clip_words(_field_text(title), MAX_TITLE) if isinstance(title, str) else ""
+
+
+def categories_of(record: Record) -> tuple[str, ...]:
+    """The category names of an item in their order, each once, whatever the release.
+
+    Lists of paths (2014) are flattened. Names that are no names, such as the bullet points and tags between them
+    in 2018, are left out. An item without any has its main category (2023), if it has that.
+    """
+    names = [
+        _category_name(value) for value in _flat(record.get("categories") or record.get("category"))
+    ]
+    found = tuple(dict.fromkeys(filter(None, names)))
+    main = _category_name(record.get("main_category") or record.get("main_cat"))
+    return found or ((main,) if main else ())
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    for part in value if isinstance(value, list) else [value]:
+        yield from part if isinstance(part, list) else [part]
+
+
+def _category_name(value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    name = one_line(value[:MAX_MARKUP])
+    return name if len(name) <= MAX_CATEGORY and not _CODE.search(name) else ""
+
+
+def describe(record: Record, maker: str) -> dict[str, str]:
+    """What a prompt may tell of an item besides title and categories: all but how it is rated and how it sells.
+
+    Args:
+        record: its metadata.
+        maker: what the brand or store is called.
+    """
+    brand = _field_text(record.get("brand")) or _field_text(record.get("store"))
+    told = {
+        maker: clip_words(brand.removeprefix("by ").removeprefix("Visit Amazon's "), MAX_DETAIL),
+        "price": price_of(record.get("price")),
+        **_details(record.get("details")),
+    }
+    features = _field_text(record.get("features") or record.get("feature"), "; ")
+    told["features"] = clip_words(features, MAX_FEATURES)
+    told["description"] = clip_words(_field_text(record.get("description")), MAX_DESCRIPTION)
+    return {name: text for name, text in told.items() if text}
+
+
+def _details(details: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in details.items() if isinstance(details, dict) else ():
+        name = DETAILS.get(key.strip(" :\u200e\u200f").lower())
+        text = clip_words(_field_text(value, ", "), MAX_DETAIL).strip(" :\u200e\u200f")
+        if name and text:
+            found.setdefault(name, text)
+    return found
+
+
+def price_of(value: Any) -> str:
+    """A price as "$9.49" or "$5.00 - $9.00"; empty where it is unknown, zero or no price."""
+    number = number_of(value)
+    if not math.isnan(number):
+        return f"${number:,.2f}" if 0 < number < 1e6 else ""
+    text = value.strip() if isinstance(value, str) else ""
+    return text if _PRICE.fullmatch(text) else ""

@@ -1,0 +1,135 @@
+"""`prep annotate` and `prep build --annotate`: from raw tables by way of a server to a packed dataset."""
+
+import json
+import re
+
+import pytest
+
+import jaxsim
+from prep import annotation
+from prep.__main__ import run
+from tests.prep.openai_protocol_server import Answer, ProtocolServer, chat_completion
+from tests.prep.test_own_dataset import books, pairs_of_split
+
+__all__ = ["books"]  # a fixture
+
+pytest.importorskip("openai")
+
+
+def opinionated(number, request):
+    """Praise and criticise by genre; one review's prompt and one book's never get a usable reply."""
+    prompt = request["messages"][0]["content"]
+    genre = re.search(r"fantasy|crime|poetry|travel", prompt)[0]
+    if "Name: Book 7\n" in prompt and "by reader" not in prompt:
+        return Answer(chat_completion("I would rather not say."))
+    sides = [side for side in ("Pros", "Cons") if f"{side} 1:" in prompt]
+    told = "a review" if "by reader" in prompt else "a book"
+    lines = [f"{side} 1: A reason\nEvidence: it\nKeywords: {side} {genre} {told}" for side in sides]
+    return Answer(chat_completion("\n".join(lines)))
+
+
+def args(folder, server, *more):
+    return [str(folder / "books.csv"), "--items", str(folder / "items.csv"), "--like-threshold", "4",
+            "--noun", "book", "--annotate", "openai", "--llm.model", "tiny", "--llm.base-url", server.url,
+            "--llm.store", str(folder / "replies.sqlite"), *map(str, more)]  # fmt: skip
+
+
+@pytest.fixture
+def server():
+    with ProtocolServer(opinionated) as server:
+        yield server
+
+
+@pytest.mark.usefixtures("no_training")
+def test_asked_once_and_packed(books, server, capsys):
+    run(
+        [
+            "annotate",
+            *args(books, server, "--dry-run", "--llm.price-in", "2", "--llm.price-out", "8"),
+        ]
+    )
+    told = capsys.readouterr().out
+    assert "T_obj: 40 calls" in told
+    assert "T_sub: 240 calls" in told
+    assert "cost" in told
+    assert "nothing was asked" in told
+    assert not server.requests
+    assert not (books / "replies.sqlite").exists()
+
+    out = books / "said.jsonl"
+    run(["annotate", *args(books, server, "--out", out, "--llm.attempts", "2")])
+    captured = capsys.readouterr()
+    assert "279 of 280 prompts have a reply that can be used" in captured.out
+    assert "1 of 280 prompts got no reply that could be used" in captured.err
+    asked = len(server.requests)
+    assert asked == 281  # Book 7 twice
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len([line for line in lines if "user_id" not in line]) == 40
+    assert len([line for line in lines if "user_id" in line]) == 240
+
+    build = ["build", *args(books, server, "--llm.attempts", "2", "--out", books / "packed")]
+    build += ["--max-share", "1", "--encoder", "hashed"]
+    with pytest.raises(SystemExit):
+        run(build)
+    assert "error: replies: no reply for 1 of 40 items, such as item b7" in capsys.readouterr().err
+    run([*build, "--allow-missing-replies"])
+    assert len(server.requests) == asked  # all of it came from the store
+    dataset = jaxsim.load_dataset(books / "packed")
+    assert {"pros crime a book", "cons poetry a review"} <= set(dataset.keywords)
+    assert not any("rather" in word for word in dataset.keywords)
+    model = dataset.manifest["language_model"]
+    assert (model["name"], model["prompt_version"], model["noun"]) == (
+        "tiny",
+        annotation.PROMPT_VERSION,
+        "book",
+    )
+    sent = " ".join(request["messages"][0]["content"] for request in server.requests)
+    for user, item in pairs_of_split(dataset, [1, 2]):
+        name = f"Book {item[1:]}\n"
+        assert not re.search(f"Name: {name}(?:(?!=====).)*reader {user[1:]}\\b", sent, re.DOTALL)
+
+
+@pytest.mark.usefixtures("no_training")
+def test_changed_prompts_never_meet_old_replies(books, server, monkeypatch):
+    command = ["annotate", *args(books, server, "--llm.no-subjective", "--llm.attempts", "1")]
+    run(command)
+    assert len(server.requests) == 40
+    run(command)
+    assert len(server.requests) == 40
+    monkeypatch.setattr(annotation, "PROMPT_VERSION", "next")
+    run(command)
+    assert len(server.requests) == 80
+    run([*command, "--llm.temperature", "0.5"])
+    assert len(server.requests) == 120
+    run([*command, "--noun", "paperback"])
+    assert len(server.requests) == 160
+
+
+def test_only_so_many_reviews_of_an_item(books, server, capsys):
+    run(["annotate", *args(books, server, "--dry-run", "--llm.reviews-per-item", "2")])
+    assert "T_sub: 80 calls" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_training")
+def test_recorded_replies_go_through_the_same_store(books, server, capsys):
+    out = books / "said.jsonl"
+    run(["annotate", *args(books, server, "--out", out, "--llm.no-subjective")])
+    replay = [str(books / "books.csv"), "--items", str(books / "items.csv"), "--like-threshold", "4",
+              "--annotate", "replay", "--replies", str(out), "--llm.no-subjective"]  # fmt: skip
+    run(["build", *replay, "--out", str(books / "packed"), "--encoder", "hashed", "--max-share", "1",
+         "--allow-missing-replies"])  # fmt: skip
+    dataset = jaxsim.load_dataset(books / "packed")
+    assert dataset.manifest["language_model"]["annotate"] == "replay"
+    assert "pros crime a book" in dataset.keywords
+    assert (dataset.path.parent / "cache" / "replies" / "books.sqlite").exists()
+
+
+def test_what_cannot_be_asked(books, server, prep_error):
+    command = ["annotate", *args(books, server)]
+    assert "asks no language model" in prep_error(*command, "--annotate", "none")
+    assert "--llm.attempts 0" in prep_error(*command, "--llm.attempts", "0")
+    assert "--llm.top-p 0" in prep_error(*command, "--llm.top-p", "0")
+    assert "--annotate replay: give the files" in prep_error(*command, "--annotate", "replay")
+    (books / "replies.sqlite").write_text("no database at all, but text that is long enough " * 100)
+    assert "replies.sqlite" in prep_error(*command)
+    assert not server.requests

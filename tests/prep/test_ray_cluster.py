@@ -1,0 +1,179 @@
+import asyncio
+import itertools
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from jaxsim import InputError
+from prep.annotators.base import Completion, Request, Sampling
+from prep.annotators.huggingface import HuggingFaceAnnotator
+from prep.annotators.model_source import locate_model
+from prep.annotators.ray_cluster import RayAnnotator, _completions, _Desk, _Replica
+from tests.prep.tiny_glm import DIES_ONCE, write_model, write_remote_code_model
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("ray.data")
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+DRAWN = Sampling(temperature=0.8, max_tokens=6, seed=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_hub(tmp_path_factory):
+    """No connection to the hub, here and in the processes that Ray starts."""
+    modules = str(tmp_path_factory.mktemp("modules"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_MODULES_CACHE", modules)
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", modules)
+        patch.setattr(sys, "path", [*sys.path])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def requests(numbers) -> list[Request]:
+    return [Request(f"key {n}", f"film {n} " * (1 + n % 3), "1") for n in numbers]
+
+
+@pytest.fixture
+def fake_ray(monkeypatch):
+    """Stands in for Ray where a class that runs in an actor is called at once."""
+    fake = SimpleNamespace(get=lambda value: value)
+    monkeypatch.setattr("prep.annotators.ray_cluster._import_ray", lambda: fake)
+    return fake
+
+
+class CalledAtOnce:
+    """The handle of a `_Desk` that runs in this process."""
+
+    def __init__(self):
+        desk = _Desk()
+        for name in ("open", "put", "begin", "end"):
+            method = getattr(desk, name)
+            remote = SimpleNamespace(remote=lambda *a, method=method: asyncio.run(method(*a)))
+            setattr(self, name, remote)
+
+
+def replica_of(folder: Path, desk: CalledAtOnce) -> _Replica:
+    return _Replica(desk, locate_model(str(folder), "", False), DRAWN, 4, 2)
+
+
+def test_on_a_local_ray_where_an_actor_dies(tmp_path, capfd):
+    folder, marker = write_remote_code_model(tmp_path / "own", DIES_ONCE)
+    died = marker.with_name(f"{marker.name}-died")
+    options = {"sampling": DRAWN, "batch_size": 4, "trust_remote_code": True}
+    annotator = RayAnnotator(str(folder), **options)
+    taken = itertools.count()
+    endless = (requests([next(taken)])[0] for _ in itertools.repeat(0))
+    assert not ray.is_initialized()
+    completions = annotator.complete(endless)
+    found = list(itertools.islice(completions, 90))
+    completions.close()
+    assert not ray.is_initialized()
+    assert died.exists()
+    # Two windows of 16 batches: one for the replies so far, one for those ahead.
+    assert next(taken) == 2 * 64
+    plain = HuggingFaceAnnotator(str(folder), **options)
+    expected = {c.key: c for c in plain.complete(requests(range(128)))}
+    assert len({completion.key for completion in found}) == len(found)
+    assert all(completion == expected[completion.key] for completion in found)
+    assert (annotator.model, annotator.revision) == (plain.model, plain.revision)
+    assert annotator.count_tokens("a film") == plain.count_tokens("a film")
+    told = capfd.readouterr()
+    # Ray itself may tell of the actor that died; nothing else is printed.
+    assert all("(raylet)" in line for line in (told.out + told.err).splitlines())
+
+
+def test_a_batch_that_kills_its_replicas_fails_alone(model_folder, fake_ray):
+    desk = CalledAtOnce()
+    batch = json.dumps([("a", "slow"), ("b", "long")])
+    for _ in range(2):
+        desk.begin.remote(7)  # and its process died
+    replica = replica_of(model_folder, desk)
+    found = list(_completions(replica({"number": 7, "batch": batch})["replies"]))
+    failure = "the model's process died 2 times over the batch of this prompt"
+    assert found == [Completion("a", None, failure), Completion("b", None, failure)]
+    found = list(_completions(replica({"number": 8, "batch": batch})["replies"]))
+    assert [(c.key, c.failure) for c in found] == [("a", None), ("b", None)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded"),
+        (lambda folder: shutil.rmtree(folder), "no such folder"),
+        (lambda folder: (folder / "notes.txt").write_text("other"), "a node .* has other files"),
+    ],
+)
+def test_a_replica_that_cannot_work_is_one_line(model_folder, tmp_path, fake_ray, spoil, message):
+    folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    source = locate_model(str(folder), "", False)
+    spoil(folder)
+    if message.startswith("cannot"):
+        source = locate_model(str(folder), "", False)
+    replica = _Replica(CalledAtOnce(), source, DRAWN, 4, 2)
+    row = {"number": 0, "batch": json.dumps([("a", "slow")])}
+    with pytest.raises(InputError, match=message) as caught:
+        list(_completions(replica(row)["replies"]))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_batches_are_handed_on_once():
+    desk = CalledAtOnce()
+    assert desk.open.remote()
+    assert not desk.open.remote()
+
+
+def test_replicas_must_fit(model_folder, capsys):
+    annotator = RayAnnotator(str(model_folder), sampling=DRAWN, replicas=(3, 9))
+    # A GPU each where there is one, none otherwise.
+    assert annotator._check_resources({"CPU": 3.0}, True) == 0.0
+    assert annotator._check_resources({"CPU": 8.0, "GPU": 4.0}, True) == 1.0
+    with pytest.raises(InputError, match="3 replicas of the model need 3 GPUs, of which Ray has 2"):
+        annotator._check_resources({"CPU": 8.0, "GPU": 2.0}, True)
+    with pytest.raises(InputError, match="need 3 CPUs, of which Ray has 2: ask for fewer"):
+        annotator._check_resources({"CPU": 2.0}, True)
+    assert capsys.readouterr().err == ""
+    assert annotator._check_resources({"CPU": 2.0}, False) == 0.0
+    assert capsys.readouterr().err.startswith("note: 3 replicas of the model need 3 CPUs")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "no/such/folder"}, "no/such/folder: no such folder"),
+        ({"replicas": 0}, "replicas must be 1 or more"),
+        ({"replicas": (3, 2)}, r"the fewest before the most; got \(3, 2\)"),
+        ({"cpus_per_replica": 0.0}, "positive number of CPUs"),
+        ({"gpus_per_replica": -1.0}, "positive number of CPUs"),
+    ],
+)
+def test_options_that_cannot_be_used(model_folder, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        RayAnnotator(**{"model": str(model_folder), "sampling": DRAWN, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_without_requests_ray_is_not_started(model_folder):
+    assert list(RayAnnotator(str(model_folder), sampling=DRAWN).complete([])) == []
+    assert not ray.is_initialized()
+
+
+def test_missing_ray_says_what_to_install(model_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'jaxsim-recsys\[ray\]'"):
+        RayAnnotator(str(model_folder))

@@ -1,0 +1,237 @@
+import math
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.traverse_util import unflatten_dict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxsim import InputError
+from jaxsim.dataset import TEST, TRAIN, VALIDATION
+from jaxsim.sasrec import SASRec
+from prep.statistic_model import (
+    SASRecTraining,
+    Sequences,
+    _batches,
+    batch_widths,
+    cut_windows,
+    train_sasrec,
+    training_sequences,
+    validation_auc,
+    validation_sample,
+)
+from prep.synthetic import SyntheticConfig, make_synthetic, true_like_probability
+from tests.factory import random_dataset, sasrec_weights
+
+SMALL = SASRecTraining(window=20, width=4, num_blocks=1, context=10, batch_size=8, epochs=1)
+# All of its batches are of one width: that compiles once.
+ONE_WIDTH = replace(SMALL, window=90)
+lengths = st.lists(st.integers(0, 45), min_size=1, max_size=30).filter(any)
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return random_dataset(3, num_users=40, max_sequence=35).arrays
+
+
+def sequences_of(counts):
+    rows = sum(counts)
+    labels = (np.arange(rows) % 3 == 0).astype(np.int8)
+    return Sequences(np.arange(rows, dtype=np.int32), labels, np.array(counts))
+
+
+def reference_windows(counts, window, rng):
+    """The windows of each user as lists of rows, cut one user at a time."""
+    windows, start = [], 0
+    for user, count in enumerate(counts):
+        rows = list(range(start, start + count))
+        start += count
+        first = int(rng.integers(1, window + 1)) if count > window else window
+        cuts = [0, *range(first, count, window), count]
+        windows += [(user, rows[a:b]) for a, b in pairwise(cuts) if a < b]
+    return windows
+
+
+@given(lengths, st.integers(1, 20), st.integers(0, 3))
+def test_windows_are_those_cut_user_by_user(counts, window, seed):
+    cuts = cut_windows(np.array(counts), window, np.random.default_rng(seed))
+    expected = reference_windows(counts, window, np.random.default_rng(seed))
+    found = [
+        (user, list(range(start, start + length)))
+        for start, length, user in zip(*(column.tolist() for column in cuts), strict=True)
+    ]
+    assert found == expected
+    assert cuts.users.dtype == np.int32
+
+
+@given(lengths, st.integers(1, 20), st.integers(1, 8), st.integers(0, 3))
+def test_batches_hold_whole_windows(counts, window, batch_size, seed):
+    sequences, rng = sequences_of(counts), np.random.default_rng(seed)
+    cuts = cut_windows(sequences.counts, window, rng)
+    batches = list(_batches(sequences, cuts, batch_size, window, rng))
+    whole = {
+        (user, *range(start, start + length))
+        for start, length, user in zip(*(column.tolist() for column in cuts), strict=True)
+    }
+    seen = []
+    for items, labels, users in batches:
+        assert (items.dtype, labels.dtype, users.dtype) == (np.int32, np.int8, np.int32)
+        assert items.shape == labels.shape
+        assert items.shape[1] in batch_widths(sequences.counts, window)
+        known = items >= 0
+        assert (np.diff(known.astype(int), axis=1) <= 0).all()  # left-aligned
+        np.testing.assert_array_equal(labels, np.where(known, items % 3 == 0, 0))
+        seen += [
+            (user, *row[row >= 0].tolist()) for user, row in zip(users.tolist(), items, strict=True)
+        ]
+    assert set(seen) <= whole
+    assert len(seen) == batch_size * max(1, len(whole) // batch_size)
+    if len(whole) >= batch_size:
+        assert len(set(seen)) == len(seen)  # nothing twice: what does not fill a batch is left out
+
+
+@pytest.mark.parametrize(
+    ("counts", "widths"),
+    [
+        ([200, 90, 40], [50, 150]),  # as on MovieLens: long sequences
+        ([200, 9, 8], [16, 50, 150]),  # most are short
+        ([24, 16, 8], [16, 24]),  # nobody fills the window
+        ([4, 3, 0], [4]),
+    ],
+)
+def test_batches_are_as_wide_as_sequences_are_long(counts, widths):
+    assert batch_widths(np.array(counts), 150) == widths
+
+
+def test_training_sequences_hold_the_training_split_alone(arrays):
+    train = arrays["interaction_split"] == TRAIN
+    found = training_sequences(arrays)
+    np.testing.assert_array_equal(found.items, arrays["interaction_item"][train])
+    np.testing.assert_array_equal(found.labels, arrays["interaction_label"][train])
+    starts = arrays["user_offsets"]
+    expected = [train[a:b].sum() for a, b in pairwise(starts)]
+    np.testing.assert_array_equal(found.counts, expected)
+
+
+def test_each_validation_label_comes_after_its_own_past(arrays):
+    found = validation_sample(arrays, SMALL)
+    rows = np.flatnonzero(arrays["interaction_split"] == VALIDATION)
+    np.testing.assert_array_equal(found.labels, arrays["interaction_label"][rows])
+    for row, items, labels, user, position in zip(
+        rows, *found.windows, found.position, strict=True
+    ):
+        start = arrays["user_offsets"][user]
+        assert start <= row < arrays["user_offsets"][user + 1]
+        first = max(start, row - SMALL.context)
+        assert position == row - first
+        np.testing.assert_array_equal(
+            items[: position + 1], arrays["interaction_item"][first : row + 1]
+        )
+        np.testing.assert_array_equal(
+            labels[: position + 1], arrays["interaction_label"][first : row + 1]
+        )
+        assert (items[position + 1 :] == -1).all()
+
+
+def test_the_validation_sample_is_bounded_and_the_same_each_time(arrays):
+    everything = validation_sample(arrays, SMALL)
+    config = SASRecTraining(window=20, context=10, max_validation=7)
+    first, second = (validation_sample(arrays, config) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    assert len(first.labels) == 7 < len(everything.labels)
+    every = {
+        (user, *row)
+        for user, row in zip(everything.windows.users, everything.windows.items, strict=True)
+    }
+    assert {
+        (user, *row) for user, row in zip(first.windows.users, first.windows.items, strict=True)
+    } <= every
+    other = validation_sample(arrays, SASRecTraining(window=20, max_validation=7, seed=1))
+    assert not np.array_equal(first.windows.users, other.windows.users)
+
+
+def test_the_validation_auc_is_of_the_judged_label(arrays):
+    """Against the share of pairs that the logits at its position put in order."""
+    sample = validation_sample(arrays, SMALL)
+    num_items, num_users = len(arrays["item_categories"]), len(arrays["user_offsets"]) - 1
+    model = SASRec(num_items, num_users, window=20, width=4, num_blocks=1)
+    weights = jax.tree.map(jnp.asarray, unflatten_dict(sasrec_weights(model.architecture), sep="/"))
+
+    @jax.jit
+    def logits_of(items, labels, user):
+        return model.apply({"params": weights}, items, labels, user, method="next_logits")
+
+    logits = np.array(
+        [
+            logits_of(*window)[position]
+            for *window, position in zip(*sample.windows, sample.position, strict=True)
+        ]
+    )
+    likes, dislikes = (logits[sample.labels == label][:, None] for label in (1, 0))
+    expected = (likes > dislikes.T).mean()
+    assert validation_auc(model, weights, sample) == pytest.approx(expected, abs=1e-6)
+
+
+def test_labels_that_are_all_the_same_have_no_auc(arrays):
+    sample = validation_sample(arrays, SMALL)
+    sample = sample._replace(labels=np.ones_like(sample.labels))
+    assert np.isnan(validation_auc(SASRec(1, 1, 1), {}, sample))
+    unsplit = {**arrays, "interaction_split": np.zeros_like(arrays["interaction_split"])}
+    assert np.isnan(validation_auc(SASRec(1, 1, 1), {}, validation_sample(unsplit, SMALL)))
+
+
+def test_labels_of_the_test_split_are_not_read(arrays):
+    changed = arrays["interaction_label"].copy()
+    changed[arrays["interaction_split"] == TEST] ^= 1
+    other = {**arrays, "interaction_label": changed}
+    for read in (training_sequences, partial(validation_sample, config=SMALL)):
+        jax.tree.map(np.testing.assert_array_equal, read(arrays), read(other))
+
+
+def test_long_epochs_get_larger_batches_and_steps_a_cap(arrays):
+    windows = len(
+        cut_windows(training_sequences(arrays).counts, 90, np.random.default_rng(0)).users
+    )
+    config = replace(ONE_WIDTH, epochs=50, patience=50, epoch_steps=3, max_steps=4)
+    weights, entry = train_sasrec(arrays, config)
+    assert entry["batch_size"] == math.ceil(windows / 3) > SMALL.batch_size
+    assert entry["steps_trained"] == 4
+    assert entry["epochs_trained"] <= 2
+    assert all(np.isfinite(w).all() for w in weights.values())
+
+
+def test_a_diverged_training_says_what_to_lower(arrays, monkeypatch):
+    monkeypatch.setattr(
+        "prep.statistic_model._optimiser", lambda config, steps: optax.sgd(float("inf"))
+    )
+    with pytest.raises(InputError, match=r"diverged in epoch 1: lower --sasrec\.learning-rate"):
+        train_sasrec(arrays, ONE_WIDTH)
+
+
+@pytest.mark.parametrize("name", ["epochs", "epoch_steps", "max_steps", "max_validation"])
+def test_counts_are_from_one(name):
+    with pytest.raises(InputError, match=rf"--sasrec\.{name.replace('_', '-')} 0: "):
+        SASRecTraining(**{name: 0}).check()
+    SASRecTraining(**{name: 1}).check()
+
+
+def test_it_learns_a_known_preference_model():
+    """On held-out labels it comes near the AUC of the truth, which nothing can pass but by luck."""
+    data = make_synthetic(
+        SyntheticConfig(users=600, items=120, interactions_per_user=24, dimension=2, topics=8)
+    )
+    config = replace(ONE_WIDTH, width=8, batch_size=16, epochs=6)
+    entry = train_sasrec(data.arrays, config)[1]
+    assert entry["batch_size"] == config.batch_size
+    rows = np.flatnonzero(data.arrays["interaction_split"] == VALIDATION)
+    users = np.searchsorted(data.arrays["user_offsets"], rows, side="right") - 1
+    truth = true_like_probability(data, users, data.arrays["interaction_item"][rows])
+    liked = data.arrays["interaction_label"][rows] == 1
+    best = (truth[liked][:, None] > truth[~liked]).mean()
+    assert 0.6 < entry["validation_auc"] < best + 0.02
