@@ -1,7 +1,7 @@
 """Table 1 of the paper, users, items, instances and sparsity, beside those of a copy at hand.
 
 The paper does not say how its counts came about: which release, which reviews were dropped, which users and items.
-So the same copy is counted in several ways, each of which `python -m prep build` can make, and the one that comes
+So the same copy is counted in several ways, with and without what a build leaves out, and the one that comes
 nearest to the paper is named, with how far off it is. What rules a way out altogether is said too.
 """
 
@@ -190,15 +190,14 @@ def variants_of(data: RawData) -> list[Variant]:
     found = [Variant("every readable rating", _count(user, item))]
     pairs = np.unique(user * len(ids) + item)
     user, item = pairs // len(ids), pairs % len(ids)
-    found.append(Variant(_BUILT, _count(user, item)))
+    built = Variant(_BUILT, _count(user, item))
+    found.append(built)
     known = described[item]
     found.append(Variant("of described items only", _count(user[known], item[known])))
     for name, kept in _cores(user, item):
         found.append(Variant(name, _count(user[kept], item[kept])))
-    first_of = {variant.counts: variant for variant in reversed(found)}
-    return [
-        v for v in found if v.name == _BUILT or (first_of[v.counts] is v and v.counts.instances)
-    ]
+    first_of = {variant.counts: variant for variant in [*reversed(found), built]}
+    return [v for v in found if first_of[v.counts] is v and (v.counts.instances or v is built)]
 
 
 def _cores(user: np.ndarray, item: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

@@ -16,7 +16,8 @@ def check_writable(path: Path) -> None:
     Raises:
         InputError: the nearest folder above it that exists cannot be written to, or is no folder.
     """
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    path = path.absolute()
+    parent = next((folder for folder in path.parents if folder.exists()), path)  # the root has none
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"{path}: cannot be written, for {parent} is not a writable folder")
 

@@ -2,12 +2,16 @@
 
 import gzip
 import hashlib
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxsim import InputError
+
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What `zipfile` raises for an archive that is cut short, damaged, encrypted or of a kind it does not know."""
 
 
 @dataclass(frozen=True)

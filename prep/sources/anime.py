@@ -9,13 +9,13 @@ import html
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxsim import InputError
+from prep.files import BROKEN_ZIP
 from prep.sources.csv_blocks import Column
 from prep.sources.csv_ratings import CsvRatings, RatingColumns
 from prep.sources.items_file import csv_rows
@@ -130,7 +130,7 @@ def _unzip(archive: Path, folder: Path) -> None:
                     raise InputError(f"{archive}: there is no {name} in this zip")
                 with packed.open(members[name]) as member, (folder / name).open("wb") as file:
                     shutil.copyfileobj(member, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except BROKEN_ZIP as error:
         raise InputError(f"{archive}: not a whole zip, cut short or damaged? ({error})") from None
 
 

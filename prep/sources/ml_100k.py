@@ -11,7 +11,6 @@ import re
 import shutil
 import sys
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pandas as pd
 
 from jaxsim import InputError, cache_dir
 from prep.fetch import FetchError, download, make_folder, pip_wheel, staged_file
-from prep.files import RawFile, read_raw
+from prep.files import BROKEN_ZIP, RawFile, read_raw
 from prep.tables import RawData, SourceOptions
 
 ZIP_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
@@ -120,7 +119,6 @@ def _either_form() -> str:
 
 
 def _open_zip(path: Path) -> list[RawFile]:
-    broken = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.rpartition("/")[2]: member for member in archive.namelist()}
@@ -130,7 +128,7 @@ def _open_zip(path: Path) -> list[RawFile]:
             found = [(f"{path}/{members[name]}", members[name]) for name in next(forms, ())]
             if found:
                 return [RawFile(label, archive.read(member)) for label, member in found]
-    except broken as error:
+    except BROKEN_ZIP as error:
         raise InputError(f"{path}: not a whole zip, cut short or damaged? ({error})") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
