@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -64,8 +64,8 @@ class LanguageModelConfig:
 
     model: str = ""
     """Its name on the server or the Hugging Face hub, or the path of its folder."""
-    revision: str = ""
-    """Commit of the model on the hub; must be given with --llm.trust-remote-code."""
+    revision: Annotated[str, tyro.conf.arg(prefix_name=False)] = ""
+    """Commit of the model on the hub; must be given with --trust-remote-code."""
     base_url: str | None = None
     """Address of an OpenAI-compatible server, such as http://localhost:8000/v1. Without it, the hosted one."""
     concurrency: int = 16
@@ -76,7 +76,7 @@ class LanguageModelConfig:
     """Prompts in a forward pass of a model on this machine or cluster."""
     device: str | None = None
     """Where a model on this machine runs, such as cuda:1 or cpu. Without it, the GPU if there is one."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, tyro.conf.arg(prefix_name=False)] = False
     """Run the code that comes with the model, as THUDM/chatglm-6b needs it."""
     replicas: int = 1
     """Copies of the model on a Ray cluster."""

@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections import Counter
@@ -36,6 +37,7 @@ INSTALL = "pip install 'jaxsim-recsys[ray]'"
 
 _BATCHES_PER_REPLICA = 2  # one in work and one that waits for it
 _STORE_BYTES = 256 << 20  # prompts and replies are small
+_KNOCK_SECONDS = 10.0
 _TRIES_OF_A_BATCH = 3  # then the batch itself is what kills the actors
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
@@ -157,39 +159,43 @@ class RayAnnotator:
 
     def _stream(self, ray: Any, desk: Any, gpus: float) -> Generator[str, None, None]:
         """Yield the replies to each batch that comes to the desk, as `_Replica` gives them."""
-        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         with _streaming_context(ray):
-            dataset = (
-                ray.data.from_items([0], override_num_blocks=1)
-                .map_batches(_batches_of(ray, desk), num_cpus=0, label_selector=here)
-                .map(
-                    _Replica,
-                    fn_constructor_args=(
-                        desk,
-                        self._local.source,
-                        self.sampling,
-                        self._batch_size,
-                        _TRIES_OF_A_BATCH,
-                    ),
-                    compute=ray.data.ActorPoolStrategy(
-                        min_size=self._fewest,
-                        max_size=self._most,
-                        max_tasks_in_flight_per_actor=_BATCHES_PER_REPLICA,
-                    ),
-                    num_cpus=self._cpus,
-                    num_gpus=gpus,
+            blocks = iter(
+                self._dataset(ray, desk, gpus).iter_batches(
+                    batch_size=None, batch_format="pyarrow", prefetch_batches=0
                 )
             )
-        blocks = iter(
-            dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+            # Closed before Ray is shut down: its thread would start Ray anew.
+            with closing(blocks):
+                try:
+                    for block in blocks:
+                        yield from block["replies"].to_pylist()
+                except (
+                    Exception
+                ) as error:  # Ray has many, and raises those of its actors as they are
+                    raise InputError(f"Ray gave up ({_cause(error)})") from None
+
+    def _dataset(self, ray: Any, desk: Any, gpus: float) -> Any:
+        """Batches as they come to the desk, then their replies; nothing runs yet."""
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+        # A replica that asked for no GPU takes none, also where Ray leaves them in its sight.
+        device = None if gpus else "cpu"
+        of_replica = (desk, self._local.source, self.sampling, self._batch_size, device)
+        pool = ray.data.ActorPoolStrategy(
+            min_size=self._fewest,
+            max_size=self._most,
+            max_tasks_in_flight_per_actor=_BATCHES_PER_REPLICA,
         )
-        # Closed before Ray is shut down: its thread would start Ray anew.
-        with closing(blocks):
-            try:
-                for block in blocks:
-                    yield from block["replies"].to_pylist()
-            except Exception as error:  # Ray has many, and raises those of its actors as they are
-                raise InputError(f"Ray gave up ({_cause(error)})") from None
+        batches = ray.data.from_items([0], override_num_blocks=1).map_batches(
+            _batches_of(ray, desk), num_cpus=0, label_selector=here
+        )
+        return batches.map(
+            _Replica,
+            fn_constructor_args=(*of_replica, _TRIES_OF_A_BATCH),
+            compute=pool,
+            num_cpus=self._cpus,
+            num_gpus=gpus,
+        )
 
     def _exchange(
         self, ray: Any, batches: Iterator[list[Request]], desk: Any, stream: Iterator[str]
@@ -242,7 +248,13 @@ class _Replica:
     """One replica of the model, in an actor."""
 
     def __init__(
-        self, desk: Any, source: ModelSource, sampling: Sampling, batch_size: int, tries: int
+        self,
+        desk: Any,
+        source: ModelSource,
+        sampling: Sampling,
+        batch_size: int,
+        device: str | None,
+        tries: int,
     ) -> None:
         self._ray = _import_ray()
         self._desk = desk
@@ -255,6 +267,7 @@ class _Replica:
                 source.commit or "",
                 sampling,
                 batch_size,
+                device,
                 trust_remote_code=source.trusts_code,
             )
         except InputError as error:
@@ -330,13 +343,13 @@ def _session(ray: Any, address: str) -> Iterator[bool]:
     if is_local:
         options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
+        if not is_local:
+            _knock(address)
         with _defaults_in_environment(_QUIET), _quiet_stderr(), warnings.catch_warnings():
             # JAX warns of any fork; that of a subprocess runs another program at once.
             warnings.simplefilter("ignore", RuntimeWarning)
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **options)
-    except (
-        Exception
-    ) as error:  # a wrong address, a port that does not answer, a version that differs
+    except Exception as error:  # a wrong address, no answer, a version that differs
         raise InputError(
             f"Ray cannot be {'started' if is_local else f'joined at {address!r}'} ({first_line(error)})"
         ) from None
@@ -344,6 +357,13 @@ def _session(ray: Any, address: str) -> Iterator[bool]:
         yield is_local
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at a `host:port`: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 @contextmanager
@@ -385,7 +405,7 @@ def _desk(ray: Any) -> Iterator[Any]:
 
 @contextmanager
 def _streaming_context(ray: Any) -> Iterator[None]:
-    """Have datasets that are made in the block hand on each row at once, and keep quiet."""
+    """Have datasets that are made in the block hand on each row at once, and run quietly."""
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     settings = {

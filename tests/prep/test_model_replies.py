@@ -6,8 +6,10 @@ import re
 import pytest
 
 import jaxsim
-from prep import annotation
+from prep import annotation, model_replies
 from prep.__main__ import run
+from prep.annotators.base import Sampling
+from prep.config import AnnotationConfig, LanguageModelConfig
 from tests.prep.openai_protocol_server import Answer, ProtocolServer, chat_completion
 from tests.prep.test_own_dataset import books, pairs_of_split
 
@@ -133,3 +135,64 @@ def test_what_cannot_be_asked(books, server, prep_error):
     (books / "replies.sqlite").write_text("no database at all, but text that is long enough " * 100)
     assert "replies.sqlite" in prep_error(*command)
     assert not server.requests
+
+
+def test_a_model_on_this_machine_answers_through_the_command_line(books, capsys):
+    """A tiny random model writes rubbish: all of it is kept, none of it becomes a keyword."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from tests.prep.tiny_glm import write_model
+
+    folder = write_model(books / "model", context=8192)
+    command = [str(books / "books.csv"), "--items", str(books / "items.csv"), "--like-threshold", "4",
+               "--annotate", "huggingface", "--llm.model", str(folder), "--llm.no-subjective",
+               "--llm.attempts", "1", "--llm.max-tokens", "4", "--llm.store", str(books / "s.sqlite")]  # fmt: skip
+    run(["annotate", *command, "--dry-run"])
+    assert "counted by the model" in capsys.readouterr().out
+    run(["annotate", *command, "--out", str(books / "said.jsonl")])
+    captured = capsys.readouterr()
+    lines = (books / "said.jsonl").read_text().splitlines()
+    assert len(lines) == 40
+    assert "0 of 40 prompts have a reply that can be used" in captured.out
+
+
+@pytest.mark.parametrize("kind", ["huggingface", "ray", "openai"])
+def test_settings_reach_the_annotator(monkeypatch, kind):
+    found = {}
+
+    def annotator(*arguments, **named):
+        found.update(named, arguments=arguments)
+        return "annotator"
+
+    for name in ("HuggingFaceAnnotator", "RayAnnotator", "OpenAIAnnotator"):
+        monkeypatch.setattr(model_replies, name, annotator)
+    llm = LanguageModelConfig(
+        model="m", revision="r", base_url="u", concurrency=3, timeout=4, batch_size=5, device="cpu",
+        trust_remote_code=True, replicas=6, gpus_per_replica=0.5, ray_address="auto", temperature=0.7,
+        top_p=0.8, max_tokens=9, seed=10,
+    )  # fmt: skip
+    config = AnnotationConfig(annotate=kind, llm=llm)
+    assert model_replies.make_annotator(config) == "annotator"
+    sampling = Sampling(0.7, 0.8, 9, 10)
+    expected = {
+        "huggingface": {"arguments": ("m", "r", sampling, 5, "cpu", True)},
+        "ray": {"arguments": ("m", "r", sampling, 5), "trust_remote_code": True, "replicas": 6,
+                "gpus_per_replica": 0.5, "address": "auto"},
+        "openai": {"arguments": ("m", "u"), "revision": "r", "sampling": sampling, "concurrency": 3,
+                   "timeout": 4},
+    }  # fmt: skip
+    assert found == expected[kind]
+
+
+def test_options_of_remote_code_go_by_their_usual_names(books, prep_error, tmp_path):
+    pytest.importorskip("torch")
+    from tests.prep.tiny_glm import write_remote_code_model
+
+    folder, marker = write_remote_code_model(tmp_path / "own")
+    command = ["annotate", books / "books.csv", "--like-threshold", "4", "--annotate", "huggingface",
+               "--llm.model", folder]  # fmt: skip
+    assert "--trust-remote-code" in prep_error(*command)
+    assert "a folder has no revisions" in prep_error(
+        *command, "--trust-remote-code", "--revision", "a" * 40
+    )
+    assert not marker.exists()

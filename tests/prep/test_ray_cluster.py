@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import json
 import shutil
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,7 +69,7 @@ class CalledAtOnce:
 
 
 def replica_of(folder: Path, desk: CalledAtOnce) -> _Replica:
-    return _Replica(desk, locate_model(str(folder), "", False), DRAWN, 4, 2)
+    return _Replica(desk, locate_model(str(folder), "", False), DRAWN, 4, "cpu", 2)
 
 
 def test_on_a_local_ray_where_an_actor_dies(tmp_path, capfd):
@@ -124,7 +125,7 @@ def test_a_replica_that_cannot_work_is_one_line(model_folder, tmp_path, fake_ray
     spoil(folder)
     if message.startswith("cannot"):
         source = locate_model(str(folder), "", False)
-    replica = _Replica(CalledAtOnce(), source, DRAWN, 4, 2)
+    replica = _Replica(CalledAtOnce(), source, DRAWN, 4, "cpu", 2)
     row = {"number": 0, "batch": json.dumps([("a", "slow")])}
     with pytest.raises(InputError, match=message) as caught:
         list(_completions(replica(row)["replies"]))
@@ -170,6 +171,17 @@ def test_options_that_cannot_be_used(model_folder, options, message):
 
 def test_without_requests_ray_is_not_started(model_folder):
     assert list(RayAnnotator(str(model_folder), sampling=DRAWN).complete([])) == []
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(model_folder):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        annotator = RayAnnotator(str(model_folder), sampling=DRAWN, address=address)
+        with pytest.raises(InputError, match=f"joined at '{address}' .*refused") as caught:
+            list(annotator.complete(requests(range(1))))
+    assert "\n" not in str(caught.value)
     assert not ray.is_initialized()
 
 

@@ -63,7 +63,7 @@ def write_tokenizer(folder: Path, chat: bool, padded: bool = False) -> None:
     fast.save_pretrained(folder)
 
 
-def write_model(folder: Path, chat: bool = True, seed: int = 0) -> Path:
+def write_model(folder: Path, chat: bool = True, seed: int = 0, context: int = CONTEXT) -> Path:
     """Save a model and its tokenizer, with generation defaults that must not show in replies."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -75,7 +75,7 @@ def write_model(folder: Path, chat: bool = True, seed: int = 0) -> Path:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=8,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=context,
         pad_token_id=None,
         eos_token_id=None,
         # Wide enough for replies that differ between prompts.
