@@ -19,6 +19,7 @@ from prep.interactions import k_core
 from prep.ratings import load_raw
 from prep.sources import SOURCES, get_source
 from prep.sources.anime import Anime
+from prep.sources.yelp import STATE, state_of
 from prep.tables import RawData, SourceOptions
 
 Name = Literal["ml-100k", "yelp", "amazon-music", "amazon-games", "amazon-movies", "anime"]
@@ -88,7 +89,7 @@ class Variant:
 def run_table1(
     dataset: Name | None = None,
     raw: Path | None = None,
-    state: str = "MO",
+    state: str | None = None,
     strict: bool = False,
     json: Path | None = None,
 ) -> None:
@@ -97,7 +98,7 @@ def run_table1(
     Args:
         dataset: whose copy to count. Without it, the paper's table alone.
         raw: the raw files as for `python -m prep build`. Without it, the paper's table and where to get the files.
-        state: for yelp: the state whose businesses count; the paper's is MO.
+        state: for yelp: the state whose businesses count. Without it, MO, as in the paper.
         strict: stop at the first line that cannot be read.
         json: also write the numbers here.
     """
@@ -227,7 +228,7 @@ def _row(counts: Counts) -> dict[str, float]:
 
 
 def _state_note(dataset: str, options: SourceOptions) -> list[str]:
-    if dataset != "yelp" or options.state.strip().upper() == "MO":
+    if dataset != "yelp" or state_of(options) == STATE:
         return []
     return ["The paper counts the businesses of Missouri, --state MO."]
 

@@ -43,6 +43,9 @@ def staged_folder(out: Path) -> Iterator[Path]:
             if old.exists():
                 os.rename(old, out)
             raise
+    except OSError as error:
+        error.filename = error.filename or str(out)  # a full disk has none
+        raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

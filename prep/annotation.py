@@ -51,7 +51,10 @@ _USABLE, _UNPARSEABLE, _FAILED = "usable", "unparseable", "failed"
 
 def asked_of(annotator: Annotator) -> AskedOf:
     """What the replies of an annotator to this version's prompts are stored under."""
-    return AskedOf(PROMPT_VERSION, annotator.model, annotator.revision, annotator.sampling)
+    by_subject = getattr(annotator, "by_subject", False)
+    return AskedOf(
+        PROMPT_VERSION, annotator.model, annotator.revision, annotator.sampling, by_subject
+    )
 
 
 @dataclass(frozen=True)
@@ -88,16 +91,18 @@ class AnnotationReport:
         """Yield the usable replies in the order of the tasks, for as long as the store is open."""
         return self.store.usable_replies(self.run)
 
-    def check(self) -> None:
+    def check(self, advice: str = "run the same command again to ask for just these") -> None:
         """Make sure that every prompt got a reply.
+
+        Args:
+            advice: what the user should do if not.
 
         Raises:
             InputError: some did not; the message tells how many, why the first one, and what to do.
         """
         if self.failed:
             raise InputError(
-                f"{self.failed:,} of {self.tasks:,} prompts got no reply ({self.first_failure}): run the same "
-                "command again to ask for just these"
+                f"{self.failed:,} of {self.tasks:,} prompts got no reply ({self.first_failure}): {advice}"
             )
 
     def notes(self) -> list[str]:
@@ -244,7 +249,7 @@ class _Run:
         """Look at what others were asking and at the next tasks; False if there is nothing left to look at."""
         self._take(list(self._waiting.items()))
         tasks = list(islice(self._tasks, _CHUNK))
-        pairs = [(self._asked_of.key(task.prompt), task) for task in tasks]
+        pairs = [(self._asked_of.key_of(task), task) for task in tasks]
         self._take(pairs)
         self._store.add_to_run(self._number, self.counts["tasks"], pairs)
         self.counts["tasks"] += len(pairs)
@@ -443,7 +448,7 @@ def plan(
     means = store.mean_tokens_out(known) if store else {}
     tasks = iter(tasks)
     while chunk := list(islice(tasks, _CHUNK)):
-        keys = [known.key(task.prompt) for task in chunk]
+        keys = [known.key_of(task) for task in chunk]
         stored = store.replies(keys) if store else {}
         for key, task in zip(keys, chunk, strict=True):
             name = task.prompt_name

@@ -164,7 +164,7 @@ def _manifest(
         "settings": {
             "like_threshold": ratings.like_threshold,
             "split": SPLIT_RULE,
-            "state": config.state if name == "yelp" else None,
+            "state": ratings.raw.state,
             "min_user_ratings": config.min_user_ratings,
             "min_item_ratings": config.min_item_ratings,
             "keep_unrated": config.keep_unrated,

@@ -24,8 +24,8 @@ class RatingsConfig:
     Without it, the cache or a download, where there is one."""
     items: Path | None = None
     """For a table of your own: the file of items, with columns item, name and perhaps categories, attributes."""
-    state: str = "MO"
-    """For yelp: keep the businesses of this state; "" keeps all."""
+    state: str | None = None
+    """For yelp: keep the businesses of this state; "" keeps all. Without it, MO, as in the paper."""
     strict: bool = False
     """Stop at the first line that cannot be read, in place of leaving it out and counting it."""
     like_threshold: float | None = None
@@ -159,6 +159,14 @@ class AnnotationConfig(RatingsConfig):
             raise InputError(
                 f"--replies and --annotate {self.annotate}: keywords come from one of them; leave out the other"
             )
+        if not self.asks_a_model and self.llm != LanguageModelConfig():
+            raise InputError(
+                f"--llm: --annotate {self.annotate} asks no language model; give another, or leave --llm out"
+            )
+        if self.annotate not in ("huggingface", "ray") and self.llm.trust_remote_code:
+            raise InputError(
+                f"--trust-remote-code: --annotate {self.annotate} runs no model here; leave it out"
+            )
         if self.annotate == "replay" and not self.replies:
             raise InputError("--annotate replay: give the files of recorded replies with --replies")
 
@@ -207,4 +215,7 @@ class BuildConfig(AnnotationConfig):
                 raise InputError(f"{flag} {share:g}: give a share above 0 and up to 1")
         check_count("--min-items", self.min_items)
         check_count("--min-category-items", self.min_category_items)
+        for path in self.vectors:
+            if not path.is_file():
+                raise InputError(f"{path}: no such file")
         self.sasrec.check()

@@ -6,7 +6,7 @@ The form is that of a table of one's own (`prep.sources.table_file`), so that ot
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,10 @@ def convert_dataset(
         InputError: the source cannot be read, or `out` holds something else.
     """
     _check_output(out)
+    if options.raw is not None and (options.raw / CONVERSION).is_file():
+        raise InputError(
+            f"{options.raw}: a conversion already; give the publisher's files with --raw"
+        )
     start = time.perf_counter()
     raw = load_raw(source, options)
     read = time.perf_counter()
@@ -62,8 +66,9 @@ def convert_dataset(
         _write_items(folder / "items.parquet", raw.items)
         record = {
             "dataset": source.name,
+            "state": raw.state,
             "raw": dict(raw.files),
-            "skipped": {skipped.label: skipped.counts for skipped in raw.skipped if skipped.total},
+            "skipped": [asdict(skipped) for skipped in raw.skipped if skipped.total],
             "left_out": dict(raw.left_out or {}),
             "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
         }

@@ -82,6 +82,7 @@ def filter_keywords(
         total += 1
     rare = {word for word, count in counts.items() if count < min_items}
     common = {word for word, count in counts.items() if exceeds_share(count, max_share, total)}
+    common -= rare  # of few items even one is a large share
     return KeywordFilter(
         kept=sorted(counts.keys() - rare - common),
         counts=counts,

@@ -12,7 +12,7 @@ from jaxsim import InputError
 from jaxsim.dataset import cache_dir
 from jaxsim.files import check_writable
 from prep import annotation
-from prep.annotation import AnnotationReport, asked_of
+from prep.annotation import AnnotationReport
 from prep.annotators.base import Annotator, Sampling
 from prep.annotators.huggingface import HuggingFaceAnnotator
 from prep.annotators.openai_server import OpenAIAnnotator
@@ -33,12 +33,12 @@ class ModelReplies:
 
     Attributes:
         model: its name, with its revision where that is known.
-        replies: all that can be used.
+        replies: the last one to each prompt, usable or not; to be read while the store is open.
         settings: how it was asked, for the manifest.
     """
 
     model: str
-    replies: list[ReplyLine]
+    replies: Iterator[ReplyLine]
     settings: Mapping[str, Any]
 
 
@@ -79,7 +79,8 @@ def make_annotator(config: AnnotationConfig) -> Annotator:
     return HuggingFaceAnnotator(*arguments, llm.device, llm.trust_remote_code)
 
 
-def ask_language_model(name: str, config: BuildConfig, ratings: Ratings) -> ModelReplies:
+@contextmanager
+def ask_language_model(name: str, config: BuildConfig, ratings: Ratings) -> Iterator[ModelReplies]:
     """Get the replies to all prompts of a dataset, from the store or else from the model.
 
     Args:
@@ -87,18 +88,13 @@ def ask_language_model(name: str, config: BuildConfig, ratings: Ratings) -> Mode
         config: whom to ask, and how.
         ratings: the items and reviews to ask about.
 
+    Yields:
+        The replies, for as long as the store is open.
+
     Raises:
         InputError: the model cannot be asked, or left a prompt without a reply; what it said is stored.
     """
     annotator = make_annotator(config)
-    with _open_store(name, config) as store:
-        report = _run(annotator, store, config, ratings)
-        if not config.allow_missing_replies:
-            report.check()
-        lines = [
-            ReplyLine(str(store.path), reply.item_id, reply.text, reply.user_id, reply.cut)
-            for reply in report.replies()
-        ]
     settings = {
         "revision": annotator.revision,
         "prompt_version": PROMPT_VERSION,
@@ -108,7 +104,17 @@ def ask_language_model(name: str, config: BuildConfig, ratings: Ratings) -> Mode
         "reviews_per_item": config.llm.reviews_per_item,
         "comment_tokens": config.llm.comment_tokens,
     }
-    return ModelReplies(annotator.model, lines, settings)
+    with _open_store(name, config) as store:
+        report = _run(annotator, store, config, ratings)
+        if not config.allow_missing_replies:
+            report.check(_advice(config))
+        yield ModelReplies(annotator.model, _lines(store, report.run), settings)
+
+
+def _lines(store: ReplyStore, run: int) -> Iterator[ReplyLine]:
+    for reply in store.last_replies(run):
+        place = f"{store.path}:{reply.item_id}"
+        yield ReplyLine(place, reply.item_id, reply.text, reply.user_id, reply.cut)
 
 
 def annotate_dataset(
@@ -130,8 +136,7 @@ def annotate_dataset(
             f"--annotate {config.annotate} asks no language model: give huggingface, openai, ray or replay"
         )
     config.check()
-    if out is not None:
-        check_writable(out)
+    _check_output(config, out, dry_run)
     ratings = read_ratings(source, config)
     annotator = make_annotator(config)
     if dry_run:
@@ -143,9 +148,33 @@ def annotate_dataset(
             f"{report.usable:,} of {report.tasks:,} prompts have a reply that can be used "
             f"({report.stored_before:,} had before), all in {store.path}"
         )
+        report.check(_advice(config))
         if out is not None:
-            print(f"{store.export(out, asked_of(annotator)):,} replies written to {out}")
-        report.check()
+            about = {
+                "prompt_version": PROMPT_VERSION,
+                "model": annotator.model,
+                "revision": annotator.revision,
+            }
+            print(f"{store.export(out, report.run, about):,} replies written to {out}")
+
+
+def _check_output(config: AnnotationConfig, out: Path | None, dry_run: bool) -> None:
+    if out is None:
+        return
+    if dry_run:
+        raise InputError("--dry-run and --out: a dry run has no replies to write; leave out one")
+    check_writable(out)
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; give a file")
+    inputs = (config.raw, config.items, config.llm.store, *config.replies)
+    if out.exists() and any(path and path.exists() and path.samefile(out) for path in inputs):
+        raise InputError(f"--out {out}: is read from; give another file")
+
+
+def _advice(config: AnnotationConfig) -> str:
+    if config.annotate == "replay":
+        return "give recordings of the others with --replies, or leave out T_sub by --llm.no-subjective"
+    return "run the same command again to ask for just these"
 
 
 def _run(

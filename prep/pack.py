@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from jaxsim import ARRAY_SCHEMA, FORMAT_VERSION, InputError, sha256_of
@@ -93,7 +94,10 @@ def _check_schema(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
+    try:
+        save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
+    except SafetensorError as error:  # a full disk, say
+        raise OSError(None, str(error), str(path)) from None
     path.chmod(0o644)  # save_file makes it readable for its owner alone
 
 

@@ -13,9 +13,10 @@ written here raises the version, and old replies are left alone.
 import hashlib
 import itertools
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from prep.reply_text import normalised
 
 PROMPT_VERSION = "1"
 T_OBJ, T_SUB = "T_obj", "T_sub"
@@ -29,7 +30,7 @@ _LONGEST_WORD = 24  # tokens; what is longer between two spaces is no word and m
 _LETTERS = re.compile(r"[A-Za-z]+")
 _TOKENS_BY_BYTES = {1: 1, 2: 1, 3: 2, 4: 4}
 _WORD = re.compile(r"\s*\S+")
-_HTML_BREAK = re.compile(r"<\s*/?\s*(?:br|p)\s*/?\s*>", re.IGNORECASE)
+_HTML_BREAK = re.compile(r"< ?/? ?(?:br|p) ?/? ?>", re.IGNORECASE)
 # Unicode's Default_Ignorable_Code_Point: characters that no reader sees but that a tokenizer does.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800"
@@ -184,7 +185,7 @@ def _fitting(word: str, budget: int) -> int:
 
 def _clean(text: str) -> str:
     """Write a text on one line, without what is invisible and without what a model may take for markup."""
-    text = _HTML_BREAK.sub(" ", unicodedata.normalize("NFC", text))
+    text = _HTML_BREAK.sub(" ", " ".join(normalised(text, "NFC").split()))
     text = " ".join(_INVISIBLE.sub("", text).split())
     if not text.isprintable():
         text = " ".join("".join(filter(str.isprintable, text)).split())

@@ -1,19 +1,21 @@
 """The first stage of a build: raw files to items and interactions in index order."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from jaxsim import InputError
 from jaxsim.dataset import TRAIN
 from prep.config import RatingsConfig
 from prep.interactions import Interactions, index_interactions
 from prep.sources.table_file import TableFile
+from prep.streams import SkippedLines
 from prep.tables import RawData, Source, SourceOptions
 
 CONVERSION = "conversion.json"
@@ -30,6 +32,7 @@ class Ratings:
         like_threshold: a rating of at least this is a like.
         unknown_items: how many items are rated without being described; they are named by their ids.
         noun: what a prompt calls an item.
+        best_rating: the highest rating that can be given, as far as the source or the training split tells.
     """
 
     raw: RawData
@@ -38,32 +41,7 @@ class Ratings:
     like_threshold: float
     unknown_items: int
     noun: str
-
-    def find(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Look up interactions by raw ids.
-
-        Args:
-            pairs: (user id, item id).
-
-        Returns:
-            int64[len(pairs)], the place of each among the M interactions, -1 where there is none.
-        """
-        if not pairs:
-            return np.zeros(0, np.int64)
-        users, items = zip(*pairs, strict=True)
-        user = pd.Index(self.interactions.users).get_indexer(pd.Index(users))
-        item = pd.Index(self.interactions.items).get_indexer(pd.Index(items))
-        keys = np.where((user < 0) | (item < 0), -1, user * len(self.items) + item)
-        known, order = self._sorted_keys
-        place = np.searchsorted(known, keys).clip(max=len(known) - 1)
-        return np.where(known[place] == keys, order[place], -1)
-
-    @cached_property
-    def _sorted_keys(self) -> tuple[np.ndarray, np.ndarray]:
-        keys = self.interactions.users_of_rows * len(self.items)
-        keys += self.interactions.arrays["interaction_item"]
-        order = np.argsort(keys)
-        return keys[order], order
+    best_rating: float
 
     @property
     def left_out_items(self) -> frozenset[str]:
@@ -71,24 +49,43 @@ class Ratings:
         known = {*self.raw.items["item_id"], *self.raw.ratings["item_id"].cat.categories}
         return frozenset(known.difference(self.interactions.items))
 
-    def training(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], bool | None]:
-        """Tell of each pair of raw ids that is an interaction whether it is a like.
+    @cached_property
+    def training(self) -> "TrainingLabels":
+        """Which rating is a like, by raw ids."""
+        return TrainingLabels(self.interactions)
 
-        Args:
-            pairs: (user id, item id).
 
-        Returns:
-            (user id, item id) -> True for a like and False for a dislike of the training split, None for the other
-            splits; pairs that are no interaction are left out.
-        """
-        places = self.find(pairs)
-        labels = self.interactions.arrays["interaction_label"]
-        splits = self.interactions.arrays["interaction_split"]
-        return {
-            pair: bool(labels[place]) if splits[place] == TRAIN else None
-            for pair, place in zip(pairs, places.tolist(), strict=True)
-            if place >= 0
-        }
+class TrainingLabels(Mapping[tuple[str, str], bool | None]):
+    """(user id, item id) -> whether a rating of the training split is a like; None for one of another split.
+
+    Pairs that nobody rated are not in it. Nothing is kept for a pair: there may be millions.
+    """
+
+    def __init__(self, interactions: Interactions) -> None:
+        self._users = {user: place for place, user in enumerate(interactions.users)}
+        self._items = {item: place for place, item in enumerate(interactions.items)}
+        arrays = interactions.arrays
+        keys = interactions.users_of_rows * len(self._items) + arrays["interaction_item"]
+        order = np.argsort(keys)
+        self._keys = keys[order]
+        self._liked = arrays["interaction_label"][order] == 1
+        self._is_training = arrays["interaction_split"][order] == TRAIN
+
+    def __getitem__(self, pair: tuple[str, str]) -> bool | None:
+        user, item = pair
+        key = self._users[user] * len(self._items) + self._items[item]
+        place = int(np.searchsorted(self._keys, key))
+        if place == len(self._keys) or self._keys[place] != key:
+            raise KeyError(pair)
+        return bool(self._liked[place]) if self._is_training[place] else None
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        users, items = list(self._users), list(self._items)
+        for key in self._keys.tolist():
+            yield users[key // len(items)], items[key % len(items)]
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
@@ -106,8 +103,6 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
         raise InputError(
             f"--like-threshold: say from which rating on a user of {source.name} likes an item"
         )
-    if config.items is not None and not isinstance(source, TableFile):
-        raise InputError(f"--items: {source.name} has a file of items of its own; leave it out")
     raw = load_raw(source, config.source_options)
     interactions = index_interactions(
         raw.ratings,
@@ -116,47 +111,90 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
         config.min_user_ratings,
         config.min_item_ratings,
     )
-    _check_labels(interactions, threshold)
+    _check_labels(interactions, threshold, source.name, config.like_threshold is None, raw)
     items, unknown = items_in_order(raw.items, interactions.items)
-    return Ratings(raw, items, interactions, threshold, unknown, config.noun or source.noun)
+    return Ratings(
+        raw,
+        items,
+        interactions,
+        threshold,
+        unknown,
+        config.noun or source.noun,
+        source.best_rating or _best_of_training(interactions),
+    )
+
+
+def _best_of_training(interactions: Interactions) -> float:
+    # Of the training split alone: what is said in prompts must not depend on held-out ratings.
+    training = interactions.arrays["interaction_split"] == TRAIN
+    return float(interactions.arrays["interaction_rating"][training].max())
 
 
 def load_raw(source: Source, options: SourceOptions) -> RawData:
     """Read a source from its own files, or from what `python -m prep convert` made of them.
 
     Raises:
-        InputError: as `Source.load`, or what was converted is another dataset.
+        InputError: as `Source.load`; or what was converted is another dataset, or another state; or an option has
+            no meaning for this source.
     """
-    folder = options.raw
-    if folder is None or not (folder / CONVERSION).is_file():
+    own_table = isinstance(source, TableFile)
+    if options.items is not None and not own_table:
+        raise InputError(f"--items: {source.name} has a file of items of its own; leave it out")
+    if options.raw is not None and own_table:
+        raise InputError(f"--raw: {source.name} is read from its own path; leave it out")
+    if options.state is not None and source.name != "yelp":
+        raise InputError(f"--state: {source.name} has no states; leave it out")
+    if options.raw is None or not (options.raw / CONVERSION).is_file():
         return source.load(options)
-    converted = _conversion_of(folder)
-    if converted != source.name:
-        raise InputError(
-            f"{folder / CONVERSION}: a conversion of {converted}, not of {source.name}"
-        )
-    tables = TableFile(folder / "ratings.parquet")
-    data = tables.load(replace(options, raw=None, items=folder / "items.parquet"))
-    return replace(data, origin=f"{folder} (converted)")
+    return _load_conversion(source.name, options.raw, options)
 
 
-def _conversion_of(folder: Path) -> str:
+def _load_conversion(name: str, folder: Path, options: SourceOptions) -> RawData:
     path = folder / CONVERSION
     try:
-        return str(json.loads(path.read_text("utf-8"))["dataset"])
+        record = json.loads(path.read_text("utf-8"))
+        converted, state, files = record["dataset"], record["state"], dict(record["raw"])
+        skipped = [SkippedLines(**entry) for entry in record["skipped"]]
+        left_out = dict(record["left_out"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{path}: not what `python -m prep convert` writes; convert again"
         ) from None
+    if converted != name:
+        raise InputError(f"{path}: a conversion of {converted}, not of {name}")
+    if options.state not in (None, state):
+        raise InputError(
+            f"{path}: a conversion with --state {state!r}; convert again, or leave --state out"
+        )
+    items = folder / "items.parquet"
+    described = items.is_file() and pq.ParquetFile(items).metadata.num_rows
+    table = replace(options, raw=None, state=None, items=items if described else None)
+    data = TableFile(folder / "ratings.parquet").load(table)
+    return replace(
+        data,
+        items=data.items if described else data.items.iloc[:0],
+        origin=f"{folder} (converted)",
+        files=files,
+        skipped=skipped,
+        left_out=left_out,
+        state=state,
+    )
 
 
-def _check_labels(interactions: Interactions, threshold: float) -> None:
+def _check_labels(
+    interactions: Interactions, threshold: float, name: str, is_own: bool, raw: RawData
+) -> None:
     labels = interactions.arrays["interaction_label"]
     if labels.all() or not labels.any():
         ratings = interactions.arrays["interaction_rating"]
+        whose = f"{name}'s own " if is_own else ""
+        left_out = "".join(
+            f"; {count:,} rows left out: {why}" for why, count in (raw.left_out or {}).items()
+        )
         raise InputError(
-            f"--like-threshold {threshold:g}: it makes every rating a {'like' if labels.all() else 'dislike'} "
-            f"(they go from {ratings.min():g} to {ratings.max():g})"
+            f"{whose}--like-threshold {threshold:g}: it makes every rating a "
+            f"{'like' if labels.all() else 'dislike'}, of {len(ratings):,} from {ratings.min():g} to "
+            f"{ratings.max():g}{left_out}"
         )
 
 

@@ -174,6 +174,7 @@ def annotate(
     *,
     left_out: Collection[str] = frozenset(),
     ratings: Mapping[tuple[str, str], bool | None] = MappingProxyType({}),
+    advice: str = "mend it",
 ) -> Annotations:
     """Give each item the keywords of its replies.
 
@@ -187,6 +188,7 @@ def annotate(
         ratings: (raw user id, raw item id) -> whether a rating in the training split is a like; None
             for a rating in another split. Needs to hold only what replies to T_sub are about; what it
             lacks does not exist.
+        advice: what the user may do about a missing or unparseable reply, beside allowing it.
 
     Raises:
         InputError: a reply to T_obj for an item that does not exist; another reply for the same item
@@ -196,7 +198,7 @@ def annotate(
     merger = _Merger(items, left_out, ratings)
     for reply in replies:
         merger.add(reply)
-    merger.check(allow_missing)
+    merger.check(allow_missing, advice)
     return merger.annotations()
 
 
@@ -268,7 +270,7 @@ class _Merger:
             )
         return True
 
-    def check(self, allow_missing: bool) -> None:
+    def check(self, allow_missing: bool, advice: str) -> None:
         """Raise an InputError where the replies do not suffice."""
         unknown, t_sub = self._counts["T_sub"]["unknown"], self._counts["T_sub"].total()
         if t_sub and unknown == t_sub:
@@ -279,7 +281,7 @@ class _Merger:
             )
         if allow_missing:
             return
-        hint = "mend it, or pass --allow-missing-replies"
+        hint = f"{advice}, or pass --allow-missing-replies"
         if self._unparsed:
             item, problem = next(iter(self._unparsed.items()))
             more = len(self._unparsed) - 1

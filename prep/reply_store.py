@@ -107,15 +107,28 @@ class AskedOf:
     model: str
     revision: str
     sampling: Sampling
+    by_subject: bool = False
+    """Whether the reply depends on whom the prompt is about, too, as a recording does."""
 
     @property
     def sampling_json(self) -> str:
         """The sampling settings, in one form only."""
         return json.dumps(dataclasses.asdict(self.sampling), sort_keys=True)
 
-    def key(self, prompt: str) -> str:
-        """Hexadecimal SHA-256 under which the replies to `prompt` are stored."""
-        parts = (prompt, self.prompt_version, self.model, self.revision, self.sampling_json)
+    def key_of(self, task: Task) -> str:
+        """Hexadecimal SHA-256 under which the replies to a task are stored."""
+        return self.key(task.prompt, (task.item_id, task.user_id) if self.by_subject else ())
+
+    def key(self, prompt: str, subject: Sequence[str | None] = ()) -> str:
+        """Hexadecimal SHA-256 under which the replies to a prompt are stored."""
+        parts = (
+            prompt,
+            self.prompt_version,
+            self.model,
+            self.revision,
+            self.sampling_json,
+            *subject,
+        )
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -338,10 +351,21 @@ class ReplyStore:
 
     def usable_replies(self, run: int) -> Iterator[UsableReply]:
         """Yield the reply of each task of a run whose outcome names an attempt, in the order of the run."""
+        return self._run_replies(run, "attempt")
+
+    def last_replies(self, run: int) -> Iterator[UsableReply]:
+        """Yield of each task of a run the reply to use or, where there is none, the last one, if there is any."""
+        return self._run_replies(
+            run,
+            "coalesce(attempt, (SELECT max(attempt) FROM replies WHERE replies.prompt_id = chosen.prompt_id))",
+        )
+
+    def _run_replies(self, run: int, attempt: str) -> Iterator[UsableReply]:
         place = -1
         while rows := self._page(
-            "SELECT place, item_id, user_id, reply, cut FROM run_tasks JOIN run_outcomes USING (run, prompt_id) "
-            "JOIN replies USING (prompt_id, attempt) WHERE run = ? AND place > ? ORDER BY place LIMIT ?",
+            "SELECT place, item_id, user_id, reply, cut FROM (SELECT place, item_id, user_id, prompt_id, "
+            f"{attempt} AS attempt FROM run_tasks JOIN run_outcomes AS chosen USING (run, prompt_id) "
+            "WHERE run = ? AND place > ?) JOIN replies USING (prompt_id, attempt) ORDER BY place LIMIT ?",
             run,
             place,
         ):
@@ -389,12 +413,13 @@ class ReplyStore:
                         subjects=subjects,
                     )
 
-    def export(self, path: Path, asked_of: AskedOf | None = None) -> int:
-        """Write the last reply to each prompt as JSON lines, as `prep.replies` reads them.
+    def export(self, path: Path, run: int, about: Mapping[str, str]) -> int:
+        """Write the last reply to each task of a run as JSON lines, as `prep.replies` reads them.
 
         Args:
             path: the file to write; it is written whole or not at all.
-            asked_of: write only these replies; by default those of every model and version of the prompts.
+            run: the number of the run; replies to other prompts stay out.
+            about: what else each line tells, such as the model.
 
         Returns:
             How many lines were written.
@@ -407,26 +432,14 @@ class ReplyStore:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("w", encoding="utf-8") as file:
-                for line in map(_reply_lines, self._last_replies(asked_of)):
-                    file.writelines(line)
-                    count += len(line)
+                for count, reply in enumerate(self.last_replies(run), start=1):  # noqa: B007
+                    file.write(_reply_line(reply, about))
             os.replace(temporary, path)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from None
         finally:
             temporary.unlink(missing_ok=True)
         return count
-
-    def _last_replies(self, asked_of: AskedOf | None) -> Iterator[Record]:
-        wanted = _identity(asked_of) if asked_of else None
-        last: Record | None = None
-        for record in self.records():
-            if last is not None and last.key != record.key:
-                yield last
-            identity = (record.prompt_version, record.model, record.revision, record.sampling)
-            last = record if wanted in (None, identity) else None
-        if last is not None:
-            yield last
 
     # Within
 
@@ -640,20 +653,11 @@ def _identity(asked_of: AskedOf) -> tuple[str, str, str, str]:
     return asked_of.prompt_version, asked_of.model, asked_of.revision, asked_of.sampling_json
 
 
-def _reply_lines(record: Record) -> list[str]:
-    """The lines of an export for a record, one for each task that shares it."""
-    about = {
-        "reply": record.reply,
-        "prompt_name": record.prompt_name,
-        "prompt_version": record.prompt_version,
-        "model": record.model,
-        "revision": record.revision,
-    } | ({"finish_reason": "length"} if record.cut else {})
-    lines = [
-        {"item_id": item} if user is None else {"user_id": user, "item_id": item}
-        for item, user in record.subjects
-    ]
-    return [json.dumps(line | about, ensure_ascii=False) + "\n" for line in lines]
+def _reply_line(reply: UsableReply, about: Mapping[str, str]) -> str:
+    user = {} if reply.user_id is None else {"user_id": reply.user_id}
+    cut = {"finish_reason": "length"} if reply.cut else {}
+    line = {**user, "item_id": reply.item_id, "reply": reply.text, **cut, **about}
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _storable(text: str) -> str:

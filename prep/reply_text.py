@@ -8,6 +8,7 @@ import html
 import re
 import unicodedata
 from functools import lru_cache
+from typing import Literal
 
 _THINKING = re.compile(
     r"<(?P<close>/?)(?:think|thinking|thought|reasoning)>(?P<ends_line>[ \t\r]*(?:\n|$))?",
@@ -30,7 +31,7 @@ def plain_text(text: str) -> str:
     if "\n" not in text:
         text = text.replace("\\n", "\n")
     text = _ENTITY.sub(lambda entity: html.unescape(entity.group()), _without_thoughts(text))
-    lines = _normalised(_BLOCK_TAG.sub("\n", text)).split("\n")
+    lines = normalised(_BLOCK_TAG.sub("\n", text)).split("\n")
     text = "\n".join(
         _LINE_BREAK.sub("; " if line.lstrip().startswith("|") else "\n", line) for line in lines
     )
@@ -52,8 +53,8 @@ def _without_thoughts(text: str) -> str:
     return "".join(kept) + ("" if thinking else text[start:])
 
 
-def _normalised(text: str) -> str:
-    """Unicode NFKC, in linear time: Python sorts a run of combining marks in quadratic time."""
+def normalised(text: str, form: Literal["NFC", "NFKC"] = "NFKC") -> str:
+    """Unicode's normal form, in linear time: Python sorts a run of combining marks in quadratic time."""
     if text.isascii():
         return text
     kept, run = [], 0
@@ -61,7 +62,7 @@ def _normalised(text: str) -> str:
         run = run + 1 if _is_mark(character) else 0
         if run <= _MARKS_OF_A_CHARACTER:
             kept.append(character)
-    return unicodedata.normalize("NFKC", "".join(kept))
+    return unicodedata.normalize(form, "".join(kept))
 
 
 @lru_cache(maxsize=1 << 16)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxsim.dataset import MIN_INTERACTIONS
 from prep.build import BuildResult
 from prep.convert import skipped_lines
 from prep.replies import ReplyCounts
@@ -69,6 +70,23 @@ def format_synthetic(path: Path, data: SyntheticData) -> str:
             f"written to {path}",
         ]
     )
+
+
+def warnings_of(result: BuildResult) -> list[str]:
+    """What keeps a dataset from being simulated with the environment's usual settings, a sentence each."""
+    counts = result.contents.manifest["counts"]
+    window = result.contents.manifest["sasrec"].get("architecture", {}).get("window", 0)
+    warnings = []
+    if not counts["session_users"]:
+        warnings.append(
+            f"no user has the {MIN_INTERACTIONS} ratings that a session needs: nobody can be simulated"
+        )
+    if counts["items"] <= window:
+        warnings.append(
+            f"{counts['items']} items do not fill a window of {window} without repeats: pass jaxsim.make a "
+            'shorter history_length and session_capacity, or repeats="allow"'
+        )
+    return warnings
 
 
 def _dropped(counts: Mapping[str, int]) -> str:

@@ -18,13 +18,13 @@ class SourceOptions:
     Attributes:
         raw: folder or file to read; None for the cache or a download, where the source has one.
         items: for a table of one's own, the file of items beside it; None if there is none.
-        state: for `yelp`, the state whose businesses are kept; empty for all.
+        state: for `yelp`, the state whose businesses are kept; empty for all, None for Missouri.
         strict: stop at the first line that cannot be read; without it such lines are left out and counted.
     """
 
     raw: Path | None = None
     items: Path | None = None
-    state: str = "MO"
+    state: str | None = None
     strict: bool = False
 
 
@@ -55,6 +55,7 @@ class RawData:
         skipped: what could not be read, file by file; empty where everything could.
         reviews: the texts that users wrote with their ratings; None where the source has none.
         left_out: why -> how many readable rows the source left out on purpose, such as those of other states.
+        state: the state whose businesses were kept, empty for all; None where there are no states.
     """
 
     ratings: pd.DataFrame
@@ -64,6 +65,7 @@ class RawData:
     skipped: Sequence[SkippedLines] = ()
     reviews: Reviews | None = None
     left_out: Mapping[str, int] | None = None
+    state: str | None = None
 
 
 class Source(Protocol):
@@ -80,6 +82,10 @@ class Source(Protocol):
     @property
     def like_threshold(self) -> float | None:
         """A rating of at least this is a like, unless the user says otherwise; None: the user must say."""
+
+    @property
+    def best_rating(self) -> float | None:
+        """The highest rating that can be given; None if only the ratings tell."""
 
     @property
     def replies(self) -> Sequence[Path]:

@@ -48,14 +48,21 @@ def _review_tasks(
     rows = interactions.rows[places]
     users = interactions.users_of_rows
     arrays = interactions.arrays
-    best = float(arrays["interaction_rating"].max())
     for row, text in reviews.texts(rows):
         place = places[np.searchsorted(rows, row)]
         user = interactions.users[users[place]]
         item = interactions.items[arrays["interaction_item"][place]]
         liked = bool(arrays["interaction_label"][place])
         rating = float(arrays["interaction_rating"][place])
-        prompt = t_sub(facts[item], ratings.noun, rating, best, liked, text, config.comment_tokens)
+        prompt = t_sub(
+            facts[item],
+            ratings.noun,
+            rating,
+            ratings.best_rating,
+            liked,
+            text,
+            config.comment_tokens,
+        )
         yield Task("T_sub", item, user, prompt, (_LIKED if liked else _DISLIKED,))
 
 

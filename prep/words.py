@@ -1,7 +1,7 @@
 """The second stage of a build: what a language model, or none, says of the items."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,7 @@ def read_words(source: Source, config: BuildConfig, ratings: Ratings) -> Words:
     if config.annotate == "none":
         return _words_of_attributes(config, ratings)
     if config.asks_a_model:
-        answers = ask_language_model(source.name, config, ratings)
-        annotations = _annotate(answers.replies, config, ratings)
-        kept = _filter(annotations, config)
-        return Words(answers.model, annotations, kept, settings=answers.settings)
+        return _words_of_model(source, config, ratings)
     return _words_of_files(source, config, ratings)
 
 
@@ -80,6 +77,14 @@ def _words_of_attributes(config: BuildConfig, ratings: Ratings) -> Words:
     return Words(_NOBODY, annotations, kept)
 
 
+def _words_of_model(source: Source, config: BuildConfig, ratings: Ratings) -> Words:
+    advice = "ask again with more --llm.attempts or another --llm.model"
+    with ask_language_model(source.name, config, ratings) as answers:
+        annotations = _annotate(answers.replies, config, ratings, advice)
+    kept = _filter(annotations, config)
+    return Words(answers.model, annotations, kept, settings=answers.settings)
+
+
 def _words_of_files(source: Source, config: BuildConfig, ratings: Ratings) -> Words:
     files = config.replies or tuple(source.replies)
     if not files:
@@ -95,15 +100,17 @@ def _words_of_files(source: Source, config: BuildConfig, ratings: Ratings) -> Wo
     return Words(model, annotations, kept, files, [file.skipped for file in read])
 
 
-def _annotate(replies: Sequence[ReplyLine], config: BuildConfig, ratings: Ratings) -> Annotations:
+def _annotate(
+    replies: Iterable[ReplyLine], config: BuildConfig, ratings: Ratings, advice: str = "mend it"
+) -> Annotations:
     items = ratings.items
-    pairs = {(reply.user_id, reply.item_id) for reply in replies if reply.user_id is not None}
     annotations = annotate(
         replies,
         dict(zip(items["item_id"], items["name"], strict=True)),
         config.allow_missing_replies,
         left_out=ratings.left_out_items,
-        ratings=ratings.training(sorted(pairs)),
+        ratings=ratings.training,
+        advice=advice,
     )
     for note in annotations.notes:
         print(f"note: {note}", file=sys.stderr)

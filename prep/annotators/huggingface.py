@@ -397,7 +397,9 @@ def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every token that ends a reply, by the model's configurations and by its tokenizer."""
     named = [
         model.generation_config.eos_token_id,
-        model.config.eos_token_id,
+        # A multimodal model may name it for its text part alone.
+        getattr(model.config, "eos_token_id", None),
+        getattr(model.config.get_text_config(decoder=True), "eos_token_id", None),
         tokenizer.eos_token_id,
     ]
     stops: set[int] = set()

@@ -70,7 +70,7 @@ class OpenAIAnnotator:
             backoff: seconds before the first retry, about; doubled with each, up to a minute.
 
         Raises:
-            InputError: the package openai is missing, the address is none, or the hosted server needs a key.
+            InputError: the package openai is missing, or the address is none.
         """
         if importlib.util.find_spec("openai") is None:
             raise InputError("the package openai is missing: pip install 'jaxsim-recsys[openai]'")
@@ -87,9 +87,13 @@ class OpenAIAnnotator:
         """Answer requests, each as soon as the server has answered it.
 
         Raises:
-            InputError: the server refuses access or the model's name or settings, is not there, asks for a long
-                pause, or has failed many times in a row.
+            InputError: the hosted server needs a key; or a server refuses access or the model's name or settings,
+                is not there, asks for a long pause, or has failed many times in a row.
         """
+        if not self._server.key and self._server.is_hosted:
+            raise InputError(
+                f"{self._server.name}: needs a key: put it into the environment variable {_KEY}"
+            )
         waiting = iter(requests)
         answered: queue.SimpleQueue[Future[Completion]] = queue.SimpleQueue()
         with self._sender() as send:
@@ -180,12 +184,10 @@ def _server(base_url: str | None) -> _Server:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         shown = "" if "@" in url else f" {url!r}"  # there may be a password before the @
         raise InputError(
-            f"the server's address{shown} is none: give one such as http://localhost:8000/v1"
+            f"the server's address{shown} is none: give --llm.base-url such as http://localhost:8000/v1"
         )
     key = os.environ.get(_KEY, "").strip()
     server = _Server(url, key, name)
-    if not key and server.is_hosted:
-        raise InputError(f"{name}: needs a key: put it into the environment variable {_KEY}")
     if not (server.key.isascii() and server.key.isprintable()):
         raise InputError(f"the environment variable {_KEY} holds characters that no key has")
     return server
@@ -280,8 +282,10 @@ class _Conversation:
             raise InputError(
                 f"{self._server.name}: cannot be reached ({trouble.reason}); is it running, is the address right?"
             )
-        if trouble.again:
+        # A server that has answered nobody and refuses one prompt after the other refuses them all.
+        if trouble.again or not self._answers:
             self._failures_in_a_row += 1
+        if trouble.again:
             trouble = trouble._replace(reason=f"{trouble.reason}, {tries} times")
         if self._failures_in_a_row >= _FAILURES_IN_A_ROW:
             raise InputError(
@@ -347,7 +351,7 @@ class _Conversation:
                 f"(HTTP {status}: {said})"
             )
         if status not in _WORTH_A_RETRY and status < 500:
-            if error.param in _SETTINGS:
+            if error.param in _SETTINGS or code == "unsupported_parameter":
                 raise InputError(
                     f"{where}refuses the setting {error.param} (HTTP {status}: {said})"
                 )

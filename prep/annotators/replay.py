@@ -1,5 +1,6 @@
 """Recorded replies through the interface of a language model."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from prep.replies import ReplyLine, read_replies
 class ReplayAnnotator:
     """Answers from files of replies, by item or by user and item.
 
-    The same reply comes however often a prompt is asked: let `attempts` be 1.
+    The same reply comes however often a prompt is asked: let `attempts` be 1. Unless one is given, its revision is
+    a digest of the files, so that stored replies of other recordings are left alone.
     """
+
+    by_subject = True
 
     def __init__(
         self,
@@ -33,10 +37,12 @@ class ReplayAnnotator:
         Raises:
             InputError: a file cannot be read, or two replies are about the same.
         """
-        self.model, self.revision, self.sampling = model, revision, sampling
         self._replies: dict[tuple[str | None, str], ReplyLine] = {}
+        digest = hashlib.sha256()
         for path in paths:
-            for reply in read_replies(path, strict).lines:
+            file = read_replies(path, strict)
+            digest.update(file.sha256.encode())
+            for reply in file.lines:
                 first = self._replies.setdefault((reply.user_id, reply.item_id), reply)
                 if first.text != reply.text:
                     user = "" if reply.user_id is None else f" and user {reply.user_id}"
@@ -44,6 +50,9 @@ class ReplayAnnotator:
                         f"{reply.place}: a second reply for item {reply.item_id}{user}, and another one "
                         f"(the first: {first.place}); keep one"
                     )
+
+        self.model, self.sampling = model, sampling
+        self.revision = revision or f"sha256:{digest.hexdigest()}"
 
     def count_tokens(self, prompt: str) -> int | None:
         """None: nobody reads the prompt."""

@@ -23,6 +23,10 @@ def get_source(name: str) -> Source:
     """
     if name in SOURCES:
         return SOURCES[name]
+    if name == "synthetic":
+        raise InputError(
+            "synthetic: it is drawn by build; there is nothing to convert, annotate or embed"
+        )
     path = Path(name)
     if path.suffix or path.is_file() or path.parent != Path():
         return TableFile(path)

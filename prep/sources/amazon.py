@@ -149,6 +149,7 @@ class Amazon:
     noun: str
     maker: str
     like_threshold: float = 3.0
+    best_rating: float = 5.0
     replies: Sequence[Path] = ()
     language_model: str = ""
 

@@ -50,6 +50,7 @@ class Anime:
     name: str = "anime"
     noun: str = "anime"
     like_threshold: float = 6.0
+    best_rating: float = 10.0
     replies: Sequence[Path] = ()
     language_model: str = ""
     keep_unrated: bool = False

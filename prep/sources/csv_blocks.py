@@ -6,10 +6,11 @@ lines after it.
 """
 
 import csv
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
 
 from jaxsim import InputError
 from prep.streams import LineFile
@@ -17,7 +18,7 @@ from prep.streams import LineFile
 SEPARATORS = (",", "\t", ";")
 MAX_RECORD_CHARACTERS = 1 << 20
 WRONG_WIDTH = "the number of columns is not that of the header"
-OPEN_QUOTE = "a quote is not closed"
+OPEN_QUOTE = "a quote is not closed, or its field goes on behind it"
 _NAMES_SHOWN = 12
 
 OnBad = Callable[[int, str], None]
@@ -198,9 +199,7 @@ def _end_of_records(block: bytes, header: Header) -> tuple[int, bool]:
     """Where the record begins that the end of the block cuts, and whether what stands before it is regular."""
     if b'"' not in block:
         return len(block), True
-    edge = re.escape(header.separator).encode()
-    # A quote in the midst of an unquoted field, as in: 12" vinyl
-    regular = re.search(rb'[^"\n%b]"[^"\r\n%b]' % (edge, edge), block) is None
+    regular = _is_regular(block, header.separator)
     if not regular:
         end = _end_by_parsing(block, header)
     elif block.count(b'"') % 2 == 0:
@@ -211,6 +210,18 @@ def _end_of_records(block: bytes, header: Header) -> tuple[int, bool]:
         # It will not be closed any more: whoever reads the block leaves that line out.
         return len(block), False
     return end, regular
+
+
+def _is_regular(block: bytes, separator: str) -> bool:
+    """Whether every other quote opens a field or is doubled, and those between close one or are doubled.
+
+    Not so where a quote stands in the midst of an unquoted field, as in 12" vinyl, or is never closed.
+    """
+    content = np.frombuffer(b"\n" + block + b"\n", np.uint8)
+    quotes = np.flatnonzero(content == ord('"'))
+    edges = np.frombuffer(f'"\n{separator}'.encode(), np.uint8)
+    opens = np.isin(content[quotes[::2] - 1], edges).all()
+    return bool(opens and np.isin(content[quotes[1::2] + 1], np.append(edges, ord("\r"))).all())
 
 
 def _last_even_line(block: bytes) -> int:
@@ -308,21 +319,29 @@ class _Lines:
 
 def _records(lines: _Lines, header: Header, on_bad: OnBad) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(1 << 30)  # long lines have been refused already
-    reader = csv.reader(lines, delimiter=header.separator)
+    # Strict: else text may follow a closing quote, and one open quote is closed by the next record's.
+    reader = csv.reader(lines, delimiter=header.separator, strict=True)
     while lines.at < len(lines):
         start = lines.at
         first = lines.begin()
         if not first or first.isspace():
             lines.at += 1
             continue
+        fields, misquoted = [], False
         try:
             fields = next(reader)
-        except (csv.Error, StopIteration):
-            fields = []
+        except csv.Error:
+            misquoted = '"' in first
+        except StopIteration:
+            pass
         several = lines.at - start > 1
         if lines.ran_out and lines.at == len(lines):
             lines.open_from = start
-        if lines.ran_out or (several and any("\n" in f for f in _pick(fields, header))):
+        if (
+            misquoted
+            or lines.ran_out
+            or (several and any("\n" in f for f in _pick(fields, header)))
+        ):
             on_bad(start, OPEN_QUOTE)
         elif len(fields) != header.width:
             on_bad(start, WRONG_WIDTH)

@@ -7,6 +7,7 @@ names them.
 """
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -126,7 +127,8 @@ def _text(value: Any, name: str) -> str:
             return value.decode()
         except UnicodeDecodeError:
             raise BadLineError(f"{name} is not UTF-8 text") from None
-    return "" if value is None else str(value)
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if missing else str(value)
 
 
 def split_categories(value: Any) -> tuple[str, ...]:
@@ -148,7 +150,7 @@ def parse_attributes(value: Any) -> dict[str, str]:
     """The attributes of an item, name to value.
 
     Args:
-        value: pieces parted by `|`, a JSON object as text, a mapping, a list of pairs, or None.
+        value: pieces parted by `|`, a list of such pieces or of pairs, a JSON object as text, a mapping, or None.
 
     Raises:
         BadLineError: it is none of these.
@@ -157,7 +159,10 @@ def parse_attributes(value: Any) -> dict[str, str]:
     if isinstance(value, dict):
         pairs = list(value.items())
     elif isinstance(value, list):
-        pairs = [pair for pair in value if isinstance(pair, tuple)]
+        pairs = [
+            pair if isinstance(pair, tuple) else _split_piece(_text(pair, "attributes"))
+            for pair in value
+        ]
     else:
         text = _text(value, "attributes").strip()
         pairs = _json_pairs(text) if text.startswith("{") else map(_split_piece, text.split("|"))

@@ -72,6 +72,7 @@ class MovieLens100K:
     name: str = "ml-100k"
     noun: str = "movie"
     like_threshold: float = 4.0
+    best_rating: float = 5.0
     replies: Sequence[Path] = (_SHIPPED / "t_obj_replies.jsonl.gz",)
     language_model: str = "Claude (Anthropic)"
 

@@ -41,6 +41,7 @@ class TableFile:
     path: Path
     noun: str = "item"
     like_threshold: float | None = None
+    best_rating: float | None = None
     replies: Sequence[Path] = ()
     language_model: str = ""
 

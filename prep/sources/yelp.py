@@ -32,6 +32,7 @@ from prep.tables import RawData, SourceOptions
 OFFER = "https://business.yelp.com/data/resources/open-dataset/"
 BUSINESSES = "yelp_academic_dataset_business.json"
 REVIEWS = "yelp_academic_dataset_review.json"
+STATE = "MO"  # the paper's
 
 # Categories with a comma of their own, in a list that is parted by commas.
 COMMA_CATEGORIES = (
@@ -72,6 +73,7 @@ class Yelp:
     name: str = "yelp"
     noun: str = "business"
     like_threshold: float = 3.0
+    best_rating: float = 5.0
     replies: Sequence[Path] = ()
     language_model: str = ""
 
@@ -87,7 +89,7 @@ class Yelp:
         """
         businesses, file = find_files(options.raw)
         records = Records(businesses, "business", ("business_id", "state"), options.strict)
-        state = options.state.strip().upper()
+        state = state_of(options)
         items = _read_businesses(records, state)
         reviews = ReviewFile(file, LAYOUT)
         ratings = reviews.ratings(options.strict, items if state else None)
@@ -104,7 +106,13 @@ class Yelp:
             skipped=(records.skipped, reviews.skipped),
             reviews=reviews if reviews.has_texts else None,
             left_out={f"reviews of businesses outside {state}": reviews.left_out} if state else {},
+            state=state,
         )
+
+
+def state_of(options: SourceOptions) -> str:
+    """The state whose businesses are kept; empty for all."""
+    return (STATE if options.state is None else options.state).strip().upper()
 
 
 def find_files(raw: Path | None) -> tuple[LineFile, LineFile]:

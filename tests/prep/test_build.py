@@ -3,9 +3,11 @@
 import gzip
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
 import jaxsim
 import prep.build
@@ -333,6 +335,32 @@ def test_ctrl_c_leaves_the_old_dataset_and_nothing_else(tiny, monkeypatch, capsy
     run([*args, "--min-category-items", "1"])
     assert jaxsim.load_dataset(out).manifest["settings"]["min_category_items"] == 1
     assert tree(tiny.folder) == before
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_disk_that_is_full_of_tensors_is_one_line(tiny, monkeypatch, prep_error):
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    args = build_args(tiny, tiny.folder / "packed")
+    before = tree(tiny.folder)
+    monkeypatch.setattr("prep.pack.save_file", full)
+    assert "arrays.safetensors: I/O error: No space left on device" in prep_error(*args)
+    assert tree(tiny.folder) == before
+
+
+def test_ctrl_c_while_libraries_are_loaded_is_one_line(monkeypatch, capsys):
+    class Interrupted:
+        def find_spec(self, name, path=None, target=None):
+            if name == "prep.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "prep.commands", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as caught:
+        run(["build", "ml-100k"])
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.usefixtures("no_training")

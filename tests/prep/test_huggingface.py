@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,12 @@ from hypothesis import strategies as st
 
 from jaxsim import InputError
 from prep.annotators.base import Completion, Request, Sampling
-from prep.annotators.huggingface import BATCHES_AHEAD, HuggingFaceAnnotator, TokenDraws
+from prep.annotators.huggingface import (
+    BATCHES_AHEAD,
+    HuggingFaceAnnotator,
+    TokenDraws,
+    _stop_ids,
+)
 from prep.annotators.model_source import folder_digest, locate_model
 from tests.prep.tiny_glm import CONTEXT, END, write_model, write_remote_code_model
 
@@ -458,3 +464,13 @@ def test_missing_libraries_say_what_to_install(model_folder, monkeypatch, module
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'jaxsim-recsys\[embed\]'"):
         HuggingFaceAnnotator(str(model_folder))
+
+
+def test_stops_are_found_where_only_the_text_part_of_a_model_names_them():
+    class Config:
+        def get_text_config(self, decoder):
+            assert decoder
+            return SimpleNamespace(eos_token_id=[7, 8])
+
+    model = SimpleNamespace(config=Config(), generation_config=SimpleNamespace(eos_token_id=None))
+    assert _stop_ids(model, SimpleNamespace(eos_token_id=2)) == {2, 7, 8}

@@ -10,6 +10,7 @@ from prep import annotation, model_replies
 from prep.__main__ import run
 from prep.annotators.base import Sampling
 from prep.config import AnnotationConfig, LanguageModelConfig
+from tests.prep.conftest import reply_text
 from tests.prep.openai_protocol_server import Answer, ProtocolServer, chat_completion
 from tests.prep.test_own_dataset import books, pairs_of_split
 
@@ -73,12 +74,15 @@ def test_asked_once_and_packed(books, server, capsys):
     build += ["--max-share", "1", "--encoder", "hashed"]
     with pytest.raises(SystemExit):
         run(build)
-    assert "error: replies: no reply for 1 of 40 items, such as item b7" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the reply for item b7 (Book 7) does not parse: no Pros in it; ask again with" in told
     run([*build, "--allow-missing-replies"])
     assert len(server.requests) == asked  # all of it came from the store
     dataset = jaxsim.load_dataset(books / "packed")
     assert {"pros crime a book", "cons poetry a review"} <= set(dataset.keywords)
     assert not any("rather" in word for word in dataset.keywords)
+    assert dataset.manifest["counts"]["replies_unparsed"] == 1
+    assert "39 parsed, 1 that do not parse" in capsys.readouterr().out
     model = dataset.manifest["language_model"]
     assert (model["name"], model["prompt_version"], model["noun"]) == (
         "tiny",
@@ -107,6 +111,44 @@ def test_changed_prompts_never_meet_old_replies(books, server, monkeypatch):
     assert len(server.requests) == 160
 
 
+@pytest.mark.usefixtures("no_training")
+def test_an_export_of_changed_prompts_can_be_built_from(books, server, prep_error):
+    out = books / "said.jsonl"
+    base = args(books, server, "--llm.no-subjective", "--llm.attempts", "1")
+    run(["annotate", *base, "--out", str(books / "first.jsonl")])
+    run(["annotate", *base, "--noun", "paperback", "--out", str(out)])
+    assert len(out.read_text().splitlines()) == 40
+    table = [str(books / "books.csv"), "--items", str(books / "items.csv"), "--like-threshold", "4"]
+    run(["build", *table, "--replies", str(out), "--out", str(books / "packed"), "--encoder", "hashed",
+         "--allow-missing-replies", "--max-share", "1"])  # fmt: skip
+    replay = ["annotate", *table, "--annotate", "replay", "--replies", out, "--llm.no-subjective"]
+    before = out.read_bytes()
+    assert "said.jsonl: is read from; give another file" in prep_error(*replay, "--out", out)
+    assert "a dry run has no replies" in prep_error(*replay, "--out", books / "x", "--dry-run")
+    assert out.read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_training")
+def test_another_recording_is_another_model(books, capsys):
+    """Equal prompts may have been answered differently in a recording, and a new recording counts."""
+    items = [f"b{n},Book,fantasy" for n in range(40)]
+    (books / "items.csv").write_text("item,name,categories\n" + "\n".join(items))
+    table = [str(books / "books.csv"), "--items", str(books / "items.csv"), "--like-threshold", "4",
+             "--annotate", "replay", "--llm.no-subjective", "--llm.store", str(books / "s.sqlite")]  # fmt: skip
+    for word in ("first", "second"):
+        recording, out = books / f"{word}.jsonl", books / f"{word}-out.jsonl"
+        said = {f"b{n}": reply_text([f"{word} {n}"], ["dull"]) for n in range(40)}
+        lines = [json.dumps({"item_id": item, "reply": text}) for item, text in said.items()]
+        recording.write_text("\n".join(lines))
+        run(["annotate", *table, "--replies", str(recording), "--out", str(out)])
+        read = [json.loads(line) for line in out.read_text().splitlines()]
+        assert {line["item_id"]: line["reply"] for line in read} == said
+    recording.write_text(lines[0])
+    with pytest.raises(SystemExit):
+        run(["annotate", *table, "--replies", str(recording)])
+    assert "give recordings of the others with --replies" in capsys.readouterr().err
+
+
 def test_only_so_many_reviews_of_an_item(books, server, capsys):
     run(["annotate", *args(books, server, "--dry-run", "--llm.reviews-per-item", "2")])
     assert "T_sub: 80 calls" in capsys.readouterr().out
@@ -128,7 +170,11 @@ def test_recorded_replies_go_through_the_same_store(books, server, capsys):
 
 def test_what_cannot_be_asked(books, server, prep_error):
     command = ["annotate", *args(books, server)]
-    assert "asks no language model" in prep_error(*command, "--annotate", "none")
+    plain = ["annotate", books / "books.csv", "--like-threshold", "4"]
+    assert "asks no language model" in prep_error(*plain, "--annotate", "none")
+    forgotten = ["build", *plain[1:], "--replies", "r.jsonl", "--llm.model", "glm"]
+    assert "--llm: --annotate replies asks no language model" in prep_error(*forgotten)
+    assert "--trust-remote-code: --annotate openai" in prep_error(*command, "--trust-remote-code")
     assert "--llm.attempts 0" in prep_error(*command, "--llm.attempts", "0")
     assert "--llm.top-p 0" in prep_error(*command, "--llm.top-p", "0")
     assert "--annotate replay: give the files" in prep_error(*command, "--annotate", "replay")

@@ -315,10 +315,18 @@ def test_a_queue_is_no_failure_as_long_as_others_get_through():
         lambda number, _: None if number % 4 == 0 else error(429, headers={"retry-after-ms": "1"}),
         30,
         concurrency=4,
-        retries=3,
+        retries=8,
     )
     assert all(each.text is not None for each in found.values())
     assert len(server.requests) > 60
+
+
+def test_a_server_that_refuses_every_prompt_is_not_asked_for_ever():
+    message = "'max_context' is not supported with this model"
+    with pytest.raises(
+        InputError, match=r"prompts in a row got no reply \(HTTP 400: 'max_context'"
+    ):
+        ask(lambda *_: error(400, message), 500)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +376,7 @@ def test_the_hosted_server_needs_a_key(monkeypatch):
     with pytest.raises(
         InputError, match=r"https://api\.openai\.com/v1: needs a key.*OPENAI_API_KEY"
     ):
-        OpenAIAnnotator("m")
+        list(OpenAIAnnotator("m").complete([]))  # to plan needs none
     monkeypatch.setenv("OPENAI_API_KEY", "schl\u00fcssel")
     with pytest.raises(InputError, match="OPENAI_API_KEY holds characters"):
         OpenAIAnnotator("m")
@@ -380,7 +388,9 @@ def test_the_hosted_server_needs_a_key(monkeypatch):
     "url", ["localhost:8000/v1", "ftp://host/v1", "http://", "http://host:port/v1", "8000"]
 )
 def test_an_address_that_is_none(url):
-    with pytest.raises(InputError, match=f"address '{url}' is none: give one such as http"):
+    with pytest.raises(
+        InputError, match=f"address '{url}' is none: give --llm.base-url such as http"
+    ):
         annotator(url)
 
 

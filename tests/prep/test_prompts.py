@@ -216,3 +216,13 @@ def test_equal_words_in_another_unicode_form_are_the_same_prompt():
     name = "Été"
     forms = [ItemFacts(unicodedata.normalize(form, name)) for form in ("NFC", "NFD")]
     assert t_obj(forms[0], "movie") == t_obj(forms[1], "movie")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + "\u0300\u0316" * 200_000, "<" + " " * 400_000 + "x", "<br" * 400_000, "< " * 400_000],
+)
+def test_pathological_texts_are_cleaned_in_linear_time(text):
+    """Quadratic handling would take minutes here, and the test suite would not end."""
+    prompt = t_obj(ItemFacts(text, (text,), {"a": text}), "film")
+    assert len(prompt) < 20_000

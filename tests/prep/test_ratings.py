@@ -1,6 +1,7 @@
 """From raw tables to index order: which items there are, what is looked up, what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from jaxsim import InputError
 from prep.config import RatingsConfig
 from prep.convert import convert_dataset
 from prep.ratings import items_in_order, load_raw, read_ratings
+from prep.streams import SkippedLines
 from prep.tables import RawData, SourceOptions
 
 
@@ -27,6 +29,7 @@ class Invented:
     """A source with five ratings; item "9" is not described, and item "x" is not rated."""
 
     name, noun, like_threshold, replies, language_model = "invented", "thing", 3.0, (), ""
+    best_rating = 5.0
 
     def load(self, options):
         rows = [("u", "9", 5, 30), ("v", "10", 1, 5), ("u", "10", 4, 10), ("u", "9", 2, 20),
@@ -76,16 +79,23 @@ def test_interactions_are_found_by_raw_ids():
     ratings = read_ratings(Invented(), RatingsConfig())
     pairs = [("v", "9"), ("u", "9"), ("w", "9"), ("u", "x"), ("v", "10"), ("u", "10")]
     # In order: u 10 (time 10), u 9 (30; that of 20 is dropped), v 10 (5), v 9 (6).
-    np.testing.assert_array_equal(ratings.find(pairs), [3, 1, -1, -1, 2, 0])
-    assert ratings.training(pairs) == {
-        ("v", "9"): True,
+    ratings.interactions.arrays["interaction_split"][3] = 2
+    training = ratings.training
+    assert {pair: training[pair] for pair in pairs if pair in training} == {
+        ("v", "9"): None,
         ("u", "9"): True,
         ("v", "10"): False,
         ("u", "10"): True,
     }
-    assert ratings.training([]) == {}
-    ratings.interactions.arrays["interaction_split"][3] = 2
-    assert ratings.training([("v", "9")]) == {("v", "9"): None}
+    assert len(training) == 4
+    assert sorted(training) == sorted(set(pairs) - {("w", "9"), ("u", "x")})
+
+
+def test_the_best_rating_is_the_sources_or_that_of_training():
+    source = Invented()
+    assert read_ratings(source, RatingsConfig()).best_rating == 5.0
+    source.best_rating = None
+    assert read_ratings(source, RatingsConfig()).best_rating == 5.0
 
 
 @pytest.mark.parametrize(
@@ -93,7 +103,7 @@ def test_interactions_are_found_by_raw_ids():
     [
         (
             RatingsConfig(like_threshold=6),
-            "--like-threshold 6: it makes every rating a dislike .*1 to 5",
+            "--like-threshold 6: it makes every rating a dislike, of 4 from 1 to 5",
         ),
         (RatingsConfig(like_threshold=1), "--like-threshold 1: it makes every rating a like"),
         (RatingsConfig(min_item_ratings=3), "no user has 1 ratings of items with 3"),
@@ -135,6 +145,7 @@ def test_a_conversion_is_read_as_the_source_itself(tmp_path):
         assert again.items[column].tolist() == raw.items[column].tolist()
     rows = np.arange(5)
     assert list(again.reviews.texts(rows)) == list(raw.reviews.texts(rows))
+    assert again.origin == f"{out} (converted)"
     convert_dataset(source, SourceOptions(), out, text=False)  # takes the place of the first
     assert load_raw(source, SourceOptions(raw=out)).reviews is None
 
@@ -165,3 +176,49 @@ def test_the_record_of_a_conversion(tmp_path):
     record = json.loads((tmp_path / "c" / "conversion.json").read_text())
     assert record["dataset"] == "invented"
     assert record["files"].keys() == {"ratings.parquet", "items.parquet"}
+
+
+def test_a_conversion_keeps_what_was_left_out_and_where_it_came_from(tmp_path):
+    class Lossy(Invented):
+        name = "yelp"
+
+        def load(self, options):
+            skipped = SkippedLines("r.json")
+            skipped.add(7, "not JSON")
+            return replace(
+                super().load(options),
+                files={"r.json": "digest"},
+                skipped=[skipped],
+                left_out={"elsewhere": 3},
+                state="PA",
+            )
+
+    out = tmp_path / "converted"
+    convert_dataset(Lossy(), SourceOptions(), out)
+    raw = load_raw(Lossy(), SourceOptions(raw=out))
+    assert raw.files == {"r.json": "digest"}
+    assert [(file.label, file.counts, file.first) for file in raw.skipped] == [
+        ("r.json", {"not JSON": 1}, {"not JSON": 7})
+    ]
+    assert (raw.left_out, raw.state) == ({"elsewhere": 3}, "PA")
+    assert load_raw(Lossy(), SourceOptions(raw=out, state="PA")).state == "PA"
+    with pytest.raises(InputError, match="a conversion with --state 'PA'; convert again"):
+        load_raw(Lossy(), SourceOptions(raw=out, state="MO"))
+    with pytest.raises(InputError, match="a conversion already"):
+        convert_dataset(Lossy(), SourceOptions(raw=out), tmp_path / "again")
+
+
+def test_a_conversion_without_descriptions_is_read_again(tmp_path):
+    class Bare(Invented):
+        def load(self, options):
+            raw = super().load(options)
+            return replace(raw, items=raw.items.iloc[:0])
+
+    convert_dataset(Bare(), SourceOptions(), tmp_path / "c")
+    assert read_ratings(Bare(), RatingsConfig(raw=tmp_path / "c")).unknown_items == 2
+
+
+@pytest.mark.parametrize("option", ["items", "state"])
+def test_options_of_other_sources_are_refused(option):
+    with pytest.raises(InputError, match=f"--{option}: invented"):
+        load_raw(Invented(), SourceOptions(**{option: "x"}))

@@ -244,43 +244,61 @@ def test_more_rows_than_are_read_at_a_time(store):
     assert [each.key for each in store.records()] == sorted(map(key, tasks))
 
 
+def run_of(store, *tasks):
+    run = store.new_run()
+    store.add_to_run(run, 0, [(key(task), task) for task in tasks])
+    return run
+
+
 def test_an_export_reads_as_a_file_of_replies(store, tmp_path):
     claim(store, FILM, SAME, REVIEW)
     store.add_reply(key(FILM), reply("no"), release=False)
     store.add_reply(key(FILM), reply("Été"), release=True)
     store.add_reply(key(REVIEW), reply("two", cut=True), release=True)
+    run = run_of(store, FILM, SAME, REVIEW)
+    store.set_outcome(run, key(FILM), "usable", 1)  # the reply to use need not be the last
+    store.set_outcome(run, key(REVIEW), "unparseable")
     out = tmp_path / "folder" / "replies.jsonl"
-    assert store.export(out) == 3
-    lines = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
-    about = {"prompt_version": "1", "model": "model", "revision": "main"}
-    first, second = ({"prompt_name": name, **about} for name in ("T_obj", "T_sub"))
-    expected = [
-        {"item_id": "1", "reply": "Été", **first},
-        {"item_id": "2", "reply": "Été", **first},
-        {"user_id": "u", "item_id": "1", "reply": "two", "finish_reason": "length", **second},
+    assert store.export(out, run, {"model": "tiny"}) == 3
+    assert [json.loads(line) for line in out.read_text("utf-8").splitlines()] == [
+        {"item_id": "1", "reply": "no", "model": "tiny"},
+        {"item_id": "2", "reply": "no", "model": "tiny"},
+        {
+            "user_id": "u",
+            "item_id": "1",
+            "reply": "two",
+            "finish_reason": "length",
+            "model": "tiny",
+        },
     ]
-    assert sorted(lines, key=str) == sorted(expected, key=str)
     read = {(line.user_id, line.item_id, line.text, line.cut) for line in read_replies(out).lines}
-    assert read == {(None, "1", "Été", False), (None, "2", "Été", False), ("u", "1", "two", True)}
+    assert read == {(None, "1", "no", False), (None, "2", "no", False), ("u", "1", "two", True)}
 
 
-def test_an_export_of_one_model_leaves_the_others_out(store, tmp_path):
-    other = replace(ASKED_OF, model="other")
-    store.claim(other, {key(FILM, other): [FILM]})
-    store.add_reply(key(FILM, other), reply("theirs"), release=True)
-    claim(store, FILM)
-    store.add_reply(key(FILM), reply("ours"), release=True)
-    for asked_of, texts in ((ASKED_OF, ["ours"]), (other, ["theirs"]), (None, ["ours", "theirs"])):
-        store.export(tmp_path / "out.jsonl", asked_of)
-        lines = (tmp_path / "out.jsonl").read_text().splitlines()
-        assert sorted(json.loads(line)["reply"] for line in lines) == texts
+def test_an_export_has_the_replies_of_its_run_alone(store, tmp_path):
+    other = FILM._replace(prompt="another prompt about the same film")
+    claim(store, FILM, other)
+    store.add_reply(key(FILM), reply("old"), release=True)
+    store.add_reply(key(other), reply("new"), release=True)
+    run = run_of(store, other)
+    store.set_outcome(run, key(other), "usable", 1)
+    assert store.export(tmp_path / "out.jsonl", run, {}) == 1
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == {"item_id": "1", "reply": "new"}
+
+
+def test_a_key_may_depend_on_the_subject():
+    recorded = replace(ASKED_OF, by_subject=True)
+    same = FILM._replace(item_id="2")
+    assert ASKED_OF.key_of(FILM) == ASKED_OF.key_of(same)
+    assert recorded.key_of(FILM) != recorded.key_of(same)
+    assert recorded.key_of(FILM) != ASKED_OF.key_of(FILM)
 
 
 def test_an_export_that_cannot_be_written_leaves_nothing(store, tmp_path):
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
     with pytest.raises(InputError, match=r"folder: cannot be written"):
-        store.export(tmp_path / "folder")
+        store.export(tmp_path / "folder", store.new_run(), {})
     assert sorted(tmp_path.iterdir()) == before
 
 

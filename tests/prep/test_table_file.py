@@ -214,7 +214,7 @@ BAD = {
                                       "u,i,1_0,1,", "u,i,0x1,1,", 'u,i,"4,5",1,', "u,i,\u0664,1,"],
     "timestamp is neither a number of seconds nor an ISO 8601 date": ["u,i,3,,t"],
     "the number of columns is not that of the header": ["u,i,3,1", "u,i,3,1,t,t", "garbage", "u\ri,3,1,t"],
-    "a quote is not closed": ['u,"i,3,1,t', '"u,i,3,1,t'],
+    "a quote is not closed, or its field goes on behind it": ['u,"i,3,1,t', '"u,i,3,1,t'],
     "user is not UTF-8 text": [b"\xff,i,3,1,t"],
     "item is not UTF-8 text": [b"u,\xe9t\xe9,3,1,t"],
 }  # fmt: skip
@@ -251,7 +251,7 @@ def test_a_quote_that_stays_open_for_a_long_time(tmp_path, monkeypatch):
     text = "\n".join(["user,item,rating,text", *many[:30], 'v,i,1,"open', *many[30:]])
     data = load(write(tmp_path, text))
     assert data.ratings["user_id"].tolist() == [f"u{n}" for n in range(60)]
-    assert data.skipped[0].first == {"a quote is not closed": 32}
+    assert data.skipped[0].first == {"a quote is not closed, or its field goes on behind it": 32}
     assert len(texts(data)) == 60
 
 
@@ -288,7 +288,7 @@ def test_bad_items(tmp_path):
         "the number of columns is not that of the header": 1,
         "name is not UTF-8 text": 1,
         "attributes is not the JSON object that it begins as": 2,
-        "a quote is not closed": 1,
+        "a quote is not closed, or its field goes on behind it": 1,
     }
     with pytest.raises(InputError, match=r"items\.csv:5: the item comes a second time \(--strict"):
         load(path, tmp_path / "items.csv", strict=True)
@@ -522,3 +522,24 @@ def test_attributes_in_parquet_may_be_a_map_or_a_struct(tmp_path):
         data = load(path, items)
         assert data.items["item_id"].tolist() == ["7"]
         assert data.items["attributes"].tolist() == [{"author": "Ann"}]
+
+
+@pytest.mark.parametrize("gap", [1, 500])
+def test_two_open_quotes_do_not_swallow_what_is_between_them(tmp_path, gap):
+    rows = [f'u{n % 9},i{n},{n % 5 + 1},{n},"Fine, ""really"" {n}"' for n in range(gap + 20)]
+    for broken in (10, 10 + gap):
+        rows[broken] = f'u1,i{broken},4,{broken},"Great film'
+    (tmp_path / "mine.csv").write_text("user,item,rating,timestamp,text\n" + "\n".join(rows))
+    data = load(tmp_path / "mine.csv")
+    assert len(data.ratings) == gap + 18
+    assert data.skipped[0].total == 2
+    assert max(len(text) for _, text in data.reviews.texts(np.arange(gap + 18))) < 30
+    with pytest.raises(InputError, match=r"mine\.csv:12: a quote is not closed"):
+        load(tmp_path / "mine.csv", strict=True)
+
+
+def test_attributes_in_a_list_and_values_that_are_missing():
+    assert parse_attributes(["colour: red", "round"]) == {"colour": "red", "tags": "round"}
+    assert parse_attributes(float("nan")) == {}
+    assert parse_attributes({"a": float("nan"), "b": 1.5}) == {"b": "1.5"}
+    assert split_categories(["a", None, float("nan")]) == ("a",)

@@ -1,0 +1,133 @@
+"""The commands `python -m prep {build,convert,annotate,embed} ...`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxsim import InputError
+from jaxsim.cli import main
+from prep.build import build_dataset, build_synthetic
+from prep.config import AnnotationConfig, BuildConfig
+from prep.convert import convert_dataset, format_conversion
+from prep.embedding import DEFAULT_ENCODER, HASHED, KeywordVectors, encode, save_vectors
+from prep.model_replies import annotate_dataset
+from prep.replies import POLARITIES, ReplyLine, parse_reply, read_replies
+from prep.report import format_report, format_synthetic, warnings_of
+from prep.sources import get_source
+from prep.synthetic import SyntheticConfig
+from prep.tables import SourceOptions
+
+Dataset = Annotated[str, tyro.conf.Positional]
+
+
+def build(
+    dataset: Dataset,
+    config: Annotated[BuildConfig, tyro.conf.arg(name="")] = BuildConfig(),  # noqa: B008 (frozen)
+    synthetic: SyntheticConfig = SyntheticConfig(),  # noqa: B008 (frozen)
+) -> None:
+    """Build a dataset for the simulator: ratings, keywords, embeddings and the statistic model.
+
+    Args:
+        dataset: ml-100k, yelp, amazon-music, amazon-games, amazon-movies, anime, synthetic, or a CSV or Parquet
+            file with the columns user, item, rating and perhaps timestamp, text.
+        config: settings.
+        synthetic: for synthetic: what is drawn.
+    """
+    if dataset == "synthetic":
+        print(format_synthetic(*build_synthetic(synthetic, config)))
+        return
+    if synthetic != SyntheticConfig():
+        raise InputError(f"--synthetic: {dataset} is not drawn; build synthetic, or leave it out")
+    result = build_dataset(dataset, config)
+    print(format_report(result))
+    for warning in warnings_of(result):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def convert(
+    dataset: Dataset,
+    out: Path,
+    raw: Path | None = None,
+    items: Path | None = None,
+    state: str | None = None,
+    strict: bool = False,
+    text: bool = True,
+) -> None:
+    """Read raw files and write them as Parquet tables, which build, annotate and other tools read.
+
+    Args:
+        dataset: as for build.
+        out: the folder to write.
+        raw: the raw data as its publisher gives it.
+        items: for a table of your own: the file of items.
+        state: for yelp: keep the businesses of this state; "" keeps all. Without it, MO.
+        strict: stop at the first line that cannot be read.
+        text: keep the texts of reviews, as prompts need them.
+    """
+    options = SourceOptions(raw, items, state, strict)
+    print(format_conversion(convert_dataset(get_source(dataset), options, out, text)))
+
+
+def annotate(
+    dataset: Dataset,
+    config: Annotated[AnnotationConfig, tyro.conf.arg(name="")] = AnnotationConfig(),  # noqa: B008
+    out: Path | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Ask a language model about every item and training review; what is answered already is not asked again.
+
+    Args:
+        dataset: as for build.
+        config: settings.
+        out: also write the replies as JSON lines, for build --replies.
+        dry_run: only say how many prompts and tokens it would be, and at what cost.
+    """
+    annotate_dataset(get_source(dataset), config, out, dry_run)
+
+
+def embed(
+    dataset: Dataset,
+    out: Path,
+    replies: tyro.conf.UseAppendAction[tuple[Path, ...]] = (),
+    encoder: str = DEFAULT_ENCODER,
+) -> None:
+    """Compute the vectors of all keywords in replies, for `build --vectors` (needs torch).
+
+    Args:
+        dataset: as for build.
+        out: the file to write.
+        replies: files of replies, in place of those that ship with the dataset.
+        encoder: name or path of a BERT.
+    """
+    files = replies or tuple(get_source(dataset).replies)
+    if encoder == HASHED:
+        raise InputError(
+            f"--encoder {HASHED}: its vectors are made in the build; there is nothing to compute"
+        )
+    if not files:
+        raise InputError(f"{dataset} comes without replies of a language model: give --replies")
+    lines = [line for path in files for line in read_replies(path).lines]
+    keywords = sorted({word for line in lines for word in _keywords_of(line)})
+    if not keywords:
+        raise InputError(f"{', '.join(map(str, files))}: no reply with keywords")
+    save_vectors(out, KeywordVectors(encoder, keywords, encode(keywords, encoder)))
+    print(f"{len(keywords):,} keyword vectors of {encoder} written to {out}")
+
+
+def _keywords_of(reply: ReplyLine) -> frozenset[str]:
+    """The keywords of both sides; of one alone in a reply to T_sub, which is asked for no other."""
+    sides = [POLARITIES] if reply.user_id is None else [(side,) for side in POLARITIES]
+    parsed = [parse_reply(reply.text, side, reply.cut).keywords for side in sides]
+    return frozenset().union(*(words for found in parsed for words in found))
+
+
+def run(args: list[str] | None = None) -> None:
+    """Run the command line with `args`, by default those of the process."""
+    main(
+        {"build": build, "convert": convert, "annotate": annotate, "embed": embed},
+        prog="python -m prep",
+        description="Prepare datasets for jaxsim.",
+        args=args,
+    )
