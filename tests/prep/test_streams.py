@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import hashlib
+import itertools
 import os
 
 import numpy as np
@@ -103,6 +104,7 @@ def test_lines_at_reads_no_further_than_the_last(write, monkeypatch):
         ("one\n".encode("utf-16"), "UTF-16; convert it to UTF-8"),
         (b"PAR1\x15...", "a Parquet file"),
     ],
+    ids=itertools.count(),  # else the ids hold the time at which gzip wrote
 )
 def test_what_is_no_text_is_named_in_one_line(write, content, reason):
     file = write(content)
