@@ -44,7 +44,8 @@ def staged_folder(out: Path) -> Iterator[Path]:
                 os.rename(old, out)
             raise
     except OSError as error:
-        error.filename = error.filename or str(out)  # a full disk has none
+        if error.errno is not None and error.filename is None:  # a full disk names no file
+            error.filename = str(out)
         raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
