@@ -21,7 +21,7 @@ from jaxsim import InputError
 from prep.annotators.base import Annotator, Completion, Request
 from prep.prompts import PROMPT_VERSION, T_OBJ, T_SUB, estimate_tokens, repair
 from prep.replies import parse_reply
-from prep.reply_store import AskedOf, Claim, ReplyStore, StoredReply, Task, UsableReply
+from prep.reply_store import AskedOf, Claim, ReplyStore, StoredReply, Task, TaskReply
 
 __all__ = [
     "ATTEMPTS",
@@ -29,7 +29,7 @@ __all__ = [
     "AnnotationReport",
     "PromptPlan",
     "Task",
-    "UsableReply",
+    "TaskReply",
     "asked_of",
     "plan",
     "run",
@@ -87,7 +87,7 @@ class AnnotationReport:
     store: ReplyStore
     run: int
 
-    def replies(self) -> Iterator[UsableReply]:
+    def replies(self) -> Iterator[TaskReply]:
         """Yield the usable replies in the order of the tasks, for as long as the store is open."""
         return self.store.usable_replies(self.run)
 

@@ -146,8 +146,8 @@ class StoredReply(NamedTuple):
     cut: bool
 
 
-class UsableReply(NamedTuple):
-    """A reply with keywords, for one of the tasks that share its prompt; `cut` as in `StoredReply`."""
+class TaskReply(NamedTuple):
+    """A stored reply as that to one task, of several perhaps that share its prompt; `cut` as in `StoredReply`."""
 
     item_id: str
     user_id: str | None
@@ -349,18 +349,18 @@ class ReplyStore:
             )
             return dict(rows.fetchall())
 
-    def usable_replies(self, run: int) -> Iterator[UsableReply]:
+    def usable_replies(self, run: int) -> Iterator[TaskReply]:
         """Yield the reply of each task of a run whose outcome names an attempt, in the order of the run."""
         return self._run_replies(run, "attempt")
 
-    def last_replies(self, run: int) -> Iterator[UsableReply]:
+    def last_replies(self, run: int) -> Iterator[TaskReply]:
         """Yield of each task of a run the reply to use or, where there is none, the last one, if there is any."""
         return self._run_replies(
             run,
             "coalesce(attempt, (SELECT max(attempt) FROM replies WHERE replies.prompt_id = chosen.prompt_id))",
         )
 
-    def _run_replies(self, run: int, attempt: str) -> Iterator[UsableReply]:
+    def _run_replies(self, run: int, attempt: str) -> Iterator[TaskReply]:
         place = -1
         while rows := self._page(
             "SELECT place, item_id, user_id, reply, cut FROM (SELECT place, item_id, user_id, prompt_id, "
@@ -371,7 +371,7 @@ class ReplyStore:
         ):
             place = rows[-1][0]
             for _, item_id, user_id, reply, cut in rows:
-                yield UsableReply(item_id, user_id or None, reply, bool(cut))
+                yield TaskReply(item_id, user_id or None, reply, bool(cut))
 
     # The store as a whole
 
@@ -653,7 +653,7 @@ def _identity(asked_of: AskedOf) -> tuple[str, str, str, str]:
     return asked_of.prompt_version, asked_of.model, asked_of.revision, asked_of.sampling_json
 
 
-def _reply_line(reply: UsableReply, about: Mapping[str, str]) -> str:
+def _reply_line(reply: TaskReply, about: Mapping[str, str]) -> str:
     user = {} if reply.user_id is None else {"user_id": reply.user_id}
     cut = {"finish_reason": "length"} if reply.cut else {}
     line = {**user, "item_id": reply.item_id, "reply": reply.text, **cut, **about}

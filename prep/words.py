@@ -69,8 +69,9 @@ def _words_of_attributes(config: BuildConfig, ratings: Ratings) -> Words:
     annotations = Annotations(keywords, [], {}, _NO_REPLIES, _NO_REPLIES, [])
     kept = filter_keywords(keywords.values(), config.min_items, config.max_share)
     if not kept.kept:
-        why = f"none of {len(kept.counts)} words is on as many items as --min-items and --max-share want"
-        why = why if kept.counts else "no item has a category or attribute that can be one"
+        why = "no item has a category or attribute that can be one"
+        if kept.counts:
+            why = f"none of {len(kept.counts)} words is on as many items as --min-items and --max-share want"
         print(
             f"warning: there is no keyword, for {why}: f_mat and f_sim toss coins", file=sys.stderr
         )

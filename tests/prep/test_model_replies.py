@@ -143,6 +143,9 @@ def test_another_recording_is_another_model(books, capsys):
         run(["annotate", *table, "--replies", str(recording), "--out", str(out)])
         read = [json.loads(line) for line in out.read_text().splitlines()]
         assert {line["item_id"]: line["reply"] for line in read} == said
+        capsys.readouterr()
+        run(["annotate", *table, "--replies", str(recording), "--dry-run"])
+        assert "T_obj: 0 calls to make; 40 of 40 replies are stored" in capsys.readouterr().out
     recording.write_text(lines[0])
     with pytest.raises(SystemExit):
         run(["annotate", *table, "--replies", str(recording)])

@@ -93,7 +93,8 @@ def test_interactions_are_found_by_raw_ids():
 
 def test_the_best_rating_is_the_sources_or_that_of_training():
     source = Invented()
-    assert read_ratings(source, RatingsConfig()).best_rating == 5.0
+    source.best_rating = 10.0
+    assert read_ratings(source, RatingsConfig()).best_rating == 10.0
     source.best_rating = None
     assert read_ratings(source, RatingsConfig()).best_rating == 5.0
 
