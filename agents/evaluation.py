@@ -169,7 +169,12 @@ def _run_batch(
 @jax.jit
 def _list_diversity(params: EnvParams, items: jax.Array) -> jax.Array:
     """Mean of 1 - cos(E_pos) over the pairs of each list int32[B, L], float32[B]."""
-    cosine = params.catalogue.cosine[items[:, :, None], 1, items[:, None, :]]
+    liked = jnp.ones(items.shape[1], jnp.int32)
+
+    def compare(item: jax.Array, others: jax.Array) -> jax.Array:
+        return params.catalogue.compare(item, others, liked).cosine
+
+    cosine = jax.vmap(jax.vmap(compare, (0, None)))(items, items)
     pairs = jnp.triu(jnp.ones(cosine.shape[-2:], bool), 1) & (cosine != NO_COSINE)
     total = jnp.where(pairs, 1.0 - cosine / COSINE_UNIT, 0.0).sum((1, 2))
     return (total / pairs.sum((1, 2))).astype(jnp.float32)

@@ -27,6 +27,7 @@ from jaxsim import (
     make,
 )
 from jaxsim.catalogue import build_catalogue
+from jaxsim.keyword_matching import pack_members
 
 CONTEXT = 50
 DECAY = 0.97
@@ -119,8 +120,9 @@ def simple_predictors(dataset: Dataset, events: Events) -> dict[str, np.ndarray]
     age = np.arange(CONTEXT)[::-1]  # the latest interaction has weight 1
     weight = np.where(known, DECAY**age, 0.0)
     running = smoothed((weight * events.history_labels).sum(1), weight.sum(1), mean)
-    same = np.asarray(build_catalogue(dataset.arrays).same_category)
-    in_category = known & same[events.item[:, None], np.maximum(events.history_items, 0)]
+    categories = pack_members(dataset.arrays["item_categories"], len(dataset.categories))
+    own, others = categories[events.item][:, None], categories[events.history_items]
+    in_category = known & (own & others).any(axis=-1)
     chosen = np.where(in_category.any(1, keepdims=True), in_category, known)
     liked = (chosen * events.history_labels).sum(1)
     return {
@@ -201,12 +203,8 @@ def fidelity(dataset: Dataset, split: str = "test", permutations: int = 3) -> di
         earlier = events_of(dataset, "validation")
         soft = soft_score(scores, margins(env, params, earlier), earlier.label)
         predictions["soft"] = probabilities["soft"] = soft
-    controls = [
-        margins(
-            env, params.replace(catalogue=build_catalogue(permuted(dataset, seed))), events, False
-        )
-        for seed in range(permutations)
-    ]
+    dealt = (build_catalogue(permuted(dataset, seed), kind=env.catalogue) for seed in range(permutations))
+    controls = [margins(env, params.replace(catalogue=c), events, False) for c in dealt]
     return {
         "dataset": dataset.name,
         "split": split,

@@ -6,7 +6,8 @@ obs, state = env.reset(key, params)
 obs, state, reward, terminated, truncated, info = env.step(key, state, action, params)
 """
 
-from jaxsim.catalogue import COSINE_UNIT, NO_COSINE, Catalogue
+from jaxsim.auto_reset import reset_where
+from jaxsim.catalogue import Catalogue, ItemFeatures, Pairs, PairTables
 from jaxsim.cli import InputError
 from jaxsim.dataset import (
     ARRAY_SCHEMA,
@@ -37,15 +38,22 @@ from jaxsim.environment import (
     Observation,
     ObservationSpace,
     Policy,
+    Prefix,
     UserSimulator,
 )
 from jaxsim.factory import Repeats, Users, make
-from jaxsim.sasrec import SASRec
+from jaxsim.keyword_matching import pack_members, unpack_members
+from jaxsim.registration import NAMED_DATASETS, environment_id, register_environments
+from jaxsim.sasrec import KeyValues, SASRec
+from jaxsim.similarity import COSINE_UNIT, NO_COSINE
+
+register_environments()
 
 __all__ = [
     "ARRAY_SCHEMA",
     "COSINE_UNIT",
     "FORMAT_VERSION",
+    "NAMED_DATASETS",
     "NO_COSINE",
     "TEST",
     "TRAIN",
@@ -58,9 +66,14 @@ __all__ = [
     "Evidence",
     "Histories",
     "InputError",
+    "ItemFeatures",
+    "KeyValues",
     "Observation",
     "ObservationSpace",
+    "PairTables",
+    "Pairs",
     "Policy",
+    "Prefix",
     "Reasons",
     "Repeats",
     "Response",
@@ -71,9 +84,13 @@ __all__ = [
     "add_evidence",
     "cache_dir",
     "dataset_path",
+    "environment_id",
     "gather_evidence",
     "load_dataset",
     "majority_probability",
     "make",
+    "pack_members",
+    "reset_where",
     "sha256_of",
+    "unpack_members",
 ]

@@ -1,112 +1,253 @@
-"""The catalogue on the device: what f_mat and f_sim ask of a pair of items, tabled once on the host.
+"""The catalogue on the device: what f_mat and f_sim ask of a pair of items.
 
-Cosines are integers, millionths, computed in float64: two of them tie exactly when these integers are equal,
-on every device.
+Two representations answer the same questions. `PairTables` has every pair worked out on the host: a vote gathers
+one number a history item. It takes N^2 x 8 bytes; where that is too much, `ItemFeatures` keeps each item's
+keywords as bit sets and its embeddings, and works out the pairs that are asked for.
 """
+
+from dataclasses import dataclass
+from typing import Literal
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from scipy import sparse
 
 from jaxsim.cli import InputError
+from jaxsim.keyword_matching import count_shared, pack_members, shared_table
+from jaxsim.similarity import NO_COSINE, cosine_table, cosines, unit_vectors
 
-NO_COSINE = np.int32(
-    np.iinfo(np.int32).min
-)  # "maximum over nothing", and pairs that Eq. 6 and 7 skip
-COSINE_UNIT = 1_000_000
+CatalogueKind = Literal["auto", "tables", "features"]
 TABLE_BUDGET_BYTES = 4 << 30
-_ROWS_AT_ONCE = 4096
+SIDES = ("neg", "pos")  # the polarity axis: 0 is the negative polarity and 1 the positive
+_KEYWORDS = tuple(f"item_{side}_keywords" for side in SIDES)
+# Fields of a pair's 32 bits: the cosine's 21 (from NO_COSINE up), shared keywords 10, same category 1.
+_COSINE_BITS, _SHARED_BITS = 21, 10
+_COSINE_MASK, _SHARED_MASK = (1 << _COSINE_BITS) - 1, (1 << _SHARED_BITS) - 1
+_ROWS_AT_ONCE = 1024
 
 
 @struct.dataclass
-class Catalogue:
-    """Item-pair tables of N items. On the axis of length 2, 0 is the negative polarity and 1 the positive.
+class Pairs:
+    """What f_mat and f_sim need to know of pairs of items.
 
     Attributes:
-        overlap: uint8 or int32[N, 2, N]; [c, s, i] is |D_s(c) & D_s(i)|, shared keywords (Eq. 1, 2).
-        cosine: int32[N, 2, N]; cos(E_s(c), E_s(i)) in millionths (Eq. 6, 7); NO_COSINE where either item
-            has no keyword of that polarity.
-        same_category: bool[N, N]; the two items share a category name.
+        same_category: bool[...], the two items share a category name.
+        shared: int32[...], |D_s(c) & D_s(i)|, shared keywords of the polarity asked for (Eq. 1, 2).
+        cosine: int32[...], cos(E_s(c), E_s(i)) in millionths (Eq. 6, 7); NO_COSINE where either item has no
+            keyword of that polarity.
     """
 
-    overlap: jax.Array
-    cosine: jax.Array
     same_category: jax.Array
+    shared: jax.Array
+    cosine: jax.Array
+
+
+@struct.dataclass
+class PairTables:
+    """Every pair of N items worked out on the host. On axes of length 2, 0 is the negative polarity.
+
+    Attributes:
+        codes: int32[N, 2, N]; the three answers about a pair in one number, so that a vote is one gather.
+        keywords: uint32[N, 2, words], keyword sets as bits, for reasons.
+    """
+
+    codes: jax.Array
+    keywords: jax.Array
 
     @property
     def num_items(self) -> int:
         """N."""
-        return self.same_category.shape[-1]
+        return self.codes.shape[0]
+
+    def compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
+        """An item int32[] with others int32[...], each in its polarity int32[...]: `Pairs` [...]."""
+        return _decode(self.codes[item, side, others])
+
+    def compare_all(self, item: jax.Array, side: jax.Array) -> Pairs:
+        """An item int32[] with all items, in one polarity int32[]: `Pairs` [N]."""
+        return _decode(self.codes[item, side])
 
 
-def build_catalogue(arrays: dict[str, np.ndarray]) -> Catalogue:
-    """Table the item pairs of a packed dataset's arrays (see `jaxsim.Dataset`).
+@struct.dataclass
+class ItemFeatures:
+    """Keywords, embeddings and categories of N items, from which pairs are worked out on the fly.
 
-    Raises:
-        InputError: the tables would take more than TABLE_BUDGET_BYTES.
+    Attributes:
+        keywords: uint32[N, 2, words], keyword sets as bits.
+        embedding: float32[N, 2, D], E_neg and E_pos at unit length (Eq. 4, 5); zero without a keyword.
+        categories: uint32[N, words], sets of category names as bits.
     """
-    num_items = len(arrays["item_categories"])
-    needed = num_items**2 * 11  # 2 x 1 byte of overlap, 2 x 4 of cosine, 1 of category
-    if needed > TABLE_BUDGET_BYTES:
-        raise InputError(
-            f"item-pair tables of {num_items:,} items take {needed / 2**30:.1f} GiB, more than the budget of "
-            f"{TABLE_BUDGET_BYTES / 2**30:.0f} GiB: use fewer items"
+
+    keywords: jax.Array
+    embedding: jax.Array
+    categories: jax.Array
+
+    @property
+    def num_items(self) -> int:
+        """N."""
+        return self.keywords.shape[0]
+
+    def compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
+        """An item int32[] with others int32[...], each in its polarity int32[...]: `Pairs` [...]."""
+        keywords, positive = self.keywords[others, side], side > 0
+        own_keywords = jnp.where(
+            positive[..., None], self.keywords[item, 1], self.keywords[item, 0]
         )
-    sides = ("neg", "pos")
-    overlaps = [_shared(arrays[f"item_{side}_keywords"]) for side in sides]
-    cosines = [_cosines(arrays[f"item_{side}_embedding"]) for side in sides]
-    return Catalogue(
-        overlap=jnp.asarray(_narrow(np.stack(overlaps, axis=1))),
-        cosine=jnp.asarray(np.stack(cosines, axis=1)),
-        same_category=jnp.asarray(_shared(arrays["item_categories"]) > 0),
+        # One product with both polarities of the item reads what was gathered once.
+        both = cosines(self.embedding[item], self.embedding[others, side])
+        cosine = jnp.where(positive, both[..., 1], both[..., 0])
+        same = (self.categories[item] & self.categories[others]).any(axis=-1)
+        return _worked_out(same, own_keywords, keywords, cosine)
+
+    def compare_all(self, item: jax.Array, side: jax.Array) -> Pairs:
+        """An item int32[] with all items, in one polarity int32[]: `Pairs` [N]."""
+        cosine = cosines(self.embedding[item, side][None], self.embedding[:, side])[..., 0]
+        same = (self.categories[item] & self.categories).any(axis=-1)
+        return _worked_out(same, self.keywords[item, side], self.keywords[:, side], cosine)
+
+
+def _worked_out(
+    same_category: jax.Array, own: jax.Array, others: jax.Array, cosine: jax.Array
+) -> Pairs:
+    known = own.any(axis=-1) & others.any(axis=-1)
+    return Pairs(
+        same_category=same_category,
+        shared=count_shared(own, others),
+        cosine=jnp.where(known, cosine, NO_COSINE),
     )
 
 
-def _shared(members: np.ndarray) -> np.ndarray:
-    """Size of the intersection of each pair of rows of int32[N, K] (-1 pads), int32[N, N]."""
-    rows, columns = np.nonzero(members >= 0)
-    values = members[rows, columns]
-    width = int(values.max(initial=0)) + 1
-    ones = np.ones(len(rows), np.int32)
-    incidence = sparse.csr_array((ones, (rows, values)), shape=(len(members), width))
-    return (incidence @ incidence.T).toarray()
+Catalogue = PairTables | ItemFeatures
 
 
-def _narrow(counts: np.ndarray) -> np.ndarray:
-    return counts.astype(np.uint8 if counts.max(initial=0) <= 255 else np.int32)
+def _decode(code: jax.Array) -> Pairs:
+    return Pairs(
+        same_category=code < 0,  # the highest bit
+        shared=(code >> _COSINE_BITS) & _SHARED_MASK,
+        cosine=(code & _COSINE_MASK) + NO_COSINE,
+    )
 
 
-def _cosines(vectors: np.ndarray) -> np.ndarray:
-    """Cosine of each pair of rows of float32[N, D] in millionths, int32[N, N]; NO_COSINE for zero rows."""
-    exact = vectors.astype(np.float64)
-    norms = np.linalg.norm(exact, axis=1, keepdims=True)
-    known = norms[:, 0] > 0
-    unit = np.divide(exact, norms, out=np.zeros_like(exact), where=norms > 0)
-    cosines = np.empty((len(unit), len(unit)), np.int32)
-    for start in range(0, len(unit), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        cosines[rows] = np.rint(unit[rows] @ unit.T * COSINE_UNIT)
-    # A matrix product need not be symmetric in its last bit; ties must be.
-    cosines = np.maximum(cosines, cosines.T)
-    cosines[~known] = NO_COSINE
-    cosines[:, ~known] = NO_COSINE
-    return cosines
+@dataclass(frozen=True)
+class CatalogueBytes:
+    """What each representation of a catalogue takes on the device, in bytes."""
+
+    tables: int
+    features: int
 
 
-def history_in_category(
-    catalogue: Catalogue, candidate: jax.Array, items: jax.Array, valid: jax.Array
-) -> jax.Array:
+def catalogue_bytes(arrays: dict[str, np.ndarray]) -> CatalogueBytes:
+    """Size of each representation of a packed dataset's items."""
+    num_items = len(arrays["item_categories"])
+    keywords = 2 * 4 * num_items * _words(arrays, *_KEYWORDS)
+    embedding = 2 * 4 * num_items * arrays["item_pos_embedding"].shape[1]
+    categories = 4 * num_items * _words(arrays, "item_categories")
+    return CatalogueBytes(8 * num_items**2 + keywords, keywords + embedding + categories)
+
+
+def build_catalogue(
+    arrays: dict[str, np.ndarray], budget: int = TABLE_BUDGET_BYTES, kind: CatalogueKind = "auto"
+) -> Catalogue:
+    """Put a packed dataset's items on the device.
+
+    Args:
+        arrays: of a `jaxsim.Dataset`.
+        budget: bytes that pair tables may take.
+        kind: "tables", "features", or "auto" for tables where they fit the budget.
+
+    Raises:
+        InputError: tables were asked for and do not fit, or an embedding is not what Eq. 4 and 5 say.
+    """
+    _check_embeddings(arrays)
+    needed = catalogue_bytes(arrays).tables
+    most = max(int((arrays[name] >= 0).sum(axis=1).max(initial=0)) for name in _KEYWORDS)
+    problem = None
+    if needed > budget:
+        problem = (
+            f"item-pair tables of {len(arrays['item_categories']):,} items take {needed / 2**30:.1f} GiB, more "
+            f"than the budget of {budget / 2**30:.1f} GiB: raise table_budget"
+        )
+    elif most > _SHARED_MASK:
+        problem = (
+            f"an item has {most:,} keywords, and item-pair tables hold {_SHARED_MASK:,}: keep fewer"
+        )
+    if kind == "tables" and problem:
+        raise InputError(f'{problem}, or use catalogue="features"')
+    use_tables = kind == "tables" or (kind == "auto" and problem is None)
+    return _pair_tables(arrays) if use_tables else _item_features(arrays)
+
+
+def _num_members(arrays: dict[str, np.ndarray], *names: str) -> int:
+    return 1 + max(int(arrays[name].max(initial=-1)) for name in names)
+
+
+def _words(arrays: dict[str, np.ndarray], *names: str) -> int:
+    return max(1, -(-_num_members(arrays, *names) // 32))
+
+
+def _pair_tables(arrays: dict[str, np.ndarray]) -> PairTables:
+    num_items = len(arrays["item_categories"])
+    codes = np.empty((num_items, 2, num_items), np.int32)
+    same = shared_table(arrays["item_categories"]) > 0
+    for side, name in enumerate(SIDES):
+        shared = shared_table(arrays[f"item_{name}_keywords"])
+        cosine = cosine_table(arrays[f"item_{name}_embedding"])
+        for start in range(0, num_items, _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            code = (cosine[rows] - NO_COSINE) | (shared[rows] << _COSINE_BITS)
+            codes[rows, side] = np.where(same[rows], code | np.iinfo(np.int32).min, code)
+    return PairTables(codes=jnp.asarray(codes), keywords=jnp.asarray(_keyword_bits(arrays)))
+
+
+def _item_features(arrays: dict[str, np.ndarray]) -> ItemFeatures:
+    shape = arrays["item_pos_embedding"].shape
+    embedding = np.empty((shape[0], 2, shape[1]), np.float32)
+    for side, name in enumerate(SIDES):
+        for start in range(0, shape[0], _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            embedding[rows, side] = unit_vectors(arrays[f"item_{name}_embedding"][rows])
+    categories = arrays["item_categories"]
+    return ItemFeatures(
+        keywords=jnp.asarray(_keyword_bits(arrays)),
+        embedding=jnp.asarray(embedding),
+        categories=jnp.asarray(pack_members(categories, _num_members(arrays, "item_categories"))),
+    )
+
+
+def _keyword_bits(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    size = _num_members(arrays, *_KEYWORDS)
+    return np.stack([pack_members(arrays[name], size) for name in _KEYWORDS], axis=1)
+
+
+def _check_embeddings(arrays: dict[str, np.ndarray]) -> None:
+    """An item has an embedding if and only if it has a keyword: otherwise Eq. 6 and 7 mean nothing."""
+    for name in SIDES:
+        embedding = arrays[f"item_{name}_embedding"]
+        finite = np.isfinite(embedding).all(axis=1)
+        if not finite.all():
+            raise InputError(
+                f"item_{name}_embedding of item {int(np.argmin(finite))} is not finite: build the dataset again"
+            )
+        has_keyword = (arrays[f"item_{name}_keywords"] >= 0).any(axis=1)
+        wrong = has_keyword != embedding.any(axis=1)
+        if wrong.any():
+            item = int(np.argmax(wrong))
+            has, lacks = ("keywords", "zero") if has_keyword[item] else ("no keyword", "not zero")
+            raise InputError(
+                f"item {item} has {has} ({name}), but its item_{name}_embedding is {lacks}: "
+                "build the dataset again"
+            )
+
+
+def history_in_category(same_category: jax.Array, valid: jax.Array) -> jax.Array:
     """h_C: the history items in the candidate's category, or all of them if none is, bool[H].
 
     Args:
-        catalogue: item-pair tables.
-        candidate: int32[].
-        items: int32[H] of the history; anything where not valid.
+        same_category: bool[H] of the candidate with each history item; anything where not valid.
         valid: bool[H].
     """
-    chex.assert_rank([candidate, items, valid], [0, 1, 1])
-    chosen = valid & catalogue.same_category[candidate, jnp.maximum(items, 0)]
+    chex.assert_equal_shape([same_category, valid])
+    chosen = valid & same_category
     return jnp.where(chosen.any(), chosen, valid)

@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 
 from jaxsim import keyword_matching, similarity
-from jaxsim.catalogue import NO_COSINE, Catalogue, history_in_category
+from jaxsim.catalogue import NO_COSINE, Catalogue, Pairs, history_in_category
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
 Semantics = Literal["paper", "released"]
@@ -37,6 +37,8 @@ class Reasons:
         liked: bool[H], considered and liked: I_pos. What is considered and not liked is I_neg.
         matched: int32[H], shared keywords in the polarity of the label (0 where not considered).
         cosine: float32[H] in the polarity of the label (-inf where not considered or no keyword).
+        most_similar: int32[2], position of the largest cosine among the disliked and among the liked; -1: none.
+        keywords: uint32[H, words], the shared keywords themselves as bits (see `jaxsim.unpack_members`).
         coins: int8[2], the coins of f_mat and f_sim.
         tied: bool[2], whether those coins decided.
     """
@@ -45,6 +47,8 @@ class Reasons:
     liked: jax.Array
     matched: jax.Array
     cosine: jax.Array
+    most_similar: jax.Array
+    keywords: jax.Array
     coins: jax.Array
     tied: jax.Array
 
@@ -88,7 +92,7 @@ def decide(
 
     Args:
         key: PRNG key of the two coins, one a vote.
-        catalogue: item-pair tables.
+        catalogue: pair tables or item features.
         candidate: int32[].
         items: int32[H] history, -1 pads anywhere.
         likes: int8[H], 1 like, otherwise dislike.
@@ -97,11 +101,11 @@ def decide(
         with_reasons: fill `Decision.reasons`.
     """
     chex.assert_rank([candidate, items, likes, sta_logit], [0, 1, 1, 0])
-    liked, disliked = _sides(catalogue, candidate, items, likes, semantics)
-    matched = keyword_matching.matched_keywords(catalogue, candidate, items, likes)
-    similar = similarity.cosines(catalogue, candidate, items, likes)
-    alpha_pos, alpha_neg = keyword_matching.alphas(matched, liked, disliked)
-    beta_pos, beta_neg = similarity.betas(similar, liked, disliked)
+    others, side = jnp.maximum(items, 0), (likes > 0).astype(jnp.int32)
+    pairs = catalogue.compare(candidate, others, side)
+    liked, disliked = _sides(pairs.same_category, items >= 0, likes > 0, semantics)
+    alpha_pos, alpha_neg = keyword_matching.alphas(pairs.shared, liked, disliked)
+    beta_pos, beta_neg = similarity.betas(pairs.cosine, liked, disliked)
 
     key_mat, key_sim = jax.random.split(key)
     coins = jnp.stack([jax.random.bernoulli(key_mat), jax.random.bernoulli(key_sim)])
@@ -115,6 +119,10 @@ def decide(
     probability = jax.nn.sigmoid(sta_logit)
     votes = jnp.append(logical, probability >= STA_THRESHOLD).astype(jnp.int8)
     like = votes.sum(dtype=jnp.int8) >= 2
+    reasons = None
+    if with_reasons:
+        keywords = catalogue.keywords[candidate, side] & catalogue.keywords[others, side]
+        reasons = _reasons(liked, disliked, pairs, keywords, coins, tied)
     return Decision(
         alpha_pos=alpha_pos,
         alpha_neg=alpha_neg,
@@ -124,15 +132,15 @@ def decide(
         votes=votes,
         reward=like.astype(jnp.float32),
         response=Response(like=like.astype(jnp.int8)),
-        reasons=_reasons(liked, disliked, matched, similar, coins, tied) if with_reasons else None,
+        reasons=reasons,
     )
 
 
 def _reasons(
     liked: jax.Array,
     disliked: jax.Array,
-    matched: jax.Array,
-    similar: jax.Array,
+    pairs: Pairs,
+    keywords: jax.Array,
     coins: jax.Array,
     tied: jax.Array,
 ) -> Reasons:
@@ -140,25 +148,35 @@ def _reasons(
     return Reasons(
         considered=considered,
         liked=liked,
-        matched=jnp.where(considered, matched, 0),
-        cosine=jnp.where(considered, similarity.to_float(similar), -jnp.inf),
+        matched=jnp.where(considered, pairs.shared, 0),
+        cosine=jnp.where(considered, similarity.to_float(pairs.cosine), -jnp.inf),
+        most_similar=jnp.stack([_most_similar(pairs.cosine, side) for side in (disliked, liked)]),
+        keywords=jnp.where(considered[:, None], keywords, 0),
         coins=coins.astype(jnp.int8),
         tied=tied,
     )
 
 
+def _most_similar(cosine: jax.Array, side: jax.Array) -> jax.Array:
+    """Position of the largest cosine among bool[H] `side`, the first of equals; -1 if none has one; int32[]."""
+    if side.shape[0] == 0:
+        return jnp.int32(-1)
+    known = side & (cosine != NO_COSINE)
+    best = jnp.argmax(jnp.where(known, cosine, NO_COSINE)).astype(jnp.int32)
+    return jnp.where(known.any(), best, -1)
+
+
 def _sides(
-    catalogue: Catalogue, candidate: jax.Array, items: jax.Array, likes: jax.Array, semantics: str
+    same_category: jax.Array, valid: jax.Array, like: jax.Array, semantics: str
 ) -> tuple[jax.Array, jax.Array]:
     """Membership of I_pos and of I_neg, bool[H] each."""
-    valid = items >= 0
     if semantics == "paper":
-        considered = history_in_category(catalogue, candidate, items, valid)
-        return considered & (likes > 0), considered & (likes <= 0)
+        considered = history_in_category(same_category, valid)
+        return considered & like, considered & ~like
     # The released code falls back to all of the history for each side on its own.
     return (
-        history_in_category(catalogue, candidate, items, valid & (likes > 0)),
-        history_in_category(catalogue, candidate, items, valid & (likes <= 0)),
+        history_in_category(same_category, valid & like),
+        history_in_category(same_category, valid & ~like),
     )
 
 
@@ -198,16 +216,15 @@ def add_evidence(
     known = item >= 0
     item = jnp.maximum(item, 0)
     mine = ((jnp.arange(2) == side) & known)[:, None]  # [2, 1]
-    same = mine & catalogue.same_category[item]  # symmetric tables: the item's row is its column
-    overlap = catalogue.overlap[item, side].astype(jnp.int32)
-    cosine = catalogue.cosine[item, side]
+    pairs = catalogue.compare_all(item, side)  # a symmetric relation: the item's row is its column
+    same = mine & pairs.same_category
     return Evidence(
         same_count=evidence.same_count + same,
         all_count=evidence.all_count + mine,
-        same_alpha=evidence.same_alpha + jnp.where(same, overlap, 0),
-        all_alpha=evidence.all_alpha + jnp.where(mine, overlap, 0),
-        same_beta=jnp.maximum(evidence.same_beta, jnp.where(same, cosine, NO_COSINE)),
-        all_beta=jnp.maximum(evidence.all_beta, jnp.where(mine, cosine, NO_COSINE)),
+        same_alpha=evidence.same_alpha + jnp.where(same, pairs.shared, 0),
+        all_alpha=evidence.all_alpha + jnp.where(mine, pairs.shared, 0),
+        same_beta=jnp.maximum(evidence.same_beta, jnp.where(same, pairs.cosine, NO_COSINE)),
+        all_beta=jnp.maximum(evidence.all_beta, jnp.where(mine, pairs.cosine, NO_COSINE)),
     )
 
 

@@ -13,20 +13,37 @@ effect alone.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
 from jaxsim import ensemble
+from jaxsim.auto_reset import reset_where
 from jaxsim.catalogue import Catalogue
+from jaxsim.checks import check_key, check_range, integers, known
 from jaxsim.cli import InputError
 from jaxsim.ensemble import Decision
 from jaxsim.sasrec import KeyValues, SASRec
+
+ENVIRONMENT_ID = "UserSimulator-v0"
+
+
+@struct.dataclass
+class Prefix:
+    """What f_sta has read of an initial history of H positions.
+
+    Attributes:
+        hidden: float32[width], its state after the latest interaction; zero if there is none.
+        key_values: float32[H, width] of each block.
+    """
+
+    hidden: jax.Array
+    key_values: KeyValues
 
 
 @struct.dataclass
@@ -37,15 +54,13 @@ class Histories:
         items: int32[U, H], left-aligned, -1 pads.
         likes: int8[U, H], 1 like, 0 dislike or padding.
         length: int32[U].
-        key_values: f_sta's cache of the history, float32[U, blocks, H, width] each.
-        hidden: float32[U, width], f_sta's state after the history; zero if it is empty.
+        prefix: f_sta's reading of each history, `Prefix` [U, ...]; None where it is encoded at each reset.
     """
 
     items: jax.Array
     likes: jax.Array
     length: jax.Array
-    key_values: KeyValues
-    hidden: jax.Array
+    prefix: Prefix | None
 
 
 @struct.dataclass
@@ -56,7 +71,7 @@ class EnvParams(environment.EnvParams):
         max_steps_in_episode: int32[], truncation; `session_capacity` bounds it.
         departure_probability: float32[], chance that the user leaves after a step.
         session_users: int32[S], the users who may start a session.
-        catalogue: item-pair tables.
+        catalogue: pair tables or item features.
         histories: initial histories.
         sasrec: variables of the statistic model.
     """
@@ -71,25 +86,32 @@ class EnvParams(environment.EnvParams):
 
 @struct.dataclass
 class EnvState(environment.EnvState):
-    """One session. What lies beyond `session_length` in an array is left over and means nothing.
+    """One session: the window of W = history_length + session_capacity positions, and f_sta's memory of it.
 
     Attributes:
         time: int32[], steps taken.
         user: int32[].
-        session_items: int32[S], items appended.
-        session_likes: int8[S], the responses to them.
-        session_length: int32[], how many were appended.
-        key_values: f_sta's cache of the session, float32[blocks, S, width] each.
+        items: int32[W], initial history, then the session; -1 pads.
+        responses: int8[W]; 1 like, -1 dislike, 0 padding.
+        length: int32[], positions in use.
+        history_length: int32[], how many of them are initial history.
         hidden: float32[width], f_sta's state after the latest interaction.
+        key_values: f_sta's cache, float32[W, width] of each block; beyond `length` it means nothing.
     """
 
     time: jax.Array
     user: jax.Array
-    session_items: jax.Array
-    session_likes: jax.Array
-    session_length: jax.Array
-    key_values: KeyValues
+    items: jax.Array
+    responses: jax.Array
+    length: jax.Array
+    history_length: jax.Array
     hidden: jax.Array
+    key_values: KeyValues
+
+    @property
+    def session_length(self) -> jax.Array:
+        """Interactions that the session appended, int32[]."""
+        return self.length - self.history_length
 
 
 @struct.dataclass
@@ -117,12 +139,20 @@ class ObservationSpace(spaces.Dict):
         return Observation(**super().sample(key))
 
 
-@dataclass(frozen=True)
+class HeldParams:
+    """Default params of an environment. Equal to itself alone, so that jit never takes another dataset's."""
+
+    def __init__(self, params: EnvParams) -> None:
+        self.params = params
+
+
+@dataclass(frozen=True, repr=False)
 class UserSimulator(environment.Environment):
     """The environment. Its fields are static: environments with equal fields are equal and compile once.
 
     Action: int32[] item. Reward: float32[], 1 for a like, 0 for a dislike (Eq. 9). An invalid action (outside
-    the catalogue, or masked) earns 0, is not appended, and takes its time. `info` of a step:
+    the catalogue, or masked) is an `InputError` where its value is known; inside jit it earns 0, is not
+    appended, and takes its time. `info` of a step:
 
         response             `jaxsim.Response`, what the user did (like 0 for an invalid action)
         votes                int8[3], f_mat, f_sim, f_sta
@@ -137,6 +167,10 @@ class UserSimulator(environment.Environment):
         session_capacity: most interactions that a session can append.
         semantics: "paper" or "released".
         repeats: "mask" forbids items of the window, "allow" does not.
+        catalogue: how item pairs are compared, "tables" or "features" (`PairTables`, `ItemFeatures`).
+        prefixes: whence a reset takes f_sta's reading of the initial history: a "table" of all users, or
+            "encode" for anew each time.
+        defaults: params to use where none are passed.
     """
 
     sasrec: SASRec
@@ -145,11 +179,23 @@ class UserSimulator(environment.Environment):
     session_capacity: int = 100
     semantics: str = "paper"
     repeats: str = "mask"
+    catalogue: str = "tables"
+    prefixes: str = "table"
+    defaults: HeldParams | None = None
+
+    def __repr__(self) -> str:
+        """What it simulates and how, in one line."""
+        return (
+            f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
+            f"history_length={self.history_length}, session_capacity={self.session_capacity}, "
+            f"semantics={self.semantics!r}, repeats={self.repeats!r}, catalogue={self.catalogue!r}, "
+            f"prefixes={self.prefixes!r})"
+        )
 
     @property
     def name(self) -> str:
         """Name and version of the behaviour."""
-        return "UserSimulator-v0"
+        return ENVIRONMENT_ID
 
     @property
     def num_items(self) -> int:
@@ -168,8 +214,10 @@ class UserSimulator(environment.Environment):
 
     @property
     def default_params(self) -> EnvParams:
-        """Not available: the params hold a dataset."""
-        raise InputError("pass the params that jaxsim.make returned: they hold the dataset")
+        """Those of an environment made by `gymnax.make`; others have none, for params hold a dataset."""
+        if self.defaults is None:
+            raise InputError("pass the params that jaxsim.make returned: they hold the dataset")
+        return self.defaults.params
 
     def action_space(self, params: EnvParams | None = None) -> spaces.Discrete:
         """Items."""
@@ -188,75 +236,100 @@ class UserSimulator(environment.Environment):
 
     # ---- the MDP -------------------------------------------------------------------------------------------
 
-    def reset_env(self, key: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
+    def reset(
+        self, key: jax.Array, params: EnvParams | None = None
+    ) -> tuple[Observation, EnvState]:
         """Start a session of a user drawn uniformly from `params.session_users`."""
-        index = jax.random.randint(key, (), 0, params.session_users.shape[0])
-        return self.reset_user(params.session_users[index], params)
+        check_key(key)
+        return self._bare()._reset(key, self.default_params if params is None else params)
+
+    @functools.partial(jax.jit, static_argnames=("self",))
+    def _reset(self, key: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
+        return self.reset_env(key, params)
+
+    def reset_env(self, key: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
+        """`reset`, not jitted."""
+        return self.reset_user(_draw_user(key, params), params)
 
     def reset_user(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
         """Start a session of a given user, int32[]."""
-        cache = (self.sasrec.num_blocks, self.session_capacity, self.sasrec.width)
-        state = EnvState(
+        state = self._start(integers("user", user, rank=0), params)
+        padding = ((0, self.session_capacity), (0, 0))
+        state = state.replace(
+            key_values=jax.tree.map(lambda x: jnp.pad(x, padding), state.key_values)
+        )
+        return self.get_obs(state), state
+
+    def _start(self, user: jax.Array, params: EnvParams) -> EnvState:
+        """A new session of a user; the cache has the H positions of the initial history alone."""
+        histories = params.histories
+        items, likes, length = histories.items[user], histories.likes[user], histories.length[user]
+        if histories.prefix is None:
+            prefix = read_history(self.sasrec, params.sasrec, items, likes, length)
+        else:
+            prefix = jax.tree.map(lambda x: x[user], histories.prefix)
+        padding = (0, self.session_capacity)
+        return EnvState(
             time=jnp.int32(0),
             user=jnp.asarray(user, jnp.int32),
-            session_items=jnp.full(self.session_capacity, -1, jnp.int32),
-            session_likes=jnp.zeros(self.session_capacity, jnp.int8),
-            session_length=jnp.int32(0),
-            key_values=KeyValues(jnp.zeros(cache, jnp.float32), jnp.zeros(cache, jnp.float32)),
-            hidden=params.histories.hidden[user],
+            items=jnp.pad(items, padding, constant_values=-1),
+            responses=jnp.pad(jnp.where(items >= 0, signed(likes), jnp.int8(0)), padding),
+            length=length,
+            history_length=length,
+            hidden=prefix.hidden,
+            key_values=prefix.key_values,
         )
-        return self.get_obs(state, params), state
 
-    @functools.partial(jax.jit, static_argnames=("self",))
     def step(
-        self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams
+        self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams | None = None
     ) -> tuple[Observation, EnvState, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
         """One step with automatic reset; gymnax's six values.
 
-        The same results as gymnax's own `step`, but a reset only sets the session's length to zero: it does
-        not rewrite the arrays of the state, which would cost more than the step itself.
+        The same results as gymnax's own `step`, which selects between two whole states; under `jax.vmap` this one
+        writes to those sessions alone that end (see `jaxsim.auto_reset`).
         """
+        check_key(key)
+        action = integers("action", action, rank=0)
+        self._check_action(state, action)
+        action = jnp.asarray(action, jnp.int32)
+        return self._bare()._step(
+            key, state, action, self.default_params if params is None else params
+        )
+
+    @functools.partial(jax.jit, static_argnames=("self",))
+    def _step(
+        self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams
+    ) -> tuple[Observation, EnvState, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
         key_step, key_reset = jax.random.split(key)
         final_obs, stepped, reward, terminated, info = self.step_env(
             key_step, state, action, params
         )
         truncated = self.is_truncated(stepped, params)
-        done = terminated | truncated
-        _, fresh = self.reset_env(key_reset, params)
-        next_state = stepped.replace(
-            time=jnp.where(done, fresh.time, stepped.time),
-            user=jnp.where(done, fresh.user, stepped.user),
-            session_length=jnp.where(done, fresh.session_length, stepped.session_length),
-            hidden=jnp.where(done, fresh.hidden, stepped.hidden),
-        )
+        user = _draw_user(key_reset, params)
+        state = reset_where(terminated | truncated, stepped, user, params, self._start)
         info = {
             **info,
             "terminated": terminated,
             "truncated": truncated,
             "final_observation": final_obs,
         }
-        obs = self.get_obs(next_state, params)
-        return obs, next_state, reward, terminated, truncated, info
+        return self.get_obs(state), state, reward, terminated, truncated, info
 
     def step_env(
         self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams
     ) -> tuple[Observation, EnvState, jax.Array, jax.Array, dict[str, Any]]:
         """One step without reset: observation, state, reward, terminated, info."""
         key_response, key_departure = jax.random.split(key)
-        action = jnp.asarray(action, jnp.int32)
-        chex.assert_rank(action, 0)
-        obs = self.get_obs(state, params)
-        in_catalogue = (action >= 0) & (action < self.num_items)
-        repeated = (obs.items == action).any() & (self.repeats == "mask")
-        invalid = ~in_catalogue | repeated | (state.session_length >= self.session_capacity)
+        action = jnp.asarray(integers("action", action, rank=0), jnp.int32)
+        invalid = self._is_invalid(state, action)
         candidate = jnp.clip(action, 0, self.num_items - 1)
         logit = self._sta_logit(params, state.hidden, candidate, state.user)
         decision = ensemble.decide(
             key_response,
             params.catalogue,
             candidate,
-            obs.items,
-            obs.responses,
+            state.items,
+            state.responses,
             logit,
             self.semantics,
         )
@@ -265,7 +338,23 @@ class UserSimulator(environment.Environment):
         terminated = jax.random.bernoulli(key_departure, params.departure_probability)
         info = {"response": response, "votes": decision.votes, "invalid_action": invalid}
         reward = response.like.astype(jnp.float32)
-        return self.get_obs(next_state, params), next_state, reward, terminated, info
+        return self.get_obs(next_state), next_state, reward, terminated, info
+
+    def _is_invalid(self, state: EnvState, action: jax.Array) -> jax.Array:
+        in_catalogue = (action >= 0) & (action < self.num_items)
+        repeated = (state.items == action).any() & (self.repeats == "mask")
+        return ~in_catalogue | repeated | (state.session_length >= self.session_capacity)
+
+    def _check_action(self, state: EnvState, action: jax.Array) -> None:
+        """Refuse an invalid action whose value is known."""
+        if not known(action, state.items):
+            return
+        check_range("action", action, 0, self.num_items, "the catalogue's items")
+        if self.repeats == "mask" and (np.asarray(state.items) == int(action)).any():
+            raise InputError(
+                f"action {int(action)} was recommended or is in the history: choose an item that env.action_mask "
+                'allows, or make the environment with repeats="allow"'
+            )
 
     def _append(
         self,
@@ -276,29 +365,17 @@ class UserSimulator(environment.Environment):
         valid: jax.Array,
     ) -> EnvState:
         """The state after one interaction, or after none where it is not valid."""
-        prefix = jax.tree.map(lambda x: x[state.user], params.histories.key_values)
-        hidden, token = self.sasrec.apply(
-            params.sasrec,
-            item,
-            like,
-            prefix,
-            params.histories.length[state.user],
-            state.key_values,
-            state.session_length,
-            method="encode_token",
-        )
         # Writing past the end drops the write: that is how an invalid action appends nothing.
-        slot = jnp.where(valid, state.session_length, self.session_capacity)
+        slot = jnp.where(valid, state.length, self.window)
+        hidden, key_values = self.sasrec.apply(
+            params.sasrec, item, like, state.key_values, slot, method="encode_token"
+        )
         return state.replace(
             time=state.time + 1,
-            session_items=state.session_items.at[slot].set(item, mode="drop"),
-            session_likes=state.session_likes.at[slot].set(like, mode="drop"),
-            session_length=state.session_length + valid,
-            key_values=jax.tree.map(
-                lambda cache, new: cache.at[:, slot].set(new[:, 0], mode="drop"),
-                state.key_values,
-                token,
-            ),
+            items=state.items.at[slot].set(item, mode="drop"),
+            responses=state.responses.at[slot].set(signed(like), mode="drop"),
+            length=state.length + valid,
+            key_values=key_values,
             hidden=jnp.where(valid, hidden, state.hidden),
         )
 
@@ -306,10 +383,7 @@ class UserSimulator(environment.Environment):
         self, state: EnvState, params: EnvParams | None = None, key: jax.Array | None = None
     ) -> Observation:
         """The observation of a state."""
-        assert params is not None
-        return self.window_of(
-            state.user, state.session_items, state.session_likes, state.session_length, params
-        )
+        return Observation(state.user, state.items, state.responses, state.length)
 
     def window_of(
         self,
@@ -335,13 +409,17 @@ class UserSimulator(environment.Environment):
         return Observation(
             user=jnp.asarray(user, jnp.int32),
             items=jnp.where(in_use, items, -1),
-            responses=jnp.where(in_use, 2 * (likes > 0).astype(jnp.int8) - 1, 0).astype(jnp.int8),
+            responses=jnp.where(in_use, signed(likes), jnp.int8(0)),
             length=start + session_length,
         )
 
     def is_truncated(self, state: EnvState, params: EnvParams) -> jax.Array:
         """Whether the session has reached its longest length."""
         return state.time >= jnp.minimum(params.max_steps_in_episode, self.session_capacity)
+
+    def _bare(self) -> "UserSimulator":
+        """The environment without default params, which jit's cache would keep alive."""
+        return self if self.defaults is None else replace(self, defaults=None)
 
     # ---- what agents and people ask ------------------------------------------------------------------------
 
@@ -355,8 +433,7 @@ class UserSimulator(environment.Environment):
 
     def expected_response(self, state: EnvState, params: EnvParams) -> jax.Array:
         """Expected reward of every item in a state, coins averaged, float32[N]; masks are not applied."""
-        obs = self.get_obs(state, params)
-        evidence = ensemble.gather_evidence(params.catalogue, obs.items, obs.responses)
+        evidence = ensemble.gather_evidence(params.catalogue, state.items, state.responses)
         return self.expected_likes(evidence, state, params)
 
     def expected_likes(
@@ -378,27 +455,85 @@ class UserSimulator(environment.Environment):
     ) -> Decision:
         """The simulator's decision on a candidate, given any history. A pure function: jit and vmap freely.
 
-        f_mat and f_sim judge on the whole history, f_sta on its latest W interactions.
+        f_mat and f_sim judge on the whole history, f_sta on its latest W interactions. Inside jit, where values
+        cannot be refused, a history item outside the catalogue is skipped, an unknown user takes the mean, and a
+        candidate outside the catalogue gets no vote, no evidence and no reward.
 
         Args:
             key: PRNG key of the coins.
             history_items: int32[H], any H, -1 pads anywhere.
-            history_labels: int8[H], 1 like, 0 dislike.
+            history_labels: int8[H], 1 like, 0 dislike (or, as in an observation, -1 dislike and 0 padding).
             candidate: int32[].
             params: of `jaxsim.make`.
             user: int32[], for f_sta's user effect; -1 takes the mean.
             reasons: also return `Decision.reasons` (static).
+
+        Raises:
+            InputError: wrong types or ranks; where values are known, also wrong values.
         """
-        items = jnp.asarray(history_items, jnp.int32)
-        likes = jnp.asarray(history_labels, jnp.int8)
-        candidate, user = jnp.asarray(candidate, jnp.int32), jnp.asarray(user, jnp.int32)
-        chex.assert_rank([items, likes, candidate, user], [1, 1, 0, 0])
-        chex.assert_equal_shape([items, likes])
+        check_key(key)
+        items = integers("history_items", history_items, rank=1)
+        labels = integers("history_labels", history_labels, rank=1)
+        candidate, user = integers("candidate", candidate, rank=0), integers("user", user, rank=0)
+        if items.shape != labels.shape:
+            raise InputError(
+                f"history_items has {len(items)} entries and history_labels {len(labels)}: pass one label an item"
+            )
+        self._check_values(items, labels, candidate, user)
+        items, candidate, user = (jnp.asarray(x, jnp.int32) for x in (items, candidate, user))
+        labels = jnp.asarray(labels, jnp.int8)
+        return self._bare()._respond(key, items, labels, candidate, params, user, reasons)
+
+    def _check_values(self, items: Any, labels: Any, candidate: Any, user: Any) -> None:
+        """Refuse those values of `respond`'s arguments that are known and wrong."""
+        for name, value, low, high, meaning in (
+            (
+                "history_items",
+                items,
+                -1,
+                self.num_items,
+                "the catalogue's items, or -1 for padding",
+            ),
+            ("history_labels", labels, -1, 2, "1 is a like, 0 a dislike"),
+            ("candidate", candidate, 0, self.num_items, "the catalogue's items"),
+            ("user", user, -1, self.num_users, "the dataset's users, or -1 for an unknown one"),
+        ):
+            if known(value):
+                check_range(name, value, low, high, meaning)
+
+    @functools.partial(jax.jit, static_argnames=("self", "reasons"))
+    def _respond(
+        self,
+        key: jax.Array,
+        items: jax.Array,
+        likes: jax.Array,
+        candidate: jax.Array,
+        params: EnvParams,
+        user: jax.Array,
+        reasons: bool,
+    ) -> Decision:
+        exists = (candidate >= 0) & (candidate < self.num_items)
+        candidate = jnp.clip(candidate, 0, self.num_items - 1)
+        # Of a candidate that does not exist, no history item is evidence.
+        items = jnp.where(exists & (items >= 0) & (items < self.num_items), items, -1)
+        user = jnp.where((user >= 0) & (user < self.num_users), user, -1)
         hidden = self._encode_latest(params, items, likes)
         logit = self._sta_logit(params, hidden, candidate, user)
-        return ensemble.decide(
-            key, params.catalogue, candidate, items, likes, logit, self.semantics, reasons
+        decision = ensemble.decide(
+            key,
+            params.catalogue,
+            candidate,
+            items,
+            likes,
+            jnp.where(exists, logit, -jnp.inf),
+            self.semantics,
+            reasons,
         )
+        votes, reward, response = jax.tree.map(
+            lambda x: jnp.where(exists, x, 0).astype(x.dtype),
+            (decision.votes, decision.reward, decision.response),
+        )
+        return decision.replace(votes=votes, reward=reward, response=response)
 
     def _encode_latest(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> jax.Array:
         """f_sta's state after the latest W interactions of a history with pads anywhere, float32[width]."""
@@ -415,6 +550,25 @@ class UserSimulator(environment.Environment):
         self, params: EnvParams, hidden: jax.Array, candidate: jax.Array, user: jax.Array
     ) -> jax.Array:
         return self.sasrec.apply(params.sasrec, hidden, candidate, user, method="logit")
+
+
+def signed(like: jax.Array) -> jax.Array:
+    """1 for a like, otherwise -1, int8[...]."""
+    return jnp.where(like > 0, jnp.int8(1), jnp.int8(-1))
+
+
+def read_history(
+    sasrec: SASRec, variables: dict[str, Any], items: jax.Array, likes: jax.Array, length: jax.Array
+) -> Prefix:
+    """f_sta's reading of a left-aligned history int32[H], int8[H] of int32[] interactions."""
+    hidden, key_values = sasrec.apply(variables, items, likes, method="encode")
+    latest = hidden[jnp.maximum(length - 1, 0)]
+    return Prefix(hidden=jnp.where(length > 0, latest, 0), key_values=key_values)
+
+
+def _draw_user(key: jax.Array, params: EnvParams) -> jax.Array:
+    index = jax.random.randint(key, (), 0, params.session_users.shape[0])
+    return params.session_users[index]
 
 
 Policy = Callable[[jax.Array, Observation, EnvParams], jax.Array]

@@ -1,20 +1,27 @@
 """`jaxsim.make`: from a packed dataset to an environment and its params."""
 
-from typing import Literal
+import functools
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsim.catalogue import build_catalogue
+from jaxsim.catalogue import (
+    TABLE_BUDGET_BYTES,
+    CatalogueKind,
+    PairTables,
+    build_catalogue,
+)
 from jaxsim.cli import InputError
 from jaxsim.dataset import TRAIN, Dataset
 from jaxsim.ensemble import SEMANTICS, Semantics
-from jaxsim.environment import EnvParams, Histories, UserSimulator
-from jaxsim.sasrec import KeyValues, SASRec, restore
+from jaxsim.environment import EnvParams, Histories, Prefix, UserSimulator, read_history
+from jaxsim.sasrec import SASRec, restore
 
 Repeats = Literal["mask", "allow"]
 Users = Literal["train", "held_out", "all"]
+PrefixKind = Literal["auto", "table", "encode"]
 DEPARTURE_PROBABILITY = 0.025
 
 
@@ -25,6 +32,9 @@ def make(
     history_length: int = 50,
     session_capacity: int = 100,
     users: Users = "train",
+    table_budget: int = TABLE_BUDGET_BYTES,
+    catalogue: CatalogueKind = "auto",
+    prefixes: PrefixKind = "auto",
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
 
@@ -35,6 +45,11 @@ def make(
         history_length: latest training interactions that a session starts from, at most.
         session_capacity: most steps of a session.
         users: who may start a session: "train", "held_out" or "all".
+        table_budget: bytes of device memory for what is worked out beforehand: the comparisons of all pairs of
+            items, and f_sta's reading of all users' histories. Each that fits (the pairs first) makes steps
+            faster; each that does not is worked out when it is needed.
+        catalogue: "tables" or "features" decide the first of these, "auto" goes by the budget.
+        prefixes: "table" or "encode" decide the second.
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).
@@ -44,6 +59,8 @@ def make(
     """
     _check_choice("semantics", semantics, SEMANTICS)
     _check_choice("repeats", repeats, ("mask", "allow"))
+    _check_choice("catalogue", catalogue, get_args(CatalogueKind))
+    _check_choice("prefixes", prefixes, get_args(PrefixKind))
     window = history_length + session_capacity
     if history_length < 1 or session_capacity < 1:
         raise InputError("history_length and session_capacity must be at least 1")
@@ -57,6 +74,11 @@ def make(
         raise InputError(f"{dataset.name}: no user of the group {users!r} may start a session")
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
     _check_model(dataset, sasrec, window)
+    items = build_catalogue(dataset.arrays, table_budget, catalogue)
+    left = table_budget - sum(x.nbytes for x in jax.tree.leaves(items))
+    histories = build_histories(dataset, history_length)
+    if _use_prefix_table(prefixes, sasrec, history_length, left):
+        histories = histories.replace(prefix=_read_histories(sasrec, variables, histories))
     env = UserSimulator(
         sasrec=sasrec,
         num_users=dataset.num_users,
@@ -64,13 +86,15 @@ def make(
         session_capacity=session_capacity,
         semantics=semantics,
         repeats=repeats,
+        catalogue="tables" if isinstance(items, PairTables) else "features",
+        prefixes="encode" if histories.prefix is None else "table",
     )
     params = EnvParams(
         max_steps_in_episode=jnp.int32(session_capacity),
         departure_probability=jnp.float32(DEPARTURE_PROBABILITY),
         session_users=jnp.asarray(session_users),
-        catalogue=build_catalogue(dataset.arrays),
-        histories=build_histories(dataset, history_length, sasrec, variables),
+        catalogue=items,
+        histories=histories,
         sasrec=variables,
     )
     return env, params
@@ -94,47 +118,46 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise InputError(f"{name}={value!r} is not one of {', '.join(choices)}")
 
 
-def build_histories(
-    dataset: Dataset, history_length: int, sasrec: SASRec, variables: dict
-) -> Histories:
-    """The latest `history_length` training interactions of every user, with f_sta's cache of them."""
+def build_histories(dataset: Dataset, history_length: int) -> Histories:
+    """The latest `history_length` training interactions of every user, not yet read by f_sta."""
     arrays = dataset.arrays
+    train = np.flatnonzero(arrays["interaction_split"] == TRAIN)
+    user = dataset.interaction_user()[train]
+    counts = np.bincount(user, minlength=dataset.num_users)
+    # Position counted from each user's first training interaction, then from the first that is kept.
+    position = np.arange(len(train)) - (np.cumsum(counts) - counts)[user]
+    position -= np.maximum(counts - history_length, 0)[user]
+    kept = position >= 0
+    cells = user[kept], position[kept]
     shape = (dataset.num_users, history_length)
     items, likes = np.full(shape, -1, np.int32), np.zeros(shape, np.int8)
-    length = np.zeros(dataset.num_users, np.int32)
-    for user, (start, stop) in enumerate(
-        zip(arrays["user_offsets"][:-1], arrays["user_offsets"][1:], strict=True)
-    ):
-        train = start + np.flatnonzero(arrays["interaction_split"][start:stop] == TRAIN)
-        latest = train[-history_length:]
-        length[user] = len(latest)
-        items[user, : len(latest)] = arrays["interaction_item"][latest]
-        likes[user, : len(latest)] = arrays["interaction_label"][latest]
-    hidden, key_values = _encode_histories(
-        sasrec, variables, jnp.asarray(items), jnp.asarray(likes)
-    )
-    last = jnp.maximum(jnp.asarray(length) - 1, 0)
-    latest_hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
+    items[cells] = arrays["interaction_item"][train[kept]]
+    likes[cells] = arrays["interaction_label"][train[kept]]
     return Histories(
         items=jnp.asarray(items),
         likes=jnp.asarray(likes),
-        length=jnp.asarray(length),
-        key_values=key_values,
-        hidden=jnp.where(jnp.asarray(length)[:, None] > 0, latest_hidden, 0),
+        length=jnp.asarray(np.minimum(counts, history_length).astype(np.int32)),
+        prefix=None,
     )
 
 
-def _encode_histories(
-    sasrec: SASRec, variables: dict, items: jax.Array, likes: jax.Array
-) -> tuple[jax.Array, KeyValues]:
-    """f_sta's hidden states float32[U, H, width] and cache of all users' histories."""
+def prefix_bytes(sasrec: SASRec, history_length: int) -> int:
+    """What f_sta's reading of one user's history takes, in bytes."""
+    return 4 * sasrec.width * (2 * sasrec.num_blocks * history_length + 1)
 
-    def encode(variables: dict, items: jax.Array, likes: jax.Array) -> tuple[jax.Array, KeyValues]:
-        # lax.map in batches: all users at once would hold U attention matrices.
-        return jax.lax.map(
-            lambda one: sasrec.apply(variables, one[0], one[1], method="encode"),
-            (items, likes),
-            batch_size=256,
-        )
 
-    return jax.jit(encode)(variables, items, likes)
+def _use_prefix_table(kind: PrefixKind, sasrec: SASRec, history_length: int, left: int) -> bool:
+    if kind != "auto":
+        return kind == "table"
+    return sasrec.num_users * prefix_bytes(sasrec, history_length) <= left
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _read_histories(sasrec: SASRec, variables: dict, histories: Histories) -> Prefix:
+    """f_sta's reading of all users' histories."""
+    # lax.map in batches: all users at once would hold U attention matrices.
+    return jax.lax.map(
+        lambda one: read_history(sasrec, variables, *one),
+        (histories.items, histories.likes, histories.length),
+        batch_size=256,
+    )

@@ -1,39 +1,63 @@
-"""f_mat, the keyword-matching model (Eq. 1 to 3)."""
+"""f_mat, the keyword-matching model (Eq. 1 to 3): counts of shared keywords, tabled or from bit sets."""
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy import sparse
 
-from jaxsim.catalogue import Catalogue
+_WORD_BITS = 32
 
 
-def matched_keywords(
-    catalogue: Catalogue, candidate: jax.Array, items: jax.Array, likes: jax.Array
-) -> jax.Array:
-    """Keywords that the candidate shares with each history item, in the polarity of its label, int32[H].
+def shared_table(members: np.ndarray) -> np.ndarray:
+    """Size of the intersection of each pair of rows of int32[N, K] (-1 pads), int32[N, N], on the host."""
+    rows, columns = np.nonzero(members >= 0)
+    values = members[rows, columns]
+    width = int(values.max(initial=0)) + 1
+    ones = np.ones(len(rows), np.int32)
+    incidence = sparse.csr_array((ones, (rows, values)), shape=(len(members), width))
+    return (incidence @ incidence.T).toarray()
+
+
+def pack_members(members: np.ndarray, size: int) -> np.ndarray:
+    """Bit sets of the rows of int32[N, K] (-1 pads), values below `size`: uint32[N, ceil(size / 32)], not 0."""
+    bits = np.zeros((len(members), max(1, -(-size // _WORD_BITS))), np.uint32)
+    rows, columns = np.nonzero(members >= 0)
+    values = members[rows, columns]
+    flags = np.left_shift(np.uint32(1), (values % _WORD_BITS).astype(np.uint32))
+    np.bitwise_or.at(bits, (rows, values // _WORD_BITS), flags)
+    return bits
+
+
+def unpack_members(bits: np.ndarray, size: int) -> np.ndarray:
+    """The inverse of `pack_members`: bool[..., size] of uint32[..., words], True at the members."""
+    shifts = np.arange(_WORD_BITS, dtype=np.uint32)
+    spread = (np.asarray(bits)[..., None] >> shifts) & np.uint32(1)
+    return spread.reshape(*spread.shape[:-2], -1)[..., :size].astype(bool)
+
+
+def count_shared(own: jax.Array, others: jax.Array) -> jax.Array:
+    """|D(c) & D(i)| of bit sets by population count (Eq. 1, 2).
 
     Args:
-        catalogue: item-pair tables.
-        candidate: int32[].
-        items: int32[H] history items; the result means nothing where an item is padding.
-        likes: int8[H]; 1 compares pros (D_pos), otherwise cons (D_neg).
+        own, others: uint32[..., words], of shapes that broadcast.
+
+    Returns:
+        int32[...].
     """
-    chex.assert_rank([candidate, items, likes], [0, 1, 1])
-    polarity = (likes > 0).astype(jnp.int32)
-    return catalogue.overlap[candidate, polarity, jnp.maximum(items, 0)].astype(jnp.int32)
+    chex.assert_equal_shape_suffix([own, others], 1)
+    return jnp.sum(jax.lax.population_count(own & others), axis=-1, dtype=jnp.int32)
 
 
-def alphas(
-    matched: jax.Array, liked: jax.Array, disliked: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def alphas(shared: jax.Array, liked: jax.Array, disliked: jax.Array) -> tuple[jax.Array, jax.Array]:
     """alpha_pos and alpha_neg, each int32[] (Eq. 1, 2).
 
     Args:
-        matched: int32[H] of `matched_keywords`.
+        shared: int32[H], keywords that the candidate shares with each history item, in its label's polarity.
         liked, disliked: bool[H], membership of I_pos and of I_neg.
     """
-    chex.assert_equal_shape([matched, liked, disliked])
+    chex.assert_equal_shape([shared, liked, disliked])
     return (
-        jnp.sum(jnp.where(liked, matched, 0), dtype=jnp.int32),
-        jnp.sum(jnp.where(disliked, matched, 0), dtype=jnp.int32),
+        jnp.sum(jnp.where(liked, shared, 0), dtype=jnp.int32),
+        jnp.sum(jnp.where(disliked, shared, 0), dtype=jnp.int32),
     )

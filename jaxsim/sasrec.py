@@ -26,14 +26,17 @@ LAYER_NORM_EPSILON = 1e-6
 
 @struct.dataclass
 class KeyValues:
-    """Attention keys and values of T tokens in each block.
+    """Attention keys and values of T tokens, one array a block.
+
+    Blocks are kept apart because a step reads and writes them one after another: as slices of one array each
+    would first be copied.
 
     Attributes:
-        keys, values: float32[..., blocks, T, width].
+        keys, values: of each block, float32[..., T, width].
     """
 
-    keys: jax.Array
-    values: jax.Array
+    keys: tuple[jax.Array, ...]
+    values: tuple[jax.Array, ...]
 
 
 class _Block(nn.Module):
@@ -141,54 +144,37 @@ class SASRec(nn.Module):
             x = block.finish(x, attended.reshape(length, self.width), deterministic)
             keys.append(key)
             values.append(value)
-        return self.hidden_norm(x), KeyValues(jnp.stack(keys), jnp.stack(values))
+        return self.hidden_norm(x), KeyValues(tuple(keys), tuple(values))
 
     def encode_token(
-        self,
-        item: jax.Array,
-        like: jax.Array,
-        prefix: KeyValues,
-        prefix_length: jax.Array,
-        session: KeyValues,
-        session_length: jax.Array,
+        self, item: jax.Array, like: jax.Array, cache: KeyValues, length: jax.Array
     ) -> tuple[jax.Array, KeyValues]:
-        """Encode one token after `prefix_length + session_length` cached ones.
+        """Append one token to a history whose keys and values are kept.
 
         Args:
             item, like: int32[], int8[] of the token.
-            prefix: keys and values [blocks, H, width] of the initial history, the first prefix_length valid.
-            session: keys and values [blocks, S, width] of the session, the first session_length valid.
+            cache: keys and values [T, width] of each block, the first `length` valid, finite beyond.
+            length: int32[], tokens before this one; at T or beyond nothing is written.
 
         Returns:
-            hidden float32[width] after the token; its keys and values [blocks, 1, width].
+            hidden float32[width] after the token, meaningless if `length` is not below T; the cache with it.
         """
-        num_prefix, num_session = prefix.keys.shape[1], session.keys.shape[1]
-        valid = jnp.concatenate(
-            [
-                jnp.arange(num_prefix) < prefix_length,
-                jnp.arange(num_session) < session_length,
-                jnp.ones(1, bool),
-            ]
-        )
-        x = self.embed(item, like, prefix_length + session_length)[None]
+        valid = jnp.arange(cache.keys[0].shape[0]) <= length
+        x = self.embed(item, like, length)
         keys, values = [], []
-        for index, block in enumerate(self.blocks):
+        for block, old_keys, old_values in zip(self.blocks, cache.keys, cache.values, strict=True):
             query, key, value = block.project(x)
-            parts = (prefix.keys[index], session.keys[index], key)
-            scores = [_per_head("thd,shd->hts", query, part, self.num_heads) for part in parts]
-            masked = jnp.where(valid, jnp.concatenate(scores, axis=-1), -jnp.inf)
-            weights = jnp.split(
-                jax.nn.softmax(masked, axis=-1), [num_prefix, num_prefix + num_session], axis=-1
+            keys.append(old_keys.at[length].set(key, mode="drop"))
+            values.append(old_values.at[length].set(value, mode="drop"))
+            heads = zip(
+                jnp.split(query, self.num_heads),
+                jnp.split(keys[-1], self.num_heads, axis=1),
+                jnp.split(values[-1], self.num_heads, axis=1),
+                strict=True,
             )
-            parts = (prefix.values[index], session.values[index], value)
-            attended = sum(
-                jnp.einsum("hts,shd->thd", weight, _split(part, self.num_heads))
-                for weight, part in zip(weights, parts, strict=True)
-            )
-            x = block.finish(x, jnp.reshape(attended, (1, self.width)), deterministic=True)
-            keys.append(key)
-            values.append(value)
-        return self.hidden_norm(x)[0], KeyValues(jnp.stack(keys), jnp.stack(values))
+            attended = jnp.concatenate([_attend(*head, valid) for head in heads])
+            x = block.finish(x, attended, deterministic=True)
+        return self.hidden_norm(x), KeyValues(tuple(keys), tuple(values))
 
     def logit(self, hidden: jax.Array, candidate: jax.Array, user: jax.Array) -> jax.Array:
         """Log-odds of a like, float32[...].
@@ -222,6 +208,15 @@ class SASRec(nn.Module):
         before = jnp.concatenate([jnp.zeros((1, self.width), jnp.float32), hidden[:-1]])
         before = self.drop(before, deterministic=deterministic)
         return self.logit(before, jnp.maximum(items, 0), user)
+
+
+def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, valid: jax.Array) -> jax.Array:
+    """One head's attention of a query [d] on the valid bool[T] of T keys and values [T, d], float32[d]."""
+    # Products of a matrix with a vector: on CPUs they read the cache 20 times faster than sums of products do, and
+    # without the transposition that a product over all heads begins with.
+    scores = jnp.einsum("d,sd->s", query, keys)
+    weights = jax.nn.softmax(jnp.where(valid, scores, -jnp.inf))
+    return jnp.einsum("s,sd->d", weights, values)
 
 
 def _split(x: jax.Array, num_heads: int) -> jax.Array:

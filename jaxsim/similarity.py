@@ -1,42 +1,75 @@
-"""f_sim, the similarity model (Eq. 6 to 8), on cosines in integer millionths."""
+"""f_sim, the similarity model (Eq. 6 to 8), on cosines in integer millionths, tabled or computed on the fly."""
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxsim.catalogue import COSINE_UNIT, NO_COSINE, Catalogue
+COSINE_UNIT = 1_000_000
+# Below every cosine: "maximum over nothing", and pairs that Eq. 6 and 7 skip.
+NO_COSINE = np.int32(-COSINE_UNIT - 1)
+_ROWS_AT_ONCE = 4096
 
 
-def cosines(
-    catalogue: Catalogue, candidate: jax.Array, items: jax.Array, likes: jax.Array
-) -> jax.Array:
-    """Cosine of the candidate to each history item, in the polarity of its label, int32[H] millionths.
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Rows of float[N, D] at unit length in float64; zero rows stay zero."""
+    exact = vectors.astype(np.float64)
+    norms = np.linalg.norm(exact, axis=1, keepdims=True)
+    return np.divide(exact, norms, out=np.zeros_like(exact), where=norms > 0)
+
+
+def cosine_table(vectors: np.ndarray) -> np.ndarray:
+    """Cosine of each pair of rows of float32[N, D] in millionths, int32[N, N]; NO_COSINE for zero rows.
+
+    Computed in float64 on the host, so that a tie is integer equality on every device.
+    """
+    unit = unit_vectors(vectors)
+    known = unit.any(axis=1)
+    cosines = np.empty((len(unit), len(unit)), np.int32)
+    for start in range(0, len(unit), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        cosines[rows] = np.rint(unit[rows] @ unit.T * COSINE_UNIT)
+    # A matrix product need not be symmetric in its last bit; ties must be.
+    cosines = np.maximum(cosines, cosines.T)
+    cosines[~known] = NO_COSINE
+    cosines[:, ~known] = NO_COSINE
+    return cosines
+
+
+def cosines(own: jax.Array, others: jax.Array) -> jax.Array:
+    """Cosines of unit vectors on the fly, at full float32 precision, rounded to millionths.
+
+    They are within one millionth of `cosine_table`'s.
 
     Args:
-        catalogue: item-pair tables.
-        candidate: int32[].
-        items: int32[H] history items; the result means nothing where an item is padding.
-        likes: int8[H]; 1 compares E_pos, otherwise E_neg.
+        own: float32[P, D].
+        others: float32[..., D].
 
     Returns:
-        Millionths; NO_COSINE where the candidate or the item has no keyword of that polarity.
+        int32[..., P]; 0 for zero vectors.
     """
-    chex.assert_rank([candidate, items, likes], [0, 1, 1])
-    polarity = (likes > 0).astype(jnp.int32)
-    return catalogue.cosine[candidate, polarity, jnp.maximum(items, 0)]
+    chex.assert_rank(own, 2)
+    product = jnp.einsum(
+        "pd,...d->...p",
+        own,
+        others,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    return jnp.rint(jnp.clip(product, -1.0, 1.0) * COSINE_UNIT).astype(jnp.int32)
 
 
-def betas(similar: jax.Array, liked: jax.Array, disliked: jax.Array) -> tuple[jax.Array, jax.Array]:
+def betas(cosine: jax.Array, liked: jax.Array, disliked: jax.Array) -> tuple[jax.Array, jax.Array]:
     """beta_pos and beta_neg, each int32[] millionths (Eq. 6, 7); NO_COSINE is the maximum over nothing.
 
     Args:
-        similar: int32[H] of `cosines`.
+        cosine: int32[H] of the candidate to each history item, in its label's polarity.
         liked, disliked: bool[H], membership of I_pos and of I_neg.
     """
-    chex.assert_equal_shape([similar, liked, disliked])
+    chex.assert_equal_shape([cosine, liked, disliked])
     return (
-        jnp.max(jnp.where(liked, similar, NO_COSINE), initial=NO_COSINE),
-        jnp.max(jnp.where(disliked, similar, NO_COSINE), initial=NO_COSINE),
+        jnp.max(jnp.where(liked, cosine, NO_COSINE), initial=NO_COSINE),
+        jnp.max(jnp.where(disliked, cosine, NO_COSINE), initial=NO_COSINE),
     )
 
 

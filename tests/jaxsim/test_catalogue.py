@@ -1,37 +1,67 @@
-"""The item-pair tables against brute force over all pairs."""
+"""Both representations of the catalogue against brute force over all pairs."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import jaxsim.catalogue
-from jaxsim import InputError
-from jaxsim.catalogue import COSINE_UNIT, NO_COSINE, build_catalogue
+from jaxsim import COSINE_UNIT, NO_COSINE, InputError, ItemFeatures, Pairs, PairTables
+from jaxsim.catalogue import build_catalogue, catalogue_bytes
+from jaxsim.keyword_matching import pack_members, unpack_members
+from jaxsim.similarity import cosine_table
 from tests import reference
 from tests.factory import make_dataset, random_dataset, unit_rows
 
+KINDS = {"tables": PairTables, "features": ItemFeatures}
+
+
+def all_pairs(catalogue: PairTables | ItemFeatures) -> Pairs:
+    """What the catalogue says of all pairs: arrays [N, 2, N]."""
+    everyone, sides = jnp.arange(catalogue.num_items), jnp.arange(2)
+    over_sides = jax.vmap(catalogue.compare_all, (None, 0))
+    return jax.jit(jax.vmap(over_sides, (0, None)))(everyone, sides)
+
 
 @pytest.mark.parametrize("seed", range(3))
-def test_tables_are_brute_force_over_pairs(seed):
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_are_brute_force(seed, kind):
     arrays = random_dataset(seed).arrays
     items = reference.items_of(arrays)
-    tables = build_catalogue(arrays)
+    catalogue = build_catalogue(arrays, kind=kind)
+    assert isinstance(catalogue, KINDS[kind])
+    pairs = jax.tree.map(np.asarray, all_pairs(catalogue))
     for c, candidate in enumerate(items):
         for i, item in enumerate(items):
-            assert tables.same_category[c, i] == bool(candidate.categories & item.categories)
+            same = bool(candidate.categories & item.categories)
             for s in (0, 1):
-                assert tables.overlap[c, s, i] == len(candidate.keywords[s] & item.keywords[s])
+                assert pairs.same_category[c, s, i] == same
+                assert pairs.shared[c, s, i] == len(candidate.keywords[s] & item.keywords[s])
                 cosine = reference.cosine(candidate.embedding[s], item.embedding[s])
-                assert tables.cosine[c, s, i] == (NO_COSINE if cosine is None else cosine)
+                found = pairs.cosine[c, s, i]
+                if cosine is None:
+                    assert found == NO_COSINE
+                else:
+                    assert abs(found - cosine) <= (0 if kind == "tables" else 1)
 
 
-def embeddings_only(pos: np.ndarray, neg: np.ndarray) -> dict[str, np.ndarray]:
-    rows = np.full((len(pos), 1), -1, np.int32)
-    return {
-        "item_categories": rows, "item_pos_keywords": rows, "item_neg_keywords": rows,
-        "item_pos_embedding": pos.astype(np.float32), "item_neg_embedding": neg.astype(np.float32),
-    }  # fmt: skip
+@pytest.mark.parametrize("kind", KINDS)
+def test_compare_is_compare_all_at_the_items_and_sides_asked_for(kind):
+    catalogue = build_catalogue(random_dataset(0).arrays, kind=kind)
+    rng = np.random.default_rng(0)
+    others, side = rng.integers(0, catalogue.num_items, 50), rng.integers(0, 2, 50)
+    everything = all_pairs(catalogue)
+    compare = jax.jit(catalogue.compare)
+    for item in range(0, catalogue.num_items, 7):
+        found = compare(jnp.int32(item), jnp.int32(others), jnp.int32(side))
+        expected = jax.tree.map(lambda x, item=item: np.asarray(x)[item, side, others], everything)
+        np.testing.assert_array_equal(found.same_category, expected.same_category)
+        np.testing.assert_array_equal(found.shared, expected.shared)
+        # Sums of products in another order may round to the neighbouring millionth.
+        slack = 0 if kind == "tables" else 1
+        np.testing.assert_allclose(found.cosine, expected.cosine, rtol=0, atol=slack)
+        assert found.shared.dtype == found.cosine.dtype == jnp.int32
 
 
 @settings(deadline=None, max_examples=30)
@@ -42,41 +72,112 @@ def test_cosines_are_symmetric_and_exact_on_the_diagonal(seed, num_items, width)
     copies = rng.integers(0, num_items, num_items)  # some items have the very same keywords
     pos, neg = unit_rows(pos[copies]), unit_rows(neg)
     neg[rng.random(num_items) < 0.3] = 0
-    cosine = np.asarray(build_catalogue(embeddings_only(pos, neg)).cosine)
-    np.testing.assert_array_equal(cosine, cosine.transpose(2, 1, 0))
+    positive, negative = cosine_table(pos), cosine_table(neg)
+    np.testing.assert_array_equal(positive, positive.T)
+    np.testing.assert_array_equal(negative, negative.T)
     equal = copies[:, None] == copies[None, :]
-    assert (cosine[:, 0][equal] <= COSINE_UNIT).all()
-    assert (cosine[:, 1][equal] == COSINE_UNIT).all()  # equal keywords tie exactly
+    assert (positive[equal] == COSINE_UNIT).all()  # equal keywords tie exactly
     for a, b in zip(*np.nonzero(equal), strict=True):
-        np.testing.assert_array_equal(cosine[a, 1], cosine[b, 1])
+        np.testing.assert_array_equal(positive[a], positive[b])
     known = neg.any(axis=1)
-    np.testing.assert_array_equal(cosine[:, 0] == NO_COSINE, ~(known[:, None] & known))
-    assert (np.abs(cosine[:, 1]) <= COSINE_UNIT).all()
+    np.testing.assert_array_equal(negative == NO_COSINE, ~(known[:, None] & known))
+    assert (np.abs(positive) <= COSINE_UNIT).all()
 
 
 def test_cosine_does_not_depend_on_the_stored_length():
-    pos = np.array([[3, 4], [4, 3], [0, 0.5]])
-    cosine = build_catalogue(embeddings_only(pos, pos)).cosine[:, 1]
+    cosine = cosine_table(np.array([[3, 4], [4, 3], [0, 0.5]], np.float32))
     expected = [[1_000_000, 960_000, 800_000], [960_000, 1_000_000, 600_000]]
     np.testing.assert_array_equal(cosine[:2], expected)
 
 
-def test_no_categories_and_no_keywords_are_pairs_of_nothing():
+@pytest.mark.parametrize("kind", KINDS)
+def test_opposite_and_equal_vectors_fill_the_range(kind):
+    """The two ends of what a code can hold, and both beside the other fields."""
+    vectors = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    dataset = make_dataset([[0]] * 2, [[0], [1]], [[], []], [([0, 1], [0, 1])], vectors)
+    pairs = all_pairs(build_catalogue(dataset.arrays, kind=kind))
+    np.testing.assert_array_equal(pairs.cosine[:, 1], [[10**6, -(10**6)], [-(10**6), 10**6]])
+    np.testing.assert_array_equal(pairs.shared[:, 1], [[1, 0], [0, 1]])
+    assert pairs.same_category.all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_categories_and_no_keywords_are_pairs_of_nothing(kind):
     dataset = make_dataset([[], [0]], [[], [0]], [[], []], [([0, 1], [0, 1])])
-    tables = build_catalogue(dataset.arrays)
-    np.testing.assert_array_equal(tables.same_category, [[False, False], [False, True]])
-    np.testing.assert_array_equal(tables.overlap[:, 1], [[0, 0], [0, 1]])
-    np.testing.assert_array_equal(tables.cosine[:, 1], [[NO_COSINE, NO_COSINE], [NO_COSINE, 10**6]])
-    assert (np.asarray(tables.cosine[:, 0]) == NO_COSINE).all()
+    pairs = all_pairs(build_catalogue(dataset.arrays, kind=kind))
+    np.testing.assert_array_equal(pairs.same_category[:, 1], [[False, False], [False, True]])
+    np.testing.assert_array_equal(pairs.shared[:, 1], [[0, 0], [0, 1]])
+    np.testing.assert_array_equal(pairs.cosine[:, 1], [[NO_COSINE, NO_COSINE], [NO_COSINE, 10**6]])
+    assert (np.asarray(pairs.cosine[:, 0]) == NO_COSINE).all()
 
 
-def test_many_shared_keywords_do_not_overflow():
-    words = list(range(300))
-    dataset = make_dataset([[0], [0]], [words, words], [[], []], [([0, 1], [0, 1])])
-    assert build_catalogue(dataset.arrays).overlap[0, 1, 1] == 300
+def of_many_keywords(count: int) -> dict[str, np.ndarray]:
+    words = list(range(count))
+    return make_dataset([[0], [0]], [words, words], [[], []], [([0, 1], [0, 1])]).arrays
 
 
-def test_tables_too_large_are_refused(monkeypatch):
-    monkeypatch.setattr(jaxsim.catalogue, "TABLE_BUDGET_BYTES", 100)
-    with pytest.raises(InputError, match="use fewer items"):
-        build_catalogue(random_dataset(0).arrays)
+@pytest.mark.parametrize("count", [300, 1023])
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_shared_keywords_do_not_overflow(kind, count):
+    pairs = all_pairs(build_catalogue(of_many_keywords(count), kind=kind))
+    assert pairs.shared[0, 1, 1] == count
+    assert pairs.same_category.all()
+    assert abs(pairs.cosine[0, 1, 1] - COSINE_UNIT) <= 1
+
+
+def test_more_shared_keywords_than_a_code_holds_are_left_to_features():
+    arrays = of_many_keywords(1024)
+    catalogue = build_catalogue(arrays)
+    assert isinstance(catalogue, ItemFeatures)
+    assert all_pairs(catalogue).shared[0, 1, 1] == 1024
+    with pytest.raises(InputError, match=r'1,024 keywords.*catalogue="features"'):
+        build_catalogue(arrays, kind="tables")
+
+
+def test_the_budget_decides():
+    arrays = random_dataset(0).arrays
+    needed = catalogue_bytes(arrays).tables
+    assert isinstance(build_catalogue(arrays, budget=needed), PairTables)
+    assert isinstance(build_catalogue(arrays, budget=needed - 1), ItemFeatures)
+    with pytest.raises(InputError, match=r"40 items take.*table_budget.*features"):
+        build_catalogue(arrays, budget=needed - 1, kind="tables")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_are_those_on_the_device(kind):
+    arrays = random_dataset(1).arrays
+    catalogue = build_catalogue(arrays, kind=kind)
+    found = sum(x.nbytes for x in jax.tree.leaves(catalogue))
+    assert found == getattr(catalogue_bytes(arrays), kind)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    rows=st.lists(st.lists(st.integers(0, 69), unique=True), min_size=1, max_size=6),
+    size=st.integers(70, 100),
+)
+def test_bit_sets_hold_their_members(rows, size):
+    width = max(1, *map(len, rows))
+    members = np.array([row + [-1] * (width - len(row)) for row in rows], np.int32)
+    bits = pack_members(members, size)
+    assert (bits.dtype, bits.shape) == (np.uint32, (len(rows), -(-size // 32)))
+    found = unpack_members(bits, size)
+    assert found.shape == (len(rows), size)
+    assert [set(np.flatnonzero(row)) for row in found] == [set(row) for row in rows]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("item", "value", "message"),
+    [
+        (0, np.nan, "item_pos_embedding of item 0 is not finite"),
+        (0, 0.0, "item 0 has keywords.*pos_embedding is zero"),
+        (1, 1.0, "item 1 has no keyword.*pos_embedding is not zero"),
+    ],
+)
+def test_embeddings_that_contradict_the_keywords_are_refused(kind, item, value, message):
+    arrays = make_dataset([[0]] * 2, [[0], []], [[], []], [([0, 1], [0, 1])]).arrays
+    arrays["item_pos_embedding"] = arrays["item_pos_embedding"].copy()
+    arrays["item_pos_embedding"][item] = value
+    with pytest.raises(InputError, match=message):
+        build_catalogue(arrays, kind=kind)

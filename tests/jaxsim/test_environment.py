@@ -76,6 +76,20 @@ def test_reset_and_step_compile_once_also_for_a_second_environment(dataset):
             _, state, *_ = once[1](env, key, state, jnp.int32(action), params)
 
 
+def test_calling_reset_and_step_compiles_each_once(dataset):
+    """Also for a second environment of equal settings, and for actions given as other kinds of integers."""
+    settings = {"history_length": 7, "session_capacity": 11}  # of no other test
+    before = [f._cache_size() for f in (jaxsim.UserSimulator._reset, jaxsim.UserSimulator._step)]
+    for _ in range(2):
+        _, env, params = simulator_of(dataset, **settings)
+        obs, state = env.reset(jax.random.key(0), params)
+        for kind in (jnp.int32, int, np.int64, np.int32):
+            action = kind(allowed(env, obs, params, 0))
+            obs, state, *_ = env.step(jax.random.key(1), state, action, never_leaves(params))
+    after = [f._cache_size() for f in (jaxsim.UserSimulator._reset, jaxsim.UserSimulator._step)]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1]
+
+
 def test_environments_of_equal_settings_are_equal(dataset, simulator):
     same, other = simulator_of(dataset).env, simulator_of(dataset, semantics="released").env
     assert same == simulator.env
@@ -96,7 +110,7 @@ def test_step_is_the_base_class_step(simulator):
         expected_obs, theirs, *expected = Environment.step(env, key, theirs, action, params)
         chex.assert_trees_all_close((obs, rest), (expected_obs, expected), atol=1e-6)
         meaning = [
-            (s.time, s.user, s.session_length, s.hidden, s.session_items[: s.session_length])
+            s.replace(key_values=jax.tree.map(lambda x, s=s: x[: s.length], s.key_values))
             for s in (ours, theirs)
         ]
         chex.assert_trees_all_close(*meaning, atol=1e-6)
@@ -107,8 +121,11 @@ def test_step_is_the_base_class_step(simulator):
 def test_jit_and_vmap_agree(either):
     _, env, params = either
     keys = jax.random.split(jax.random.key(0), 4)
-    actions = jnp.arange(4, dtype=jnp.int32)
     resets = jax.vmap(env.reset, (0, None))(keys, params)
+    first = [
+        allowed(env, jax.tree.map(lambda x, i=i: x[i], resets[0]), params, i) for i in range(4)
+    ]
+    actions = jnp.stack(first)
     steps = jax.vmap(env.step, (0, 0, 0, None))(keys, resets[1], actions, params)
     expected = jax.vmap(env.expected_response, (0, None))(steps[1], params)
     for row in range(4):
@@ -220,22 +237,60 @@ def test_invalid_actions_earn_nothing_and_take_their_time(simulator, case):
     obs, state = env.reset(jax.random.key(4), params)
     obs, state, *_ = env.step(jax.random.key(5), state, allowed(env, obs, params, 0), params)
     action = jnp.int32(invalid_actions(obs, env)[case])
-    votes = []
+    step = jax.jit(env.step)
     for seed in range(8):
-        after, new, reward, terminated, _, info = env.step(
-            jax.random.key(seed), state, action, params
-        )
+        after, new, reward, terminated, _, info = step(jax.random.key(seed), state, action, params)
         assert info["invalid_action"]
         assert reward == 0 == info["response"].like
         chex.assert_trees_all_equal(after, obs)
         chex.assert_trees_all_equal(new.replace(time=0), state.replace(time=0))
         assert new.time == state.time + 1
         assert not terminated
-        votes.append(int(info["votes"].sum()))
-    _, _, _, terminated, _, _ = env.step(
+    _, _, _, terminated, _, _ = step(
         jax.random.key(0), state, action, params.replace(departure_probability=jnp.float32(1))
     )
     assert terminated  # the user may leave all the same
+
+
+@pytest.mark.parametrize("case", ["in the history", "in the session", "negative", "very negative",
+                                  "one too many", "far too many"])  # fmt: skip
+def test_invalid_actions_are_refused_where_they_are_known(simulator, case):
+    env, params = simulator.env, never_leaves(simulator.params)
+    obs, state = env.reset(jax.random.key(4), params)
+    obs, state, *_ = env.step(jax.random.key(5), state, allowed(env, obs, params, 0), params)
+    action = invalid_actions(obs, env)[case]
+    expected = "action_mask allows" if "in the" in case else r"outside \[0, 40\)"
+    with pytest.raises(InputError, match=rf"action (is )?{action}.*{expected}") as caught:
+        env.step(jax.random.key(0), state, jnp.int32(action), params)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["eager", "in jit"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"action": jnp.float32(1)}, r"action is float32\[\]: pass integers"),
+        ({"action": np.array(True)}, r"action is bool\[\]: pass integers"),
+        ({"action": jnp.array([1, 2])}, r"action is int32\[2\].*0 dimensions.*vmap"),
+        ({"key": 0}, r"key is 0, not a PRNG key.*jax.random.key"),
+        ({"key": jnp.float32(0)}, r"key is float32\[\], not a PRNG key"),
+        ({"key": jax.random.split(jax.random.key(0), 3)}, r"not one key.*vmap"),
+    ],
+)
+def test_wrong_types_and_ranks_are_refused_in_and_outside_jit(
+    simulator, traced, arguments, message
+):
+    env, params = simulator.env, simulator.params
+    _, state = env.reset(jax.random.key(4), params)
+    given = {"key": jax.random.key(0), "action": jnp.int32(1), **arguments}
+
+    def step(given):
+        return env.step(given["key"], state, given["action"], params)
+
+    if traced and isinstance(given["key"], int):  # jit makes an array of it
+        message = r"key is int32\[\], not a PRNG key"
+    with pytest.raises(InputError, match=message):
+        (jax.jit(step) if traced else step)(given)
 
 
 def test_valid_actions_are_not_called_invalid(simulator):
@@ -267,8 +322,8 @@ def test_repeats_may_be_allowed(allow):
         obs, state, *_, info = env.step(jax.random.key(step), state, action, params)
         assert not info["invalid_action"]
     assert obs.items[length : length + 3].tolist() == [action] * 3
-    *_, info = env.step(jax.random.key(0), state, jnp.int32(env.num_items), params)
-    assert info["invalid_action"]
+    with pytest.raises(InputError, match="outside"):
+        env.step(jax.random.key(0), state, jnp.int32(env.num_items), params)
 
 
 # ---- the end of a session --------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jaxsim import InputError
-from jaxsim.sasrec import KeyValues, restore
+from jaxsim.sasrec import restore
 from tests import reference
 from tests.factory import sasrec_weights
 
@@ -84,7 +84,8 @@ def test_a_token_changes_nothing_before_it(encode):
         flipped[position] = 1 - flipped[position]
         for after, new_cache in (encode(changed, likes), encode(items, flipped)):
             np.testing.assert_array_equal(after[:position], before[:position])
-            np.testing.assert_array_equal(new_cache.keys[:, :position], cache.keys[:, :position])
+            for new, old in zip(new_cache.keys, cache.keys, strict=True):
+                np.testing.assert_array_equal(new[:position], old[:position])
             assert np.abs(after[position:] - before[position:]).max(axis=1).min() > 1e-6
 
 
@@ -103,19 +104,23 @@ def test_padding_changes_nothing(encode, length):
 def test_token_by_token_is_the_whole_window(encode, encode_token, split):
     """The first `split` tokens cached as the initial history, the others appended one by one."""
     items, likes = random_history(4)
-    whole, cache = encode(items, likes)
-    used = np.arange(WINDOW) < split
+    whole, expected = encode(items, likes)
+    used = np.arange(WINDOW)[:, None] < split
     rubbish = 1e3  # what lies beyond a cache's length must not be read
-    prefix = jax.tree.map(lambda x: jnp.where(used[None, :, None], x, rubbish), cache)
-    empty = jnp.full((BLOCKS, WINDOW, WIDTH), rubbish)
-    session = KeyValues(empty, empty)
+    cache = jax.tree.map(lambda x: jnp.where(used, x, rubbish), expected)
     for position in range(split, WINDOW):
-        done = position - split
-        hidden, token = encode_token(items[position], likes[position], prefix, split, session, done)
+        hidden, cache = encode_token(items[position], likes[position], cache, position)
         np.testing.assert_allclose(hidden, whole[position], atol=1e-5)
-        session = jax.tree.map(lambda c, new, i=done: c.at[:, i].set(new[:, 0]), session, token)
-    new = jax.tree.map(lambda x: x[:, : WINDOW - split], session)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[:, split:], atol=1e-5), new, cache)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cache, expected)
+
+
+def test_a_token_past_the_window_changes_no_cache(encode, encode_token):
+    items, likes = random_history(4)
+    _, cache = encode(items, likes)
+    for length in (WINDOW, WINDOW + 1, 2**31 - 1):
+        hidden, after = encode_token(items[0], likes[0], cache, length)
+        jax.tree.map(np.testing.assert_array_equal, after, cache)
+        assert np.isfinite(hidden).all()
 
 
 def test_unknown_user_has_the_mean_effect(weights, heads):

@@ -1,0 +1,74 @@
+"""Checks of what callers pass: of types always, of values where they are known, outside jit.
+
+Inside jit values are not known; there the result is defined instead (see `UserSimulator`).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxsim.cli import InputError
+
+
+def known(*values: Any) -> bool:
+    """Whether all of these are concrete, not traced by jit, vmap or scan."""
+    return not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values))
+
+
+def check_key(key: Any) -> None:
+    """A PRNG key: typed (`jax.random.key`) or raw uint32[2].
+
+    Raises:
+        InputError: it is something else, or a batch of keys.
+    """
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not typed and dtype != jnp.uint32:
+        raise InputError(f"key is {_described(key)}, not a PRNG key: pass jax.random.key(0)")
+    if len(shape or ()) != (0 if typed else 1):
+        raise InputError(f"key is {_described(key)}, not one key: use jax.vmap for several")
+
+
+def integers(name: str, value: Any, rank: int) -> Any:
+    """`value` as an array of integers of a rank.
+
+    Args:
+        name: of the argument, for the message.
+        value: an integer, list or array.
+        rank: dimensions that it must have.
+
+    Raises:
+        InputError: other types or another rank.
+    """
+    array = value if hasattr(value, "dtype") else np.asarray(value)
+    if array.ndim == 1 and array.size == 0 and rank == 1:
+        return array.astype(np.int32)  # an empty list has no type of its own
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise InputError(f"{name} is {_described(array)}: pass integers")
+    if array.ndim != rank:
+        hint = "use jax.vmap for several" if rank < array.ndim else "pass a list or an array"
+        raise InputError(f"{name} is {_described(array)}, but needs {rank} dimensions: {hint}")
+    return array
+
+
+def check_range(name: str, value: Any, low: int, high: int, meaning: str) -> None:
+    """Every number of a concrete array lies in [low, high).
+
+    Raises:
+        InputError: one does not.
+    """
+    numbers = np.asarray(value)
+    wrong = (numbers < low) | (numbers >= high)
+    if wrong.any():
+        verb = "has" if numbers.ndim else "is"
+        raise InputError(
+            f"{name} {verb} {numbers[wrong].flat[0]}, outside [{low}, {high}): {meaning}"
+        )
+
+
+def _described(value: Any) -> str:
+    if not hasattr(value, "dtype"):
+        return repr(value)[:60]
+    return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
