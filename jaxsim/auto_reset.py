@@ -75,7 +75,7 @@ def _reset_rows(
 ) -> State:
     """`reset_where` of B sessions: bool[B], leaves [B, ...], int32[B]; some leaves of params may be batched."""
     leaves, treedef = jax.tree.flatten(params)
-    axes = treedef.unflatten([0 if batched else None for batched in params_batched])
+    axes = jax.tree.unflatten(treedef, [0 if batched else None for batched in params_batched])
     num_sessions = done.shape[0]
     size = -(-num_sessions // _CHUNKS)
     # Sessions that ended first; past them the index is out of range, and the write is dropped.
@@ -90,7 +90,7 @@ def _reset_rows(
         own = [
             x[inside] if batched else x for x, batched in zip(leaves, params_batched, strict=True)
         ]
-        fresh = jax.vmap(start, (0, axes))(user[inside], treedef.unflatten(own))
+        fresh = jax.vmap(start, (0, axes))(user[inside], jax.tree.unflatten(treedef, own))
         return first + size, jax.tree.map(
             lambda old, new: _write_rows(old, rows, new), state, fresh
         )

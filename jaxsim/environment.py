@@ -14,7 +14,7 @@ effect alone.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -179,8 +179,8 @@ class UserSimulator(environment.Environment):
     session_capacity: int = 100
     semantics: str = "paper"
     repeats: str = "mask"
-    catalogue: str = "tables"
-    prefixes: str = "table"
+    catalogue: Literal["tables", "features"] = "tables"
+    prefixes: Literal["table", "encode"] = "table"
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
@@ -533,7 +533,7 @@ class UserSimulator(environment.Environment):
             lambda x: jnp.where(exists, x, 0).astype(x.dtype),
             (decision.votes, decision.reward, decision.response),
         )
-        return decision.replace(votes=votes, reward=reward, response=response)
+        return replace(decision, votes=votes, reward=reward, response=response)
 
     def _encode_latest(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> jax.Array:
         """f_sta's state after the latest W interactions of a history with pads anywhere, float32[width]."""

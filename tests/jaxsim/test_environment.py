@@ -4,6 +4,7 @@ import dataclasses
 from functools import partial
 
 import chex
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +13,12 @@ from gymnax.environments.environment import Environment
 from gymnax.wrappers import LogWrapper
 
 import jaxsim
+from agents.rollout import random_allowed
 from jaxsim import InputError
+from jaxsim.factory import prefix_bytes
 from tests import reference
 from tests.conftest import CAPACITY, HISTORY, Simulator, simulator_of
-from tests.factory import make_dataset, random_dataset
+from tests.factory import make_dataset, random_dataset, write_pack
 
 WINDOW = HISTORY + CAPACITY
 
@@ -97,10 +100,10 @@ def test_environments_of_equal_settings_are_equal(dataset, simulator):
     assert other != simulator.env
 
 
-def test_step_is_the_base_class_step(simulator):
+def test_step_is_the_base_class_step(each_path):
     """The short cut at a reset leaves nothing of the old session behind."""
-    env = simulator.env
-    params = simulator.params.replace(departure_probability=jnp.float32(0.2))
+    env = each_path.env
+    params = each_path.params.replace(departure_probability=jnp.float32(0.2))
     obs, ours = env.reset(jax.random.key(0), params)
     theirs = ours
     ended = 0
@@ -116,6 +119,110 @@ def test_step_is_the_base_class_step(simulator):
         chex.assert_trees_all_close(*meaning, atol=1e-6)
         ended += bool(rest[1] | rest[2])
     assert ended >= 5
+
+
+def test_batched_steps_are_the_base_class_steps(each_path):
+    """Under vmap a reset writes to some rows alone; the observations are those of whole states selected."""
+    env = each_path.env
+    params = each_path.params.replace(departure_probability=jnp.float32(0.2))
+    count = 37
+    ours, theirs = (
+        jax.jit(jax.vmap(partial(step, env), (0, 0, 0, None)))
+        for step in (jaxsim.UserSimulator.step, Environment.step)
+    )
+    draw = jax.jit(jax.vmap(lambda key, obs: random_allowed(key, env.action_mask(obs, params))))
+    keys = jax.random.split(jax.random.key(0), (25, 3, count))
+    obs, state = jax.vmap(env.reset, (0, None))(keys[0, 0], params)
+    other, ended = state, 0
+    for key_reset, key_action, key_step in keys:
+        del key_reset
+        action = draw(key_action, obs)
+        obs, state, *rest = ours(key_step, state, action, params)
+        expected_obs, other, *expected = theirs(key_step, other, action, params)
+        chex.assert_trees_all_close((obs, rest), (expected_obs, expected), atol=1e-5)
+        small = [s.replace(key_values=None) for s in (state, other)]
+        chex.assert_trees_all_close(*small, atol=1e-5)
+        ended += int((rest[1] | rest[2]).sum())
+    assert ended > 100
+
+
+def test_the_cache_is_that_of_the_window_recomputed(each_path):
+    """At every position of sessions with many resets: what was kept is what encoding the window gives."""
+    _, env, params = each_path
+    params = params.replace(departure_probability=jnp.float32(0.15))
+    count, steps = 8, 30
+
+    @jax.jit
+    def recomputed(state):
+        hidden, cache = env.sasrec.apply(
+            params.sasrec, state.items, state.responses, method="encode"
+        )
+        return hidden[state.length - 1], cache
+
+    def body(carry, key):
+        obs, state = carry
+        keys = jax.random.split(key, (2, count))
+        action = jax.vmap(lambda k, o: random_allowed(k, env.action_mask(o, params)))(keys[0], obs)
+        obs, state, *_ = jax.vmap(env.step, (0, 0, 0, None))(keys[1], state, action, params)
+        return (obs, state), state
+
+    start = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), count), params)
+    _, states = jax.lax.scan(body, start, jax.random.split(jax.random.key(1), steps))
+    hidden, cache = jax.vmap(jax.vmap(recomputed))(states)
+    np.testing.assert_allclose(states.hidden, hidden, atol=2e-5)
+    used = jnp.arange(env.window) < states.length[..., None]
+    for kept, expected in zip(
+        jax.tree.leaves(states.key_values), jax.tree.leaves(cache), strict=True
+    ):
+        np.testing.assert_allclose(kept[used], expected[used], atol=2e-5)
+    assert set(np.unique(states.session_length)) >= {0, 1, 2, 3, 4}
+
+
+def test_both_paths_play_the_same_sessions(dataset):
+    """The same keys give the same sessions, whatever was worked out beforehand."""
+    runs = []
+    for settings in (
+        {"catalogue": "tables", "prefixes": "table"},
+        {"catalogue": "features", "prefixes": "table"},
+        {"catalogue": "tables", "prefixes": "encode"},
+        {"table_budget": 0},
+    ):
+        _, env, params = simulator_of(dataset, **settings)
+
+        def body(carry, key, env=env, params=params):
+            obs, state = carry
+            mask = jax.vmap(env.action_mask, (0, None))(obs, params)
+            action = jax.vmap(random_allowed)(jax.random.split(key, 16), mask)
+            keys = jax.random.split(jax.random.fold_in(key, 1), 16)
+            obs, state, reward, *_, info = jax.vmap(env.step, (0, 0, 0, None))(
+                keys, state, action, params
+            )
+            return (obs, state), (action, reward, info["votes"], obs.user)
+
+        start = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 16), params)
+        runs.append(jax.lax.scan(body, start, jax.random.split(jax.random.key(1), 60))[1])
+    assert (env.catalogue, env.prefixes) == ("features", "encode")
+    for run in runs[1:]:
+        chex.assert_trees_all_equal(run, runs[0])
+
+
+def test_the_representation_says_which_paths_are_taken(dataset):
+    _, env, _ = simulator_of(dataset, table_budget=0, semantics="released")
+    assert repr(env) == (
+        "UserSimulator(num_items=40, num_users=23, history_length=8, session_capacity=12, "
+        "semantics='released', repeats='mask', catalogue='features', prefixes='encode')"
+    )
+    pairs = sum(x.nbytes for x in jax.tree.leaves(simulator_of(dataset).params.catalogue))
+    prefixes = 23 * prefix_bytes(env.sasrec, HISTORY)
+    for budget, expected in (
+        (pairs + prefixes, ("tables", "table")),
+        (pairs + prefixes - 1, ("tables", "encode")),
+        (pairs - 1, ("features", "encode")),
+    ):
+        _, env, params = simulator_of(dataset, table_budget=budget)
+        assert (env.catalogue, env.prefixes) == expected
+        found = sum(x.nbytes for x in jax.tree.leaves(params.histories.prefix))
+        assert found == (prefixes if env.prefixes == "table" else 0)
 
 
 def test_jit_and_vmap_agree(either):
@@ -168,6 +275,97 @@ def test_works_under_scan_and_gymnax_log_wrapper(simulator):
         assert len(ends) >= 3
         for start, end in zip([0, *(ends[:-1] + 1)], ends, strict=True):
             assert returned[row, end] == rewards[row, start : end + 1].sum()
+
+
+def rollout_of(env, steps=5, count=8):
+    def rollout(state, key, params):
+        def body(state, key):
+            obs = env.get_obs(state)
+            keys = jax.random.split(key, (2, count))
+            mask = jax.vmap(env.action_mask, (0, None))(obs, params)
+            action = jax.vmap(random_allowed)(keys[0], mask)
+            _, state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(
+                keys[1], state, action, params
+            )
+            return state, reward
+
+        return jax.lax.scan(body, state, jax.random.split(key, steps))
+
+    return rollout
+
+
+def test_a_rollout_is_a_small_program_without_callbacks(each_path):
+    _, env, params = each_path
+    _, state = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 8), params)
+    lowered = jax.jit(rollout_of(env)).lower(state, jax.random.key(1), params)
+    text = lowered.as_text()
+    assert len(text) < 1_000_000
+    assert "callback" not in text
+    # No table rides in the program: a constant of the size of one would show.
+    assert 'dense<"0x' not in text or max(map(len, text.splitlines())) < 20_000
+
+
+def test_the_state_may_be_donated(simulator):
+    """The cache is written in place: the compiled rollout needs no second copy of it."""
+    _, env, params = simulator
+    count = 64
+    _, state = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), count), params)
+    cache = sum(x.nbytes for x in jax.tree.leaves(state.key_values))
+    rollout = jax.jit(rollout_of(env, count=count), donate_argnums=0)
+    compiled = rollout.lower(state, jax.random.key(1), params).compile()
+    memory = compiled.memory_analysis()
+    assert memory.alias_size_in_bytes >= cache
+    expected, rewards = jax.jit(rollout_of(env, count=count))(state, jax.random.key(1), params)
+    after, donated = compiled(state, jax.random.key(1), params)
+    np.testing.assert_array_equal(donated, rewards)
+    chex.assert_trees_all_equal(after, expected)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.key_values))
+
+
+def test_raw_and_typed_keys_give_the_same_session(simulator):
+    _, env, params = simulator
+    typed, raw = jax.random.key(3), jax.random.PRNGKey(3)
+    chex.assert_trees_all_equal(env.reset(typed, params), env.reset(raw, params))
+    obs, state = env.reset(typed, params)
+    action = allowed(env, obs, params, 0)
+    chex.assert_trees_all_equal(
+        env.step(typed, state, action, params), env.step(raw, state, action, params)
+    )
+
+
+def test_gymnax_makes_the_simulators(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXSIM_CACHE_DIR", str(tmp_path))
+    env_id = jaxsim.environment_id("anime")
+    assert env_id == "UserSimulator-anime-v0"
+    assert {env_id, "UserSimulator-v0"} <= set(gymnax.registered_envs)
+    with pytest.raises(InputError, match="prep build anime"):
+        gymnax.make(env_id)
+    write_pack(dataset, jaxsim.dataset_path("anime"))
+    settings = {"history_length": HISTORY, "session_capacity": CAPACITY}
+    made = [
+        gymnax.make(env_id, **settings),
+        gymnax.make("UserSimulator-v0", dataset=dataset, **settings),
+    ]
+    env, params = jaxsim.make(dataset, **settings)
+    expected = env.reset(jax.random.key(0), params)
+    for other, other_params in made:
+        assert other.name == "UserSimulator-v0"
+        chex.assert_trees_all_equal(other.reset(jax.random.key(0)), expected)
+        chex.assert_trees_all_equal(other.reset(jax.random.key(0), other_params), expected)
+    assert made[0][0] != made[1][0]  # two environments with params of their own are never confused
+
+
+def test_state_is_small_beside_the_cache():
+    """At the default lengths and the default size of the model."""
+    dataset = random_dataset(0, window=150, width=32)
+    env, params = jaxsim.make(dataset, repeats="allow", users="all")
+    _, state = jax.eval_shape(env.reset, jax.random.key(0), params)
+    sizes = {
+        name: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(getattr(state, name)))
+        for name in ("key_values", *vars(state))
+    }
+    assert sizes.pop("key_values") == 2 * 2 * 150 * 32 * 4
+    assert sum(sizes.values()) < 16_000
 
 
 def test_spaces(simulator):
