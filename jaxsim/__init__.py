@@ -41,6 +41,7 @@ from jaxsim.environment import (
     Prefix,
     UserSimulator,
 )
+from jaxsim.explanation import Explanation, explain
 from jaxsim.factory import Repeats, Users, make
 from jaxsim.keyword_matching import pack_members, unpack_members
 from jaxsim.registration import NAMED_DATASETS, environment_id, register_environments
@@ -64,6 +65,7 @@ __all__ = [
     "EnvParams",
     "EnvState",
     "Evidence",
+    "Explanation",
     "Histories",
     "InputError",
     "ItemFeatures",
@@ -85,6 +87,7 @@ __all__ = [
     "cache_dir",
     "dataset_path",
     "environment_id",
+    "explain",
     "gather_evidence",
     "load_dataset",
     "majority_probability",
