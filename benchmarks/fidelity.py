@@ -203,7 +203,9 @@ def fidelity(dataset: Dataset, split: str = "test", permutations: int = 3) -> di
         earlier = events_of(dataset, "validation")
         soft = soft_score(scores, margins(env, params, earlier), earlier.label)
         predictions["soft"] = probabilities["soft"] = soft
-    dealt = (build_catalogue(permuted(dataset, seed), kind=env.catalogue) for seed in range(permutations))
+    dealt = (
+        build_catalogue(permuted(dataset, seed), kind=env.catalogue) for seed in range(permutations)
+    )
     controls = [margins(env, params.replace(catalogue=c), events, False) for c in dealt]
     return {
         "dataset": dataset.name,

@@ -21,6 +21,13 @@ from jaxsim.dataset import (
     load_dataset,
     sha256_of,
 )
+from jaxsim.devices import (
+    SplitTable,
+    make_mesh,
+    over_sessions,
+    place_params,
+    split_sessions,
+)
 from jaxsim.ensemble import (
     Decision,
     Evidence,
@@ -43,7 +50,6 @@ from jaxsim.environment import (
 )
 from jaxsim.explanation import Explanation, explain
 from jaxsim.factory import Repeats, Users, make
-from jaxsim.keyword_matching import pack_members, unpack_members
 from jaxsim.registration import NAMED_DATASETS, environment_id, register_environments
 from jaxsim.sasrec import KeyValues, SASRec
 from jaxsim.similarity import COSINE_UNIT, NO_COSINE
@@ -81,6 +87,7 @@ __all__ = [
     "Response",
     "SASRec",
     "Semantics",
+    "SplitTable",
     "UserSimulator",
     "Users",
     "add_evidence",
@@ -92,8 +99,10 @@ __all__ = [
     "load_dataset",
     "majority_probability",
     "make",
-    "pack_members",
+    "make_mesh",
+    "over_sessions",
+    "place_params",
     "reset_where",
     "sha256_of",
-    "unpack_members",
+    "split_sessions",
 ]

@@ -2,7 +2,7 @@
 
 Two representations answer the same questions. `PairTables` has every pair worked out on the host: a vote gathers
 one number a history item. It takes N^2 x 8 bytes; where that is too much, `ItemFeatures` keeps each item's
-keywords as bit sets and its embeddings, and works out the pairs that are asked for.
+keywords, embeddings and categories, and works out the pairs that are asked for.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from jaxsim.chunking import in_chunks
 from jaxsim.cli import InputError
-from jaxsim.keyword_matching import count_shared, pack_members, shared_table
+from jaxsim.keyword_matching import count_common_bits, is_shared, pack_members, shared_table
 from jaxsim.similarity import NO_COSINE, cosine_table, cosines, unit_vectors
 
 CatalogueKind = Literal["auto", "tables", "features"]
@@ -26,6 +27,10 @@ _KEYWORDS = tuple(f"item_{side}_keywords" for side in SIDES)
 _COSINE_BITS, _SHARED_BITS = 21, 10
 _COSINE_MASK, _SHARED_MASK = (1 << _COSINE_BITS) - 1, (1 << _SHARED_BITS) - 1
 _ROWS_AT_ONCE = 1024
+# What 16 sessions gather of their histories' embeddings stays in a CPU's cache.
+_SESSIONS_AT_ONCE = 16
+# A list of K keywords costs K reads and K^2 comparisons, a bit set a read a word: bits up to so many words a K.
+_WORDS_PER_KEYWORD = 4
 
 
 @struct.dataclass
@@ -50,7 +55,7 @@ class PairTables:
 
     Attributes:
         codes: int32[N, 2, N]; the three answers about a pair in one number, so that a vote is one gather.
-        keywords: uint32[N, 2, words], keyword sets as bits, for reasons.
+        keywords: int32[N, 2, K], -1 pads, for reasons.
     """
 
     codes: jax.Array
@@ -75,12 +80,15 @@ class ItemFeatures:
     """Keywords, embeddings and categories of N items, from which pairs are worked out on the fly.
 
     Attributes:
-        keywords: uint32[N, 2, words], keyword sets as bits.
+        keywords: int32[N, 2, K], -1 pads.
+        keyword_bits: uint32[N, 2, words], the same as bit sets, for lists that are long beside the vocabulary;
+            None where comparing lists is cheaper.
         embedding: float32[N, 2, D], E_neg and E_pos at unit length (Eq. 4, 5); zero without a keyword.
         categories: uint32[N, words], sets of category names as bits.
     """
 
     keywords: jax.Array
+    keyword_bits: jax.Array | None
     embedding: jax.Array
     categories: jax.Array
 
@@ -91,32 +99,42 @@ class ItemFeatures:
 
     def compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
         """An item int32[] with others int32[...], each in its polarity int32[...]: `Pairs` [...]."""
-        keywords, positive = self.keywords[others, side], side > 0
-        own_keywords = jnp.where(
-            positive[..., None], self.keywords[item, 1], self.keywords[item, 0]
-        )
+        return _compare_in_chunks(self, item, others, side)
+
+    def compare_all(self, item: jax.Array, side: jax.Array) -> Pairs:
+        """An item int32[] with all items, in one polarity int32[]: `Pairs` [N]."""
+        own, everyone = (self.words[item, side], self.words[:, side])
+        cosine = cosines(self.embedding[item, side][None], self.embedding[:, side])[..., 0]
+        same = (self.categories[item] & self.categories[:]).any(axis=-1)
+        return self._pairs(same, own, everyone, cosine)
+
+    @property
+    def words(self) -> jax.Array:
+        """The keyword sets in the form in which they are compared."""
+        return self.keywords if self.keyword_bits is None else self.keyword_bits
+
+    def _compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
+        positive = side > 0
+        own = jnp.where(positive[..., None], self.words[item, 1], self.words[item, 0])
         # One product with both polarities of the item reads what was gathered once.
         both = cosines(self.embedding[item], self.embedding[others, side])
         cosine = jnp.where(positive, both[..., 1], both[..., 0])
         same = (self.categories[item] & self.categories[others]).any(axis=-1)
-        return _worked_out(same, own_keywords, keywords, cosine)
+        return self._pairs(same, own, self.words[others, side], cosine)
 
-    def compare_all(self, item: jax.Array, side: jax.Array) -> Pairs:
-        """An item int32[] with all items, in one polarity int32[]: `Pairs` [N]."""
-        cosine = cosines(self.embedding[item, side][None], self.embedding[:, side])[..., 0]
-        same = (self.categories[item] & self.categories).any(axis=-1)
-        return _worked_out(same, self.keywords[item, side], self.keywords[:, side], cosine)
+    def _pairs(
+        self, same_category: jax.Array, own: jax.Array, others: jax.Array, cosine: jax.Array
+    ) -> Pairs:
+        if self.keyword_bits is None:
+            shared = is_shared(own, others).sum(axis=-1, dtype=jnp.int32)
+            known = (own[..., 0] >= 0) & (others[..., 0] >= 0)
+        else:
+            shared = count_common_bits(own, others)
+            known = own.any(axis=-1) & others.any(axis=-1)
+        return Pairs(same_category, shared, jnp.where(known, cosine, NO_COSINE))
 
 
-def _worked_out(
-    same_category: jax.Array, own: jax.Array, others: jax.Array, cosine: jax.Array
-) -> Pairs:
-    known = own.any(axis=-1) & others.any(axis=-1)
-    return Pairs(
-        same_category=same_category,
-        shared=count_shared(own, others),
-        cosine=jnp.where(known, cosine, NO_COSINE),
-    )
+_compare_in_chunks = in_chunks(ItemFeatures._compare, _SESSIONS_AT_ONCE)
 
 
 Catalogue = PairTables | ItemFeatures
@@ -141,10 +159,13 @@ class CatalogueBytes:
 def catalogue_bytes(arrays: dict[str, np.ndarray]) -> CatalogueBytes:
     """Size of each representation of a packed dataset's items."""
     num_items = len(arrays["item_categories"])
-    keywords = 2 * 4 * num_items * _words(arrays, *_KEYWORDS)
+    keywords = 2 * 4 * num_items * _list_width(arrays)
+    bits = 2 * 4 * num_items * _words(arrays, *_KEYWORDS) if _use_bits(arrays) else 0
     embedding = 2 * 4 * num_items * arrays["item_pos_embedding"].shape[1]
     categories = 4 * num_items * _words(arrays, "item_categories")
-    return CatalogueBytes(8 * num_items**2 + keywords, keywords + embedding + categories)
+    return CatalogueBytes(
+        tables=8 * num_items**2 + keywords, features=keywords + bits + embedding + categories
+    )
 
 
 def build_catalogue(
@@ -162,7 +183,7 @@ def build_catalogue(
     """
     _check_embeddings(arrays)
     needed = catalogue_bytes(arrays).tables
-    most = max(int((arrays[name] >= 0).sum(axis=1).max(initial=0)) for name in _KEYWORDS)
+    most = _list_width(arrays)
     problem = None
     if needed > budget:
         problem = (
@@ -187,6 +208,15 @@ def _words(arrays: dict[str, np.ndarray], *names: str) -> int:
     return max(1, -(-_num_members(arrays, *names) // 32))
 
 
+def _list_width(arrays: dict[str, np.ndarray]) -> int:
+    """K, the most keywords of an item in a polarity; at least 1."""
+    return max(1, *(int((arrays[name] >= 0).sum(axis=1).max(initial=0)) for name in _KEYWORDS))
+
+
+def _use_bits(arrays: dict[str, np.ndarray]) -> bool:
+    return _words(arrays, *_KEYWORDS) <= _WORDS_PER_KEYWORD * _list_width(arrays)
+
+
 def _pair_tables(arrays: dict[str, np.ndarray]) -> PairTables:
     num_items = len(arrays["item_categories"])
     codes = np.empty((num_items, 2, num_items), np.int32)
@@ -198,7 +228,7 @@ def _pair_tables(arrays: dict[str, np.ndarray]) -> PairTables:
             rows = slice(start, start + _ROWS_AT_ONCE)
             code = (cosine[rows] - NO_COSINE) | (shared[rows] << _COSINE_BITS)
             codes[rows, side] = np.where(same[rows], code | np.iinfo(np.int32).min, code)
-    return PairTables(codes=jnp.asarray(codes), keywords=jnp.asarray(_keyword_bits(arrays)))
+    return PairTables(codes=jnp.asarray(codes), keywords=jnp.asarray(_keyword_lists(arrays)))
 
 
 def _item_features(arrays: dict[str, np.ndarray]) -> ItemFeatures:
@@ -210,10 +240,22 @@ def _item_features(arrays: dict[str, np.ndarray]) -> ItemFeatures:
             embedding[rows, side] = unit_vectors(arrays[f"item_{name}_embedding"][rows])
     categories = arrays["item_categories"]
     return ItemFeatures(
-        keywords=jnp.asarray(_keyword_bits(arrays)),
+        keywords=jnp.asarray(_keyword_lists(arrays)),
+        keyword_bits=jnp.asarray(_keyword_bits(arrays)) if _use_bits(arrays) else None,
         embedding=jnp.asarray(embedding),
         categories=jnp.asarray(pack_members(categories, _num_members(arrays, "item_categories"))),
     )
+
+
+def _keyword_lists(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """int32[N, 2, K]; pads come last."""
+    width = _list_width(arrays)
+    lists = np.full((len(arrays[_KEYWORDS[0]]), 2, width), -1, np.int32)
+    for side, name in enumerate(_KEYWORDS):
+        rows = arrays[name]
+        pads_last = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
+        lists[:, side, : min(width, rows.shape[1])] = pads_last[:, :width]
+    return lists
 
 
 def _keyword_bits(arrays: dict[str, np.ndarray]) -> np.ndarray:

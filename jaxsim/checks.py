@@ -31,20 +31,29 @@ def check_key(key: Any) -> None:
         raise InputError(f"key is {_described(key)}, not one key: use jax.vmap for several")
 
 
-def integers(name: str, value: Any, rank: int) -> Any:
+def integers(name: str, value: Any, rank: int, booleans: bool = False) -> Any:
     """`value` as an array of integers of a rank.
 
     Args:
         name: of the argument, for the message.
         value: an integer, list or array.
         rank: dimensions that it must have.
+        booleans: also take these, as int8.
 
     Raises:
         InputError: other types or another rank.
     """
-    array = value if hasattr(value, "dtype") else np.asarray(value)
+    if hasattr(value, "dtype"):
+        array = value
+    else:
+        try:
+            array = np.asarray(value) if known(value) else jnp.asarray(value)
+        except ValueError:  # rows of different lengths
+            raise InputError(f"{name} is {_described(value)}: pass integers") from None
     if array.ndim == 1 and array.size == 0 and rank == 1:
         return array.astype(np.int32)  # an empty list has no type of its own
+    if booleans and array.dtype == bool:
+        array = array.astype(np.int8)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise InputError(f"{name} is {_described(array)}: pass integers")
     if array.ndim != rank:
@@ -66,6 +75,44 @@ def check_range(name: str, value: Any, low: int, high: int, meaning: str) -> Non
         raise InputError(
             f"{name} {verb} {numbers[wrong].flat[0]}, outside [{low}, {high}): {meaning}"
         )
+
+
+def decision_arguments(
+    history_items: Any,
+    history_labels: Any,
+    candidate: Any,
+    user: Any,
+    num_items: int,
+    num_users: int,
+) -> tuple[Any, Any, Any, Any]:
+    """What one decision is asked of, as integers of the right ranks: items [H], labels [H], candidate [], user [].
+
+    Args:
+        history_items: -1 pads.
+        history_labels: 1 like, 0 dislike, or booleans (or, as in an observation, -1 dislike and 0 padding).
+        candidate: an item.
+        user: -1 for an unknown one.
+        num_items, num_users: of the dataset.
+
+    Raises:
+        InputError: wrong types or ranks; where values are known, also wrong values.
+    """
+    items = integers("history_items", history_items, rank=1)
+    labels = integers("history_labels", history_labels, rank=1, booleans=True)
+    candidate, user = integers("candidate", candidate, rank=0), integers("user", user, rank=0)
+    if items.shape != labels.shape:
+        raise InputError(
+            f"history_items has {len(items)} entries and history_labels {len(labels)}: pass one label an item"
+        )
+    for name, value, low, high, meaning in (
+        ("history_items", items, -1, num_items, "the catalogue's items, or -1 for padding"),
+        ("history_labels", labels, -1, 2, "1 is a like, 0 a dislike"),
+        ("candidate", candidate, 0, num_items, "the catalogue's items"),
+        ("user", user, -1, num_users, "the dataset's users, or -1 for an unknown one"),
+    ):
+        if known(value):
+            check_range(name, value, low, high, meaning)
+    return items, labels, candidate, user
 
 
 def _described(value: Any) -> str:

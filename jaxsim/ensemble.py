@@ -38,7 +38,7 @@ class Reasons:
         matched: int32[H], shared keywords in the polarity of the label (0 where not considered).
         cosine: float32[H] in the polarity of the label (-inf where not considered or no keyword).
         most_similar: int32[2], position of the largest cosine among the disliked and among the liked; -1: none.
-        keywords: uint32[H, words], the shared keywords themselves as bits (see `jaxsim.unpack_members`).
+        keywords: int32[H, K], the shared keywords themselves among -1s.
         coins: int8[2], the coins of f_mat and f_sim.
         tied: bool[2], whether those coins decided.
     """
@@ -111,17 +111,15 @@ def decide(
     coins = jnp.stack([jax.random.bernoulli(key_mat), jax.random.bernoulli(key_sim)])
     pos, neg = jnp.stack([alpha_pos, beta_pos]), jnp.stack([alpha_neg, beta_neg])
     tied = (pos == neg) & (semantics == "paper")
-    if semantics == "paper":
-        logical = jnp.where(tied, coins, pos > neg)
-    else:
-        # No liked history decides (1, 1), then no disliked history (0, 0); a tie is a dislike.
-        logical = jnp.where(liked.any(), (pos > neg) & disliked.any(), True)
+    logical = logical_vote(pos, neg, coins, liked.any(), disliked.any(), semantics)
     probability = jax.nn.sigmoid(sta_logit)
     votes = jnp.append(logical, probability >= STA_THRESHOLD).astype(jnp.int8)
     like = votes.sum(dtype=jnp.int8) >= 2
     reasons = None
     if with_reasons:
-        keywords = catalogue.keywords[candidate, side] & catalogue.keywords[others, side]
+        theirs = catalogue.keywords[others, side]
+        shared = keyword_matching.is_shared(catalogue.keywords[candidate, side], theirs)
+        keywords = jnp.where(shared, theirs, -1)
         reasons = _reasons(liked, disliked, pairs, keywords, coins, tied)
     return Decision(
         alpha_pos=alpha_pos,
@@ -134,6 +132,32 @@ def decide(
         response=Response(like=like.astype(jnp.int8)),
         reasons=reasons,
     )
+
+
+def logical_vote(
+    pos: Array,
+    neg: Array,
+    coin: Array | float,
+    any_liked: Array,
+    any_disliked: Array,
+    semantics: str,
+) -> Array:
+    """The vote of f_mat or f_sim from its two sides (Eq. 3, 8).
+
+    Args:
+        pos, neg: alphas or betas, JAX or NumPy arrays of one shape.
+        coin: what decides a tie: a toss in {0, 1}, or its mean 1/2 for the probability of a like.
+        any_liked, any_disliked: bool, whether the history holds such a response at all.
+        semantics: as in `decide`; "released" tosses no coin.
+
+    Returns:
+        0, 1 or the coin, of the type that the coin and bool promote to.
+    """
+    xp = pos.__array_namespace__()
+    if semantics == "paper":
+        return xp.where(pos == neg, coin, pos > neg)
+    # No liked history is a like, then no disliked history a dislike; so is a tie.
+    return (pos > neg) & any_disliked | ~any_liked
 
 
 def _reasons(
@@ -151,7 +175,7 @@ def _reasons(
         matched=jnp.where(considered, pairs.shared, 0),
         cosine=jnp.where(considered, similarity.to_float(pairs.cosine), -jnp.inf),
         most_similar=jnp.stack([_most_similar(pairs.cosine, side) for side in (disliked, liked)]),
-        keywords=jnp.where(considered[:, None], keywords, 0),
+        keywords=jnp.where(considered[:, None], keywords, -1),
         coins=coins.astype(jnp.int8),
         tied=tied,
     )
@@ -268,9 +292,5 @@ def majority_probability(mat: Array, sim: Array, sta: Array) -> Array:
 
 
 def _vote_probability(pair: jax.Array, all_count: jax.Array, semantics: str) -> jax.Array:
-    neg, pos = pair
-    wins = (pos > neg).astype(jnp.float32)
-    if semantics == "paper":
-        return jnp.where(pos == neg, jnp.float32(0.5), wins)
-    no_dislike, no_like = all_count == 0
-    return jnp.where(no_like, 1.0, jnp.where(no_dislike, 0.0, wins)).astype(jnp.float32)
+    (neg, pos), (any_disliked, any_liked) = pair, all_count > 0
+    return logical_vote(pos, neg, 0.5, any_liked, any_disliked, semantics).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""f_mat, the keyword-matching model (Eq. 1 to 3): counts of shared keywords, tabled or from bit sets."""
+"""f_mat, the keyword-matching model (Eq. 1 to 3): counts of shared keywords, tabled or of sets."""
 
 import chex
 import jax
@@ -29,24 +29,30 @@ def pack_members(members: np.ndarray, size: int) -> np.ndarray:
     return bits
 
 
-def unpack_members(bits: np.ndarray, size: int) -> np.ndarray:
-    """The inverse of `pack_members`: bool[..., size] of uint32[..., words], True at the members."""
-    shifts = np.arange(_WORD_BITS, dtype=np.uint32)
-    spread = (np.asarray(bits)[..., None] >> shifts) & np.uint32(1)
-    return spread.reshape(*spread.shape[:-2], -1)[..., :size].astype(bool)
-
-
-def count_shared(own: jax.Array, others: jax.Array) -> jax.Array:
+def count_common_bits(own: jax.Array, others: jax.Array) -> jax.Array:
     """|D(c) & D(i)| of bit sets by population count (Eq. 1, 2).
 
     Args:
-        own, others: uint32[..., words], of shapes that broadcast.
+        own, others: uint32[..., words] of `pack_members`, of shapes that broadcast.
 
     Returns:
         int32[...].
     """
     chex.assert_equal_shape_suffix([own, others], 1)
     return jnp.sum(jax.lax.population_count(own & others), axis=-1, dtype=jnp.int32)
+
+
+def is_shared(own: jax.Array, others: jax.Array) -> jax.Array:
+    """Which keywords of `others` the candidate has too (Eq. 1, 2).
+
+    Args:
+        own: int32[..., K] keywords of the candidate, -1 pads.
+        others: int32[..., K] keywords of history items, -1 pads, of a shape that broadcasts.
+
+    Returns:
+        bool[..., K].
+    """
+    return (own[..., :, None] == others[..., None, :]).any(axis=-2) & (others >= 0)
 
 
 def alphas(shared: jax.Array, liked: jax.Array, disliked: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jaxsim import COSINE_UNIT, NO_COSINE, InputError, ItemFeatures, Pairs, PairTables
 from jaxsim.catalogue import build_catalogue, catalogue_bytes
-from jaxsim.keyword_matching import pack_members, unpack_members
+from jaxsim.keyword_matching import pack_members
 from jaxsim.similarity import cosine_table
 from tests import reference
 from tests.factory import make_dataset, random_dataset, unit_rows
@@ -161,9 +161,80 @@ def test_bit_sets_hold_their_members(rows, size):
     members = np.array([row + [-1] * (width - len(row)) for row in rows], np.int32)
     bits = pack_members(members, size)
     assert (bits.dtype, bits.shape) == (np.uint32, (len(rows), -(-size // 32)))
-    found = unpack_members(bits, size)
-    assert found.shape == (len(rows), size)
-    assert [set(np.flatnonzero(row)) for row in found] == [set(row) for row in rows]
+    for row, words in zip(rows, bits, strict=True):
+        flags = [(int(words[value // 32]) >> (value % 32)) & 1 for value in range(size)]
+        assert set(np.flatnonzero(flags)) == set(row)
+
+
+def random_sets(seed, num_items, num_keywords, most) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    sets = [
+        [rng.choice(num_keywords, rng.integers(0, most + 1), replace=False).tolist()
+         for _ in range(num_items)] for _ in range(2)
+    ]  # fmt: skip
+    return make_dataset([[0]] * num_items, *sets, [([0, 1], [0, 1])], width=4).arrays
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num_keywords=st.sampled_from([20, 33, 300, 3000]),
+    most=st.sampled_from([1, 3, 20]),
+)
+def test_lists_and_bit_sets_share_the_same(seed, num_keywords, most):
+    arrays = random_sets(seed, 12, num_keywords, most)
+    items = reference.items_of(arrays)
+    catalogue = build_catalogue(arrays, kind="features")
+    bits = -(-(1 + max(arrays[f"item_{s}_keywords"].max() for s in ("pos", "neg"))) // 32)
+    longest = max((arrays[f"item_{s}_keywords"] >= 0).sum(1).max() for s in ("pos", "neg"))
+    assert (catalogue.keyword_bits is not None) == (bits <= 4 * max(1, longest))
+    shared = all_pairs(catalogue).shared
+    for c, candidate in enumerate(items):
+        for i, item in enumerate(items):
+            for s in (0, 1):
+                assert shared[c, s, i] == len(candidate.keywords[s] & item.keywords[s])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pads_may_stand_anywhere(kind):
+    arrays = random_dataset(2).arrays
+    rng = np.random.default_rng(0)
+    moved = dict(arrays)
+    for name in ("item_pos_keywords", "item_neg_keywords"):
+        wide = np.pad(arrays[name], ((0, 0), (0, 2)), constant_values=-1)
+        moved[name] = rng.permuted(wide, axis=1)
+    a, b = (all_pairs(build_catalogue(x, kind=kind)) for x in (arrays, moved))
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 100])
+def test_a_batch_in_chunks_is_the_batch(count):
+    """Under vmap, twice over, and with a catalogue of its own for each row."""
+    catalogue = build_catalogue(random_dataset(0).arrays, kind="features")
+    rng = np.random.default_rng(count)
+    item, others, side = (
+        jnp.int32(rng.integers(0, upper, shape))
+        for upper, shape in ((40, (2, count)), (40, (2, count, 9)), (2, (2, count, 9)))
+    )
+
+    def compare(catalogue, item, others, side):
+        return catalogue.compare(item, others, side)
+
+    one_by_one = [
+        jax.tree.map(np.asarray, compare(catalogue, item[0, i], others[0, i], side[0, i]))
+        for i in range(min(count, 20))
+    ]
+    many = jax.jit(jax.vmap(compare, (None, 0, 0, 0)))
+    batch = many(catalogue, item[0], others[0], side[0])
+    nested = jax.vmap(many, (None, 0, 0, 0))(catalogue, item, others, side)
+    copies = jax.tree.map(lambda x: jnp.stack([x] * count), catalogue)
+    own = jax.jit(jax.vmap(compare))(copies, item[0], others[0], side[0])
+    for name in ("same_category", "shared", "cosine"):
+        slack = 1 if name == "cosine" else 0
+        expected = np.stack([getattr(pairs, name) for pairs in one_by_one]).astype(int)
+        for found in (batch, jax.tree.map(lambda x: x[0], nested), own):
+            rows = np.asarray(getattr(found, name))[: len(expected)].astype(int)
+            np.testing.assert_allclose(rows, expected, rtol=0, atol=slack)
 
 
 @pytest.mark.parametrize("kind", KINDS)

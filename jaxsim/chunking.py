@@ -1,0 +1,50 @@
+"""Batches worked through a chunk at a time, where that is faster."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def in_chunks(function: Callable[..., Any], size: int) -> Callable[..., Any]:
+    """`function`, which under `jax.vmap` on a CPU takes `size` rows of a batch at a time.
+
+    What a whole batch gathers is written to memory and read again; what a chunk gathers stays in the cache.
+    Other devices have the bandwidth for the whole batch at once.
+
+    Args:
+        function: of one pytree that all rows share and of any number of pytrees that differ between rows.
+        size: rows of a chunk.
+
+    Returns:
+        A function of the same arguments and results, for one row and under any number of `jax.vmap`.
+    """
+    chunked = jax.custom_batching.custom_vmap(function)
+
+    @chunked.def_vmap
+    def batched(axis_size: int, in_batched: Any, shared: Any, *rows: Any) -> tuple[Any, Any]:
+        shared_batched, rows_batched = in_batched[0], tuple(in_batched[1:])
+        rows = jax.tree.map(
+            lambda x, is_batched: (
+                x if is_batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x)))
+            ),
+            rows,
+            rows_batched,
+        )
+        flags = jax.tree.leaves(shared_batched)
+        axes = jax.tree.unflatten(jax.tree.structure(shared), [0 if f else None for f in flags])
+
+        def at_once(shared: Any, rows: Any) -> Any:
+            return jax.vmap(function, (axes, *[0] * len(rows)))(shared, *rows)
+
+        def by_chunk(shared: Any, rows: Any) -> Any:
+            return jax.lax.map(lambda row: function(shared, *row), rows, batch_size=size)
+
+        if axis_size <= size or any(flags):
+            result = at_once(shared, rows)
+        else:
+            result = jax.lax.platform_dependent(shared, rows, cpu=by_chunk, default=at_once)
+        return result, jax.tree.map(lambda _: True, result)
+
+    return chunked

@@ -1,0 +1,261 @@
+"""Sessions on several devices: the same program on 1 or n of them, of one process or of many.
+
+Sessions do not meet, so a batch of them is split over a mesh axis and each device rolls out its share
+(`over_sessions`): nothing is communicated, and a session's trajectory, which depends on its own key alone, is the
+one that a single device computes. Params are replicated, or the catalogue's tables are split over items where one
+device cannot hold them (`place_params`); a lookup then asks all devices, and the one that holds the row answers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxsim.cli import InputError
+from jaxsim.environment import EnvParams
+
+SESSIONS = "sessions"
+Axes = Any  # as of jax.vmap: an int, None, or a tree of them
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with one axis, "sessions".
+
+    Args:
+        devices: which to use; all devices of all processes unless told.
+
+    Raises:
+        InputError: `devices` is empty.
+    """
+    chosen = jax.devices() if devices is None else list(devices)
+    if not chosen:
+        raise InputError("devices is empty: pass some of jax.devices(), or None for all of them")
+    return jax.make_mesh((len(chosen),), (SESSIONS,), (AxisType.Auto,), devices=chosen)
+
+
+@struct.dataclass
+class SplitTable:
+    """A table [N, ...] whose rows are split over a mesh axis; it is indexed like an array.
+
+    Inside `over_sessions` every device must index it equally often, for a lookup is a conversation of all: not
+    in a branch or loop whose course differs between devices.
+
+    Attributes:
+        rows: [M, ...], M = N rounded up to a multiple of the number of devices; the rows beyond N are zero.
+            Inside `over_sessions` those of this device.
+        num_rows: N.
+    """
+
+    rows: jax.Array
+    num_rows: int = struct.field(pytree_node=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole table, without the rows that round it up."""
+        return (self.num_rows, *self.rows.shape[1:])
+
+    def __jax_array__(self) -> jax.Array:
+        """The whole table, [N, ...], gathered on every device for as long as it is used."""
+        rows = self.rows
+        if _inside_over_sessions():
+            rows = jax.lax.all_gather(rows, SESSIONS, tiled=True)
+        return rows[: self.num_rows]
+
+    def __getitem__(self, index: Any) -> jax.Array:
+        """`table[row, ...]` of integer arrays, rows in [0, N); `table[:, ...]` gathers the whole table."""
+        row, *rest = index if isinstance(index, tuple) else (index,)
+        if isinstance(row, slice):
+            return jnp.asarray(self)[index]
+        if not _inside_over_sessions():
+            return self.rows[index]
+        return self._ask_all(jnp.asarray(row), *map(jnp.asarray, rest))
+
+    def _ask_all(self, *index: jax.Array) -> jax.Array:
+        """Every device asks all, each answers from its rows and 0 otherwise, and the answers are added up."""
+        count = self.rows.shape[0]
+        first = jax.lax.axis_index(SESSIONS) * count
+
+        def answer(row: jax.Array, *rest: jax.Array) -> jax.Array:
+            mine = (row >= first) & (row < first + count)
+            found = self.rows[(jnp.clip(row - first, 0, count - 1), *rest)]
+            asked = jnp.broadcast_shapes(row.shape, *(x.shape for x in rest))
+            mine = jnp.broadcast_to(mine, asked).reshape(*asked, *[1] * (found.ndim - len(asked)))
+            return jnp.where(mine, found, jnp.zeros((), found.dtype))
+
+        answers = jax.vmap(answer)(*jax.lax.all_gather(index, SESSIONS))
+        return jax.lax.psum_scatter(answers, SESSIONS)
+
+
+def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -> EnvParams:
+    """Params on every device of a mesh; the same call on every process, with equal params.
+
+    Args:
+        params: of `jaxsim.make`. A catalogue too big for one device is made on the host:
+            `with jax.default_device(jax.local_devices(backend="cpu")[0]): env, params = jaxsim.make(...)`.
+        mesh: of `make_mesh`.
+        shard_catalogue: split the catalogue's tables over items: each of n devices holds N / n rows, rounded up.
+
+    Returns:
+        Params with global arrays, for `over_sessions` or any jitted function.
+
+    Raises:
+        InputError: a mesh without the axis "sessions", or params that are split already.
+    """
+    _check_mesh(mesh)
+    if any(isinstance(x, SplitTable) for x in jax.tree.leaves(params, is_leaf=_is_split)):
+        raise InputError(
+            "the catalogue of params is split already: place what jaxsim.make returned"
+        )
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def replicate(tree: Any) -> Any:
+        return jax.tree.map(lambda x: _place(x, everywhere), tree)
+
+    if not shard_catalogue:
+        return replicate(params)
+    split = jax.tree.map(lambda x: _split_rows(x, mesh), params.catalogue)
+    return replicate(params.replace(catalogue=None)).replace(catalogue=split)
+
+
+def split_sessions(tree: Any, mesh: Mesh) -> Any:
+    """Arrays of B sessions, split over the mesh on their first axis; the same call on every process.
+
+    Args:
+        tree: pytree of arrays [B, ...]; PRNG keys may be typed. Equal on every process.
+        mesh: of `make_mesh`.
+
+    Raises:
+        InputError: a mesh without the axis "sessions", or B is not a multiple of the number of devices.
+    """
+    _check_mesh(mesh)
+    _check_divides(tree, 0, mesh)
+    return jax.tree.map(lambda x: _place(x, _sharding(mesh)), tree)
+
+
+def over_sessions(
+    function: Callable[..., Any],
+    mesh: Mesh,
+    in_axes: Sequence[int | None] = (0, None),
+    out_axes: Axes = 0,
+) -> Callable[..., Any]:
+    """`function` on every device for its share of the sessions: `jax.shard_map` with the axes of `jax.vmap`.
+
+    Inside, sessions are B / n, params are whole (a split catalogue is asked across devices), and the mesh axis is
+    "sessions": `jax.lax.pmean(x, "sessions")` is a mean over all. Randomness must come from arguments that are
+    split, one key a session: from a key that all devices share, each would draw the same for its own sessions.
+
+    Args:
+        function: of positional arguments, pure; wrap the result in `jax.jit`.
+        mesh: of `make_mesh`.
+        in_axes: for each argument the axis on which sessions lie, or None for an argument that all share.
+        out_axes: the same for the outputs, an int or None for all, or a tree of them. None is for what is equal
+            on every device, which is not checked.
+
+    Returns:
+        A function of the same arguments, whole; its outputs are whole too, split over the mesh.
+
+    Raises:
+        InputError: a mesh without the axis "sessions"; when called, another number of arguments than `in_axes`
+            has, or a number of sessions that is not a multiple of the number of devices.
+    """
+    _check_mesh(mesh)
+    out_specs = jax.tree.map(_spec, out_axes, is_leaf=lambda axis: axis is None)
+
+    def split(*args: Any) -> Any:
+        if len(args) != len(in_axes):
+            raise InputError(
+                f"{len(args)} arguments, but in_axes has {len(in_axes)} entries: give one for each"
+            )
+        for arg, axis in zip(args, in_axes, strict=True):
+            if axis is not None:
+                _check_divides(arg, axis, mesh)
+        return jax.shard_map(
+            function,
+            mesh=mesh,
+            in_specs=tuple(map(_argument_specs, args, in_axes)),
+            out_specs=out_specs,
+            # A scan starts from constants, equal everywhere, and ends with what differs: the check refuses that.
+            check_vma=False,
+        )(*args)
+
+    return split
+
+
+def _argument_specs(argument: Any, axis: int | None) -> Any:
+    if axis is not None:
+        return _spec(axis)
+    return jax.tree.map(
+        lambda x: _spec(0 if isinstance(x, SplitTable) else None), argument, is_leaf=_is_split
+    )
+
+
+def _spec(axis: int | None) -> PartitionSpec:
+    return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, SESSIONS)
+
+
+def _sharding(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, _spec(0))
+
+
+def _is_split(x: Any) -> bool:
+    return isinstance(x, SplitTable)
+
+
+def _inside_over_sessions() -> bool:
+    return SESSIONS in jax.sharding.get_abstract_mesh().manual_axes
+
+
+def _place(value: Any, sharding: NamedSharding) -> jax.Array:
+    """A global array of a value that every process has."""
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        data = _place(jax.random.key_data(value), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
+    host = _on_host(value)
+    # Not device_put: with several processes it compares their values, and sends all of them for that.
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _split_rows(table: jax.Array, mesh: Mesh) -> SplitTable:
+    """A table [N, ...] with its rows split; those that N lacks to a multiple of the devices are zero."""
+    host = _on_host(table)
+    devices = mesh.shape[SESSIONS]
+    shape = (-(-len(host) // devices) * devices, *host.shape[1:])
+
+    def share(index: Any) -> np.ndarray:
+        rows = host[index]
+        missing = shape[0] // devices - len(rows)
+        return np.pad(rows, [(0, missing)] + [(0, 0)] * (host.ndim - 1)) if missing else rows
+
+    return SplitTable(jax.make_array_from_callback(shape, _sharding(mesh), share), len(host))
+
+
+def _on_host(value: Any) -> np.ndarray:
+    host = np.asarray(value)
+    return host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False)
+
+
+def _check_mesh(mesh: Mesh) -> None:
+    if SESSIONS not in mesh.axis_names:
+        raise InputError(
+            f"the mesh has the axes {mesh.axis_names}, none named {SESSIONS!r}: use jaxsim.make_mesh()"
+        )
+
+
+def _check_divides(tree: Any, axis: int, mesh: Mesh) -> None:
+    """Sessions are not rounded up, as rows are: those added would count in the caller's means."""
+    devices = mesh.shape[SESSIONS]
+    for x in jax.tree.leaves(tree):
+        if np.ndim(x) <= axis:
+            raise InputError(
+                f"an array of shape {np.shape(x)} has no axis {axis} of sessions to split"
+            )
+        count = np.shape(x)[axis]
+        if count % devices:
+            raise InputError(
+                f"{count:,} sessions cannot be split over {devices} devices: use a multiple, such as "
+                f"{-(-count // devices) * devices:,}"
+            )
