@@ -273,7 +273,7 @@ def _check_embeddings(arrays: dict[str, np.ndarray]) -> None:
                 f"item_{name}_embedding of item {int(np.argmin(finite))} is not finite: build the dataset again"
             )
         has_keyword = (arrays[f"item_{name}_keywords"] >= 0).any(axis=1)
-        wrong = np.logical_xor(has_keyword, embedding.any(axis=1))
+        wrong = np.asarray(has_keyword != embedding.any(axis=1))
         if wrong.any():
             item = int(np.argmax(wrong))
             has, lacks = ("keywords", "zero") if has_keyword[item] else ("no keyword", "not zero")

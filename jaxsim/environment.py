@@ -25,7 +25,7 @@ from gymnax.environments import environment, spaces
 from jaxsim import ensemble
 from jaxsim.auto_reset import reset_where
 from jaxsim.catalogue import Catalogue
-from jaxsim.checks import check_key, check_range, integers, known
+from jaxsim.checks import check_key, check_range, decision_arguments, integers, known
 from jaxsim.cli import InputError
 from jaxsim.ensemble import Decision
 from jaxsim.sasrec import KeyValues, SASRec
@@ -472,34 +472,12 @@ class UserSimulator(environment.Environment):
             InputError: wrong types or ranks; where values are known, also wrong values.
         """
         check_key(key)
-        items = integers("history_items", history_items, rank=1)
-        labels = integers("history_labels", history_labels, rank=1)
-        candidate, user = integers("candidate", candidate, rank=0), integers("user", user, rank=0)
-        if items.shape != labels.shape:
-            raise InputError(
-                f"history_items has {len(items)} entries and history_labels {len(labels)}: pass one label an item"
-            )
-        self._check_values(items, labels, candidate, user)
+        items, labels, candidate, user = decision_arguments(
+            history_items, history_labels, candidate, user, self.num_items, self.num_users
+        )
         items, candidate, user = (jnp.asarray(x, jnp.int32) for x in (items, candidate, user))
         labels = jnp.asarray(labels, jnp.int8)
         return self._bare()._respond(key, items, labels, candidate, params, user, reasons)
-
-    def _check_values(self, items: Any, labels: Any, candidate: Any, user: Any) -> None:
-        """Refuse those values of `respond`'s arguments that are known and wrong."""
-        for name, value, low, high, meaning in (
-            (
-                "history_items",
-                items,
-                -1,
-                self.num_items,
-                "the catalogue's items, or -1 for padding",
-            ),
-            ("history_labels", labels, -1, 2, "1 is a like, 0 a dislike"),
-            ("candidate", candidate, 0, self.num_items, "the catalogue's items"),
-            ("user", user, -1, self.num_users, "the dataset's users, or -1 for an unknown one"),
-        ):
-            if known(value):
-                check_range(name, value, low, high, meaning)
 
     @functools.partial(jax.jit, static_argnames=("self", "reasons"))
     def _respond(

@@ -55,4 +55,5 @@ def test_the_quickstart_runs(movielens_cache, monkeypatch, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"0\.\d\d of random recommendations are liked", printed[0])
     assert printed[1].startswith("{'f_mat': ")
-    assert len(printed) == 5
+    assert printed[-1].startswith("it flips with")
+    assert len(printed) == 6

@@ -15,6 +15,7 @@ def test_the_commands_of_the_readme_exist():
         ("prep", "convert"),
         ("benchmarks", "table1"),
         ("benchmarks", "convert"),
+        ("benchmarks", "throughput"),
         ("agents", "train dqn"),
         ("agents", "evaluate"),
         ("benchmarks", "fidelity"),

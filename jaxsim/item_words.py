@@ -1,0 +1,42 @@
+"""The words of a dataset's items: names, categories and keywords."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from jaxsim.dataset import Dataset
+
+
+class ItemWords:
+    """Names, categories and keywords of a dataset's items."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def name(self, item: int) -> str:
+        """The item's name, or its id where it has none."""
+        row = self.dataset.items.iloc[item]
+        name = row.get("name")
+        return str(row["item_id"] if name is None or pd.isna(name) or name == "" else name)
+
+    def categories(self, item: int) -> list[int]:
+        """D_cate."""
+        return _members(self.dataset.arrays["item_categories"][item])
+
+    def keywords(self, item: int, polarity: int) -> list[int]:
+        """D_neg (0) or D_pos (1)."""
+        side = ("neg", "pos")[polarity]
+        return _members(self.dataset.arrays[f"item_{side}_keywords"][item])
+
+    def spell(self, keywords: Iterable[int]) -> tuple[str, ...]:
+        """The words of keyword indices."""
+        return tuple(self.dataset.keywords[k] for k in keywords)
+
+    def spell_categories(self, item: int) -> tuple[str, ...]:
+        """The names of an item's categories."""
+        return tuple(self.dataset.categories[c] for c in self.categories(item))
+
+
+def _members(row: np.ndarray) -> list[int]:
+    return [int(x) for x in row if x >= 0]
