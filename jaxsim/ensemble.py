@@ -37,7 +37,8 @@ class Reasons:
         liked: bool[H], considered and liked: I_pos. What is considered and not liked is I_neg.
         matched: int32[H], shared keywords in the polarity of the label (0 where not considered).
         cosine: float32[H] in the polarity of the label (-inf where not considered or no keyword).
-        most_similar: int32[2], position of the largest cosine among the disliked and among the liked; -1: none.
+        most_similar: int32[2], position of the largest cosine among the disliked and among the liked, the latest
+            of equals; -1: none.
         keywords: int32[H, K], the shared keywords themselves among -1s.
         coins: int8[2], the coins of f_mat and f_sim.
         tied: bool[2], whether those coins decided.
@@ -182,11 +183,12 @@ def _reasons(
 
 
 def _most_similar(cosine: jax.Array, side: jax.Array) -> jax.Array:
-    """Position of the largest cosine among bool[H] `side`, the first of equals; -1 if none has one; int32[]."""
+    """Position of the largest cosine among bool[H] `side`, the latest of equals; -1 if none has one; int32[]."""
     if side.shape[0] == 0:
         return jnp.int32(-1)
     known = side & (cosine != NO_COSINE)
-    best = jnp.argmax(jnp.where(known, cosine, NO_COSINE)).astype(jnp.int32)
+    latest_first = jnp.where(known, cosine, NO_COSINE)[::-1]
+    best = (side.shape[0] - 1 - jnp.argmax(latest_first)).astype(jnp.int32)
     return jnp.where(known.any(), best, -1)
 
 

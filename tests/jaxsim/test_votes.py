@@ -181,6 +181,11 @@ def test_reasons_name_the_matching_interactions(worked):
     assert [sorted(set(row) - {-1}) for row in reasons.keywords.tolist()] == [[0, 1], [], [4], []]
 
 
+def test_of_equally_similar_items_the_latest_is_named(worked):
+    reasons = decide(worked, [(3, LIKE), (3, LIKE), (4, LIKE), (-1, 0)]).reasons
+    assert reasons.most_similar.tolist() == [-1, 1]
+
+
 def test_reasons_of_no_history(worked):
     reasons = decide(worked, []).reasons
     assert reasons.most_similar.tolist() == [-1, -1]
