@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks {fidelity,table1,convert} [--json FILE]`."""
+"""The command line: `python -m benchmarks {fidelity,throughput,table1,convert} [--json FILE]`."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,6 +7,7 @@ from benchmarks.convert import run_convert
 from benchmarks.fidelity import fidelity, format_report
 from benchmarks.output import check_json, write_json
 from benchmarks.table1 import run_table1
+from benchmarks.throughput import run_throughput
 from jaxsim import load_dataset
 from jaxsim.cli import main
 
@@ -33,7 +34,12 @@ def run_fidelity(
 
 if __name__ == "__main__":
     main(
-        {"fidelity": run_fidelity, "table1": run_table1, "convert": run_convert},
+        {
+            "fidelity": run_fidelity,
+            "throughput": run_throughput,
+            "table1": run_table1,
+            "convert": run_convert,
+        },
         prog="python -m benchmarks",
         description="Measure how true and how fast the simulator is, and what its datasets hold.",
     )

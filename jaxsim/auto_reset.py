@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 # A chunk is this share of the sessions: the share that ends at a step is usually less, so one chunk does.
-_CHUNKS = 16
+_CHUNKS = 32
 
 State = Any
 Start = Callable[[jax.Array, Any], State]

@@ -1,0 +1,322 @@
+"""The figures of `python -m benchmarks throughput`, and the random actions that it steps with."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from benchmarks import hardware, throughput, vote_cost
+from benchmarks.random_actions import draw_allowed
+from benchmarks.rollout import Runner, rollout, start
+from benchmarks.step_cost import state_bytes, step_bytes, step_flops, tree_bytes
+from benchmarks.throughput_plot import plot_throughput
+from jaxsim import InputError, SASRec
+from tests.conftest import CAPACITY, HISTORY, simulator_of
+from tests.factory import random_dataset, write_pack
+
+BATCH = 6
+
+
+# ---- random actions --------------------------------------------------------------------------------------
+
+draw_one = jax.jit(draw_allowed, static_argnums=2)
+
+
+def test_rejection_is_uniform_over_what_is_allowed_even_where_most_is_rejected():
+    # 3 of 10 items are allowed: one draw in four rejects all of its first four candidates.
+    seen = jnp.array([0, 3, 4, 6, 7, 8, 9, -1, -1], jnp.int32)
+    keys = jax.random.split(jax.random.key(0), 6000)
+    drawn = jax.vmap(lambda key: draw_one(key, seen, 10))(keys)
+    assert drawn.dtype == jnp.int32
+    counts = np.bincount(drawn, minlength=10)
+    assert counts[[1, 2, 5]].sum() == 6000
+    assert stats.chisquare(counts[[1, 2, 5]]).pvalue > 1e-4
+
+
+@settings(deadline=None, max_examples=40)
+@given(seen=st.lists(st.integers(-1, 7), min_size=6, max_size=6), seed=st.integers(0, 2**31 - 1))
+def test_rejection_never_draws_what_was_seen(seen, seed):
+    drawn = int(draw_one(jax.random.key(seed), jnp.array(seen, jnp.int32), 8))
+    assert 0 <= drawn < 8
+    assert drawn not in seen
+
+
+# ---- the program that is timed ---------------------------------------------------------------------------
+
+
+def test_rollout_steps_sessions_with_allowed_actions_and_resets_them(simulator):
+    _, env, params = simulator
+    states = start(env, jax.random.key(0), params, BATCH)
+    states, likes = rollout(env, states, jax.random.key(1), params, 2 * CAPACITY)
+    assert 0 < float(likes) < 1
+    assert (states.time < CAPACITY).all()  # every session has begun anew
+    # Every action was valid: each step since the beginning appended one item, and no item twice.
+    assert (states.session_length == states.time).all()
+    for items, length in zip(np.asarray(states.items), states.length, strict=True):
+        assert len(set(items[:length].tolist())) == length
+
+
+def test_rollout_without_resets_never_begins_anew(simulator):
+    _, env, params = simulator
+    states = start(env, jax.random.key(0), params, BATCH)
+    states, _ = rollout(env, states, jax.random.key(1), params, CAPACITY, resets=False)
+    assert (states.time == CAPACITY).all()
+    assert (states.session_length == CAPACITY).all()
+
+
+def test_runner_goes_on_where_it_stopped_and_begins_anew_when_told(simulator):
+    _, env, params = simulator
+    runner = Runner(env, params, BATCH, num_steps=2, resets=False)
+    assert runner.compile_seconds > 0
+    assert runner.seconds(calls=3) > 0
+    assert (runner.states.time == 6).all()
+    runner.restart()
+    assert (runner.states.time == 0).all()
+
+
+# ---- what a step costs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def by_features():
+    return simulator_of(random_dataset(0), catalogue="features")
+
+
+def test_step_costs_by_hand(simulator, by_features):
+    window, width, blocks = HISTORY + CAPACITY, 8, 2
+    cache = 2 * blocks * window * width * 4
+    products = blocks * (16 * width**2 + 4 * window * width) + 2 * width
+    _, env, params = simulator
+    assert env.catalogue == "tables"
+    assert step_bytes(env, params) == cache + 17 * window
+    assert step_flops(env, params) == products
+    # 12 keywords and 4 categories are one word of bits each; vectors have 6 numbers.
+    _, env, params = by_features
+    assert step_bytes(env, params) == cache + (13 + 4 + 4 * 6 + 4) * window
+    assert step_flops(env, params) == products + 4 * window * 6
+
+
+def test_operations_of_a_token_are_those_that_xla_counts(simulator):
+    """The formula leaves out what is no product (norms, softmax): at full size that is little."""
+    env = replace(
+        simulator.env,
+        sasrec=SASRec(num_items=50, num_users=1, window=150),
+        history_length=50,
+        session_capacity=100,
+    )
+    model = env.sasrec
+    cache = vote_cost._empty_cache(model, 1, env.window)
+    cache = jax.tree.map(lambda x: x[0], cache)
+    token = jnp.int32(0), jnp.int8(1), cache, jnp.int32(env.window - 1)
+    variables = jax.jit(partial(model.init, method="encode_token"))(jax.random.key(0), *token)
+
+    def one_token(variables, *token):
+        hidden, _ = model.apply(variables, *token, method="encode_token")
+        return hidden
+
+    counted = jax.jit(one_token).lower(variables, *token).compile().cost_analysis()["flops"]
+    products = step_flops(env, simulator.params)
+    assert 0.8 * counted < products < 1.02 * counted
+
+
+def test_state_bytes_are_those_of_a_real_state(simulator):
+    _, env, params = simulator
+    states = start(env, jax.random.key(0), params, BATCH)
+    assert state_bytes(env, params) * BATCH == sum(x.nbytes for x in jax.tree.leaves(states))
+
+
+# ---- the device ------------------------------------------------------------------------------------------
+
+
+def test_timing_by_hand():
+    assert hardware.Timing.of([3.0]) == hardware.Timing(3.0, 3.0, 3.0)
+    assert hardware.Timing.of([5.0, 1.0, 2.0, 4.0, 3.0]) == hardware.Timing(3.0, 2.0, 4.0)
+
+
+def test_rates_divide_work_by_time(monkeypatch):
+    monkeypatch.setattr(hardware, "repeated", lambda run, repeats: _half_a_second(run))
+    assert hardware.copy_bandwidth(4000, 1) == 16000  # 4,000 bytes read and 4,000 written
+    assert hardware.read_bandwidth(4000, 1) == 8000
+    assert hardware.matmul_rate(10, 1) == 4000
+
+
+def _half_a_second(run):
+    run()
+    return hardware.Timing(0.5, 0.5, 0.5)
+
+
+def test_program_bytes_count_arguments_and_results_once():
+    array = jnp.zeros(1000, jnp.float32)
+    fresh = jax.jit(lambda x: x + 1).lower(array).compile()
+    in_place = jax.jit(lambda x: x + 1, donate_argnums=0).lower(array).compile()
+    assert hardware.program_bytes(fresh) == pytest.approx(8000, abs=200)
+    assert hardware.program_bytes(in_place) == pytest.approx(4000, abs=200)
+    assert hardware.peak_process_bytes() > 10e6
+
+
+# ---- the measurement -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_runs():
+    """Sizes with which a measurement takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hardware, "_ARRAY_BYTES", (1 << 20,))
+        patch.setattr(hardware, "_MATRIX_SIZES", {"cpu": (64,), "other": (64,)})
+        patch.setattr(throughput, "_RUN_SECONDS", 0.001)
+        yield
+
+
+@pytest.fixture(scope="module")
+def written(small_runs, tmp_path_factory):
+    """Result of the command on a small pack: its JSON, its printed report, and the path of its plot."""
+    folder = tmp_path_factory.mktemp("throughput")
+    pack = write_pack(random_dataset(0, num_items=200, window=150, num_blocks=1), folder / "pack")
+    out, plot = folder / "out.json", folder / "plots" / "plot.png"
+    throughput.run_throughput(
+        str(pack), batches=(8, 4), repeats=2, votes=False, json=out, plot=plot
+    )
+    return json.loads(out.read_text("utf-8")), plot
+
+
+def test_result_has_the_agreed_keys_and_they_fit_together(written):
+    result, plot = written
+    assert result["dataset"] == "invented"
+    assert [row["batch"] for row in result["rows"]] == [4, 8]
+    best = max(result["rows"], key=lambda row: row["steps_per_second"])
+    assert result["best"] == {key: best[key] for key in result["best"]}
+    assert set(result["best"]) == {"batch", "steps_per_second", "compile_seconds"}
+    bound = result["bound_steps_per_second"]
+    assert result["fraction_of_bound"] == pytest.approx(best["steps_per_second"] / bound)
+    copied = result["measured"]["copy_bytes_per_second"] / result["step"]["bytes"]
+    products = result["measured"]["matmul_flops_per_second"] / result["step"]["flops"]
+    assert bound == pytest.approx(min(copied, products))
+    for row in result["rows"]:
+        assert row["low_quartile"] <= row["steps_per_second"] <= row["high_quartile"]
+        assert row["states_bytes"] == row["batch"] * result["memory"]["state_bytes_per_session"]
+        assert row["program_bytes"] > row["states_bytes"]
+        assert 0 < row["like_rate"] < 1
+    assert result["reset"]["batch"] == best["batch"]
+    assert result["reset"]["ratio"] > 0
+    assert plot.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_report_names_each_batch_and_the_bound(written):
+    result, _ = written
+    report = throughput.format_report(result)
+    for row in result["rows"]:
+        assert f"{row['steps_per_second']:,.0f}" in report
+    assert f"bound {result['bound_steps_per_second']:,.0f} steps/s" in report
+    fast = {**result, "bound_steps_per_second": 1.0}
+    assert "can pass the bound" in throughput.format_report(fast)
+    slow = {**result, "bound_steps_per_second": 1e12}
+    assert "can pass the bound" not in throughput.format_report(slow)
+
+
+def test_sweep_ends_where_memory_does(simulator, small_runs, monkeypatch, capsys):
+    _, env, params = simulator
+    room = tree_bytes(params) + 6 * state_bytes(env, params)
+    monkeypatch.setattr(hardware, "device_memory", lambda: room / throughput._MEMORY_SHARE)
+    rows = throughput.measure_batches(env, params, [4, 8, 16], repeats=1)
+    assert [row["batch"] for row in rows] == [4]
+    assert "8 sessions do not fit" in capsys.readouterr().out
+    with pytest.raises(InputError, match="8 sessions do not fit"):
+        throughput.measure_batches(env, params, [8], repeats=1)
+
+
+def test_sweep_ends_where_the_device_refuses_memory(simulator, monkeypatch):
+    _, env, params = simulator
+
+    def refuse(env, params, batch, repeats):
+        if batch > 4:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return {"batch": batch}
+
+    monkeypatch.setattr(throughput, "measure_batch", refuse)
+    assert throughput.measure_batches(env, params, [4, 8], 1) == [{"batch": 4}]
+
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(throughput, "measure_batch", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        throughput.measure_batches(env, params, [4], 1)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        pytest.param({"repeats": 0}, "--repeats 0", id="repeats"),
+        pytest.param({"batches": (4, 0)}, "--batches 0", id="batches"),
+    ],
+)
+def test_bad_settings_are_one_line(settings_, message):
+    with pytest.raises(InputError, match=message):
+        throughput.run_throughput("nothing", **settings_)
+
+
+def test_command_line_tells_a_mistake_in_one_line():
+    command = [sys.executable, "-m", "benchmarks", "throughput", "--repeats", "0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: --repeats 0")
+    assert done.stderr.count("\n") == 1
+
+
+# ---- votes -----------------------------------------------------------------------------------------------
+
+
+def test_votes_are_measured_on_each_path_that_fits(monkeypatch):
+    monkeypatch.setattr(vote_cost, "DIMENSION", 8)
+    budget = 10_000_000  # tables of 1,000 items take 8 MB, of 2,000 take 32
+    rows = vote_cost.measure_votes(1, budget, (3,), (1000, 2000), candidates=4)
+    assert all(row["microseconds"] > 0 for row in rows)
+    cells = [(row["vote"], row["catalogue"], row["items"], row["history"]) for row in rows]
+    expected = [
+        *(
+            (v, p, 1000, h)
+            for v in ("f_mat", "f_sim")
+            for p in ("tables", "features")
+            for h in (3,)
+        ),
+        *((v, "features", 2000, h) for v in ("f_mat", "f_sim") for h in (3,)),
+        *(("f_sta", None, n, h) for n in (1000, 2000) for h in (3,)),
+    ]
+    assert sorted(cells, key=str) == sorted(expected, key=str)
+    lines = throughput.vote_lines(rows)
+    assert len(lines) == 2 + len({cell[:3] for cell in cells})
+    figure = plot_throughput(
+        {
+            "dataset": "d",
+            "device": "e",
+            "bound_steps_per_second": 2.0,
+            "rows": [
+                {"batch": 1, "steps_per_second": 1.0, "low_quartile": 0.9, "high_quartile": 1.1}
+            ],
+            "votes": rows,
+        }
+    )
+    assert len(figure.axes) == 2
+
+
+def test_a_vote_alone_leaves_out_what_only_the_other_needs(monkeypatch):
+    """Without that, the table would show the same cost twice."""
+    monkeypatch.setattr(vote_cost, "DIMENSION", 8)
+    catalogue = vote_cost.random_features(100)
+    decisions = vote_cost._random_decisions(100, 5, 4)
+
+    def reads_embeddings(vote):
+        program = vote_cost._margins.lower(vote, catalogue, *decisions).compile()
+        return "f32[100,2,8]" in program.as_text()
+
+    assert reads_embeddings("f_sim")
+    assert not reads_embeddings("f_mat")
