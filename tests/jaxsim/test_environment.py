@@ -183,7 +183,6 @@ def test_both_paths_play_the_same_sessions(dataset):
     runs = []
     for settings in (
         {"catalogue": "tables", "prefixes": "table"},
-        {"catalogue": "features", "prefixes": "table"},
         {"catalogue": "tables", "prefixes": "encode"},
         {"table_budget": 0},
     ):
@@ -225,8 +224,8 @@ def test_the_representation_says_which_paths_are_taken(dataset):
         assert found == (prefixes if env.prefixes == "table" else 0)
 
 
-def test_jit_and_vmap_agree(either):
-    _, env, params = either
+def test_jit_and_vmap_agree(simulator):
+    _, env, params = simulator
     keys = jax.random.split(jax.random.key(0), 4)
     resets = jax.vmap(env.reset, (0, None))(keys, params)
     first = [
