@@ -5,11 +5,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+_MARKERS = ("o", "^", "s", "D")
+
 
 def plot_throughput(result: dict[str, Any]) -> Figure:
     """Steps per second against batch size beside the bound; and what each vote costs, if that was measured."""
     votes = result.get("votes")
-    figure = Figure(figsize=(11 if votes else 6, 4.5), layout="constrained")
+    figure = Figure(figsize=(13 if votes else 6, 4.5), layout="constrained")
     panels = figure.subplots(1, 2 if votes else 1, squeeze=False)[0]
     _plot_speed(panels[0], result)
     if votes:
@@ -43,7 +45,7 @@ def _plot_speed(axes: Axes, result: dict[str, Any]) -> None:
 
 
 def _plot_votes(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    """One colour a vote, solid with pair tables and dashed with item features; paler for smaller catalogues."""
+    """One colour a vote, solid with pair tables and dashed with item features; one marker a catalogue size."""
     sizes = sorted({row["items"] for row in rows})
     votes = sorted({row["vote"] for row in rows})
     for vote, catalogue, items in sorted(
@@ -60,8 +62,9 @@ def _plot_votes(axes: Axes, rows: list[dict[str, Any]]) -> None:
             *zip(*line, strict=True),
             color=f"C{votes.index(vote)}",
             linestyle="--" if catalogue == "features" else "-",
-            alpha=0.3 + 0.7 * (sizes.index(items) + 1) / len(sizes),
-            marker=".",
+            marker=_MARKERS[sizes.index(items) % len(_MARKERS)],
+            markersize=4,
+            linewidth=1,
             label=" ".join(filter(None, (vote, catalogue, f"{items:,}"))),
         )
     axes.set(
@@ -71,6 +74,9 @@ def _plot_votes(axes: Axes, rows: list[dict[str, Any]]) -> None:
         ylabel="microseconds per decision",
         title="each vote alone",
     )
+    histories = sorted({row["history"] for row in rows})
+    axes.set_xticks(histories, [str(history) for history in histories])
+    axes.minorticks_off()
     axes.title.set_fontsize("medium")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="x-small", ncols=2)
+    axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))

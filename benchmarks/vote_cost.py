@@ -49,6 +49,7 @@ def measure_votes(
     """
     rows: list[Row] = []
     for num_items in catalogues:
+        print(f"  {num_items:,} items ...", flush=True)
         for path, build in (("tables", random_tables), ("features", random_features)):
             if _fits(path, tree_bytes(jax.eval_shape(partial(build, num_items))), table_budget):
                 measure = partial(_logical_rows, build, path, num_items)

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsim.chunking import broadcast_unbatched
+
 # A chunk is this share of the sessions: the share that ends at a step is usually less, so one chunk does.
 _CHUNKS = 32
 
@@ -31,7 +33,8 @@ def reset_where(done: jax.Array, state: State, user: jax.Array, params: Any, sta
             only that beginning is written.
 
     Returns:
-        The state; like `jnp.where` leaf by leaf, for one session and under any number of `jax.vmap`.
+        The state; like `jnp.where` leaf by leaf, for one session and under any number of `jax.vmap`. Gradients do
+        not pass.
     """
 
     def one(done: jax.Array, state: State, user: jax.Array, params: Any) -> State:
@@ -46,12 +49,8 @@ def reset_where(done: jax.Array, state: State, user: jax.Array, params: Any, sta
     def batched(
         axis_size: int, in_batched: Any, done: jax.Array, state: State, user: jax.Array, params: Any
     ) -> tuple[State, Any]:
-        done, state, user = jax.tree.map(
-            lambda x, is_batched: (
-                x if is_batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x)))
-            ),
-            (done, state, user),
-            tuple(in_batched[:3]),
+        done, state, user = broadcast_unbatched(
+            axis_size, (done, state, user), tuple(in_batched[:3])
         )
         state = _reset_rows(done, state, user, params, jax.tree.leaves(in_batched[3]), start)
         return state, jax.tree.map(lambda _: True, state)

@@ -99,13 +99,14 @@ class ItemFeatures:
 
     def compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
         """An item int32[] with others int32[...], each in its polarity int32[...]: `Pairs` [...]."""
-        return _compare_in_chunks(self, item, others, side)
+        # All that is asked is whole numbers: no gradient is lost, and a batch in chunks could not pass one.
+        return _compare_in_chunks(jax.lax.stop_gradient(self), item, others, side)
 
     def compare_all(self, item: jax.Array, side: jax.Array) -> Pairs:
         """An item int32[] with all items, in one polarity int32[]: `Pairs` [N]."""
-        own, everyone = (self.words[item, side], self.words[:, side])
+        own, everyone = self.words[item, side][None], self.words[:, side]
         cosine = cosines(self.embedding[item, side][None], self.embedding[:, side])[..., 0]
-        same = (self.categories[item] & self.categories[:]).any(axis=-1)
+        same = (self.categories[item][None] & self.categories[:]).any(axis=-1)
         return self._pairs(same, own, everyone, cosine)
 
     @property
@@ -119,7 +120,8 @@ class ItemFeatures:
         # One product with both polarities of the item reads what was gathered once.
         both = cosines(self.embedding[item], self.embedding[others, side])
         cosine = jnp.where(positive, both[..., 1], both[..., 0])
-        same = (self.categories[item] & self.categories[others]).any(axis=-1)
+        theirs = self.categories[others]
+        same = (jnp.broadcast_to(self.categories[item], theirs.shape) & theirs).any(axis=-1)
         return self._pairs(same, own, self.words[others, side], cosine)
 
     def _pairs(
@@ -187,8 +189,8 @@ def build_catalogue(
     problem = None
     if needed > budget:
         problem = (
-            f"item-pair tables of {len(arrays['item_categories']):,} items take {needed / 2**30:.1f} GiB, more "
-            f"than the budget of {budget / 2**30:.1f} GiB: raise table_budget"
+            f"item-pair tables of {len(arrays['item_categories']):,} items take {needed:,} bytes, more than the "
+            f"table_budget of {budget:,}: raise it"
         )
     elif most > _SHARED_MASK:
         problem = (
@@ -272,10 +274,10 @@ def _check_embeddings(arrays: dict[str, np.ndarray]) -> None:
             raise InputError(
                 f"item_{name}_embedding of item {int(np.argmin(finite))} is not finite: build the dataset again"
             )
-        has_keyword = (arrays[f"item_{name}_keywords"] >= 0).any(axis=1)
-        wrong = np.asarray(has_keyword != embedding.any(axis=1))
-        if wrong.any():
-            item = int(np.argmax(wrong))
+        has_keyword = np.asarray((arrays[f"item_{name}_keywords"] >= 0).any(axis=1))
+        wrong = np.flatnonzero(has_keyword != embedding.any(axis=1))
+        if len(wrong):
+            item = int(wrong[0])
             has, lacks = ("keywords", "zero") if has_keyword[item] else ("no keyword", "not zero")
             raise InputError(
                 f"item {item} has {has} ({name}), but its item_{name}_embedding is {lacks}: "

@@ -29,6 +29,8 @@ def check_key(key: Any) -> None:
         raise InputError(f"key is {_described(key)}, not a PRNG key: pass jax.random.key(0)")
     if len(shape or ()) != (0 if typed else 1):
         raise InputError(f"key is {_described(key)}, not one key: use jax.vmap for several")
+    if not typed and shape != jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape:
+        raise InputError(f"key is {_described(key)}, not a PRNG key: pass jax.random.key(0)")
 
 
 def integers(name: str, value: Any, rank: int, booleans: bool = False) -> Any:
@@ -43,7 +45,7 @@ def integers(name: str, value: Any, rank: int, booleans: bool = False) -> Any:
     Raises:
         InputError: other types or another rank.
     """
-    if hasattr(value, "dtype"):
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
         array = value
     else:
         try:
@@ -58,8 +60,17 @@ def integers(name: str, value: Any, rank: int, booleans: bool = False) -> Any:
         raise InputError(f"{name} is {_described(array)}: pass integers")
     if array.ndim != rank:
         hint = "use jax.vmap for several" if rank < array.ndim else "pass a list or an array"
-        raise InputError(f"{name} is {_described(array)}, but needs {rank} dimensions: {hint}")
+        raise InputError(
+            f"{name} is {_described(array)}, but needs {rank} dimension{'s' * (rank != 1)}: {hint}"
+        )
     return array
+
+
+def to_int32(numbers: Any) -> jax.Array:
+    """Integers as int32. One that does not fit becomes the nearest that does: it must never wrap to an item."""
+    own, limits = jnp.iinfo(numbers.dtype), jnp.iinfo(jnp.int32)
+    low, high = max(own.min, limits.min), min(own.max, limits.max)
+    return jnp.asarray(numbers.clip(low, high).astype(np.int32))
 
 
 def check_range(name: str, value: Any, low: int, high: int, meaning: str) -> None:

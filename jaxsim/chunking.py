@@ -7,6 +7,15 @@ import jax
 import jax.numpy as jnp
 
 
+def broadcast_unbatched(axis_size: int, tree: Any, is_batched: Any) -> Any:
+    """A pytree with a leading axis of `axis_size` on every leaf, repeated where `is_batched` says it has none."""
+    return jax.tree.map(
+        lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x))),
+        tree,
+        is_batched,
+    )
+
+
 def in_chunks(function: Callable[..., Any], size: int) -> Callable[..., Any]:
     """`function`, which under `jax.vmap` on a CPU takes `size` rows of a batch at a time.
 
@@ -24,15 +33,8 @@ def in_chunks(function: Callable[..., Any], size: int) -> Callable[..., Any]:
 
     @chunked.def_vmap
     def batched(axis_size: int, in_batched: Any, shared: Any, *rows: Any) -> tuple[Any, Any]:
-        shared_batched, rows_batched = in_batched[0], tuple(in_batched[1:])
-        rows = jax.tree.map(
-            lambda x, is_batched: (
-                x if is_batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x)))
-            ),
-            rows,
-            rows_batched,
-        )
-        flags = jax.tree.leaves(shared_batched)
+        rows = broadcast_unbatched(axis_size, rows, tuple(in_batched[1:]))
+        flags = jax.tree.leaves(in_batched[0])
         axes = jax.tree.unflatten(jax.tree.structure(shared), [0 if f else None for f in flags])
 
         def at_once(shared: Any, rows: Any) -> Any:

@@ -109,7 +109,8 @@ def decide(
     beta_pos, beta_neg = similarity.betas(pairs.cosine, liked, disliked)
 
     key_mat, key_sim = jax.random.split(key)
-    coins = jnp.stack([jax.random.bernoulli(key_mat), jax.random.bernoulli(key_sim)])
+    fair = jnp.float32(0.5)  # of a fixed type, so that 64-bit mode tosses the same coins
+    coins = jnp.stack([jax.random.bernoulli(key_mat, fair), jax.random.bernoulli(key_sim, fair)])
     pos, neg = jnp.stack([alpha_pos, beta_pos]), jnp.stack([alpha_neg, beta_neg])
     tied = (pos == neg) & (semantics == "paper")
     logical = logical_vote(pos, neg, coins, liked.any(), disliked.any(), semantics)
@@ -243,14 +244,15 @@ def add_evidence(
     item = jnp.maximum(item, 0)
     mine = ((jnp.arange(2) == side) & known)[:, None]  # [2, 1]
     pairs = catalogue.compare_all(item, side)  # a symmetric relation: the item's row is its column
-    same = mine & pairs.same_category
+    same = mine & pairs.same_category[None]
+    shared, cosine = pairs.shared[None], pairs.cosine[None]
     return Evidence(
         same_count=evidence.same_count + same,
         all_count=evidence.all_count + mine,
-        same_alpha=evidence.same_alpha + jnp.where(same, pairs.shared, 0),
-        all_alpha=evidence.all_alpha + jnp.where(mine, pairs.shared, 0),
-        same_beta=jnp.maximum(evidence.same_beta, jnp.where(same, pairs.cosine, NO_COSINE)),
-        all_beta=jnp.maximum(evidence.all_beta, jnp.where(mine, pairs.cosine, NO_COSINE)),
+        same_alpha=evidence.same_alpha + jnp.where(same, shared, 0),
+        all_alpha=evidence.all_alpha + jnp.where(mine, shared, 0),
+        same_beta=jnp.maximum(evidence.same_beta, jnp.where(same, cosine, NO_COSINE)),
+        all_beta=jnp.maximum(evidence.all_beta, jnp.where(mine, cosine, NO_COSINE)),
     )
 
 

@@ -25,7 +25,7 @@ from gymnax.environments import environment, spaces
 from jaxsim import ensemble
 from jaxsim.auto_reset import reset_where
 from jaxsim.catalogue import Catalogue
-from jaxsim.checks import check_key, check_range, decision_arguments, integers, known
+from jaxsim.checks import check_key, check_range, decision_arguments, integers, known, to_int32
 from jaxsim.cli import InputError
 from jaxsim.ensemble import Decision
 from jaxsim.sasrec import KeyValues, SASRec
@@ -249,11 +249,26 @@ class UserSimulator(environment.Environment):
 
     def reset_env(self, key: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
         """`reset`, not jitted."""
-        return self.reset_user(_draw_user(key, params), params)
+        return self._begin(_draw_user(key, params), params)
 
     def reset_user(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
-        """Start a session of a given user, int32[]."""
-        state = self._start(integers("user", user, rank=0), params)
+        """Start a session of a given user, int32[]; inside jit, the nearest one if he does not exist.
+
+        Raises:
+            InputError: not one integer, or where its value is known, no user of the dataset.
+        """
+        user = integers("user", user, rank=0)
+        if known(user):
+            check_range("user", user, 0, self.num_users, "the dataset's users")
+        return self._bare()._reset_user(to_int32(user), params)
+
+    @functools.partial(jax.jit, static_argnames=("self",))
+    def _reset_user(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
+        return self._begin(jnp.clip(user, 0, self.num_users - 1), params)
+
+    def _begin(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
+        """The first observation and state of a user's session."""
+        state = self._start(user, params)
         padding = ((0, self.session_capacity), (0, 0))
         state = state.replace(
             key_values=jax.tree.map(lambda x: jnp.pad(x, padding), state.key_values)
@@ -285,13 +300,14 @@ class UserSimulator(environment.Environment):
     ) -> tuple[Observation, EnvState, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
         """One step with automatic reset; gymnax's six values.
 
-        The same results as gymnax's own `step`, which selects between two whole states; under `jax.vmap` this one
-        writes to those sessions alone that end (see `jaxsim.auto_reset`).
+        The same results as gymnax's own `step`, but for what lies in the cache beyond `length`: that one selects
+        between two whole states, this one under `jax.vmap` writes to those sessions alone that end (see
+        `jaxsim.reset_where`). Gradients with respect to state or params do not pass.
         """
         check_key(key)
         action = integers("action", action, rank=0)
         self._check_action(state, action)
-        action = jnp.asarray(action, jnp.int32)
+        action = to_int32(action)
         return self._bare()._step(
             key, state, action, self.default_params if params is None else params
         )
@@ -320,7 +336,7 @@ class UserSimulator(environment.Environment):
     ) -> tuple[Observation, EnvState, jax.Array, jax.Array, dict[str, Any]]:
         """One step without reset: observation, state, reward, terminated, info."""
         key_response, key_departure = jax.random.split(key)
-        action = jnp.asarray(integers("action", action, rank=0), jnp.int32)
+        action = to_int32(integers("action", action, rank=0))
         invalid = self._is_invalid(state, action)
         candidate = jnp.clip(action, 0, self.num_items - 1)
         logit = self._sta_logit(params, state.hidden, candidate, state.user)
@@ -346,11 +362,16 @@ class UserSimulator(environment.Environment):
         return ~in_catalogue | repeated | (state.session_length >= self.session_capacity)
 
     def _check_action(self, state: EnvState, action: jax.Array) -> None:
-        """Refuse an invalid action whose value is known."""
-        if not known(action, state.items):
+        """Refuse an invalid action whose value is known, and the states of several sessions."""
+        if jnp.ndim(state.time) != 0:
+            raise InputError(
+                "state is of several sessions: use jax.vmap(env.step, (0, 0, 0, None))"
+            )
+        if known(action):
+            check_range("action", action, 0, self.num_items, "the catalogue's items")
+        if self.repeats == "allow" or not known(action, state.items):
             return
-        check_range("action", action, 0, self.num_items, "the catalogue's items")
-        if self.repeats == "mask" and (np.asarray(state.items) == int(action)).any():
+        if (np.asarray(state.items) == int(action)).any():
             raise InputError(
                 f"action {int(action)} was recommended or is in the history: choose an item that env.action_mask "
                 'allows, or make the environment with repeats="allow"'
@@ -397,7 +418,7 @@ class UserSimulator(environment.Environment):
 
         What is recorded of a session suffices to rebuild what the agent saw, so a replay need not keep it.
         """
-        histories = params.histories
+        histories, user = params.histories, jnp.clip(user, 0, self.num_users - 1)
         start = histories.length[user]
         position = jnp.arange(self.window, dtype=jnp.int32)
         in_session = position >= start
@@ -475,8 +496,8 @@ class UserSimulator(environment.Environment):
         items, labels, candidate, user = decision_arguments(
             history_items, history_labels, candidate, user, self.num_items, self.num_users
         )
-        items, candidate, user = (jnp.asarray(x, jnp.int32) for x in (items, candidate, user))
-        labels = jnp.asarray(labels, jnp.int8)
+        items, candidate, user = (to_int32(x) for x in (items, candidate, user))
+        labels = jnp.asarray(labels > 0, jnp.int8)
         return self._bare()._respond(key, items, labels, candidate, params, user, reasons)
 
     @functools.partial(jax.jit, static_argnames=("self", "reasons"))
@@ -545,7 +566,7 @@ def read_history(
 
 
 def _draw_user(key: jax.Array, params: EnvParams) -> jax.Array:
-    index = jax.random.randint(key, (), 0, params.session_users.shape[0])
+    index = jax.random.randint(key, (), 0, params.session_users.shape[0], jnp.int32)
     return params.session_users[index]
 
 

@@ -194,7 +194,7 @@ def explain(
         InputError: an argument of a wrong type or out of range, a dataset that is not the simulator's, or a call
             inside jit or vmap.
     """
-    _check_dataset(dataset, env)
+    _check_dataset(dataset, env, params)
     question = _read_question(env, params, key, history_items, history_labels, candidate, user)
     base = question.ask()
     words = ItemWords(dataset)
@@ -223,7 +223,14 @@ def explain(
     )
 
 
-def _check_dataset(dataset: Dataset, env: UserSimulator) -> None:
+def _check_dataset(dataset: Dataset, env: UserSimulator, params: EnvParams) -> None:
+    for name, value, kind, source in (
+        ("dataset", dataset, Dataset, "jaxsim.load_dataset returned"),
+        ("env", env, UserSimulator, "jaxsim.make returned"),
+        ("params", params, EnvParams, "jaxsim.make returned"),
+    ):
+        if not isinstance(value, kind):
+            raise InputError(f"{name} is a {type(value).__name__}: pass what {source}")
     sizes = (dataset.num_items, dataset.num_users)
     if sizes != (env.num_items, env.num_users):
         raise InputError(
@@ -275,7 +282,7 @@ def _considered(
         keywords = words.keywords(item, int(liked))
         own = set(words.keywords(candidate, int(liked)))
         matched = [k for k in keywords if k in own]
-        if len(matched) != reasons.matched[0, at]:
+        if set(matched) != set(reasons.keywords[0, at].tolist()) - {-1}:
             raise InputError(
                 f"dataset {words.dataset.name} has other keywords than params: pass the dataset that "
                 "jaxsim.make was given"

@@ -69,17 +69,23 @@ def _plain(text: str) -> Text:
 
 def to_html(explanation: "Explanation") -> str:
     """The same as HTML, all text escaped."""
-    parts = [f"<p><b>{html.escape(headline(explanation))}</b></p>"]
-    return "\n".join([*parts, *map(_html_table, tables(explanation))])
+    parts = [f"<p><b>{_escaped(headline(explanation))}</b></p>"]
+    tables_of_it = "\n".join([*parts, *map(_html_table, tables(explanation))])
+    # A name between dollars is not a formula.
+    return f'<div class="tex2jax_ignore mathjax_ignore">\n{tables_of_it}\n</div>'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(_plain(text).plain)
 
 
 def _html_table(table: Table) -> str:
     def line(tag: str, cells: _Row) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{_escaped(c)}</{tag}>" for c in cells) + "</tr>"
 
     rows = [line("th", table.header), *(line("td", row) for row in table.rows)]
     body = f"<table>{''.join(rows)}</table>" if table.rows else ""
-    return f"<p>{html.escape(table.title)}</p>{body}"
+    return f"<p>{_escaped(table.title)}</p>{body}"
 
 
 # ---- what the tables hold --------------------------------------------------------------------------------
@@ -172,8 +178,8 @@ def _history_table(explanation: "Explanation") -> Table:
 def _flip_table(flips: Sequence[Flip]) -> Table:
     if not flips:
         return Table(
-            "What flips it: no single change, nor a set of interactions left out that the greedy search "
-            f"for up to {MAX_REMOVALS} found",
+            "What flips it: nothing was found, neither a single change nor a set of up to "
+            f"{MAX_REMOVALS} interactions left out",
             (),
             [],
         )

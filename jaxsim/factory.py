@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -58,13 +58,18 @@ def make(
     Raises:
         InputError: a setting that this dataset or its statistic model cannot serve.
     """
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"dataset is a {type(dataset).__name__}: pass jaxsim.load_dataset(NAME), or its result"
+        )
     _check_choice("semantics", semantics, SEMANTICS)
     _check_choice("repeats", repeats, ("mask", "allow"))
     _check_choice("catalogue", catalogue, get_args(CatalogueKind))
     _check_choice("prefixes", prefixes, get_args(PrefixKind))
+    _check_count("history_length", history_length, 1)
+    _check_count("session_capacity", session_capacity, 1)
+    _check_count("table_budget", table_budget, 0)
     window = history_length + session_capacity
-    if history_length < 1 or session_capacity < 1:
-        raise InputError("history_length and session_capacity must be at least 1")
     if repeats == "mask" and dataset.num_items <= window:
         raise InputError(
             f"{dataset.num_items} items cannot fill a window of {window} without repeats: lower "
@@ -76,7 +81,9 @@ def make(
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
     _check_model(dataset, sasrec, window)
     items = build_catalogue(dataset.arrays, table_budget, catalogue)
-    left = table_budget - sum(x.nbytes for x in jax.tree.leaves(items))
+    # What item features take is not a table: without it there is no simulator.
+    tables = sum(x.nbytes for x in jax.tree.leaves(items)) if isinstance(items, PairTables) else 0
+    left = table_budget - tables
     histories = build_histories(dataset, history_length)
     if _use_prefix_table(prefixes, sasrec, history_length, left):
         histories = replace(histories, prefix=_read_histories(sasrec, variables, histories))
@@ -114,6 +121,13 @@ def _check_model(dataset: Dataset, sasrec: SASRec, window: int) -> None:
         )
 
 
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{name}={value!r}: give a whole number")
+    if value < least:
+        raise InputError(f"{name}={value} must be at least {least}")
+
+
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InputError(f"{name}={value!r} is not one of {', '.join(choices)}")
@@ -148,9 +162,13 @@ def prefix_bytes(sasrec: SASRec, history_length: int) -> int:
 
 
 def _use_prefix_table(kind: PrefixKind, sasrec: SASRec, history_length: int, left: int) -> bool:
-    if kind != "auto":
-        return kind == "table"
-    return sasrec.num_users * prefix_bytes(sasrec, history_length) <= left
+    needed = sasrec.num_users * prefix_bytes(sasrec, history_length)
+    if kind == "table" and needed > left:
+        raise InputError(
+            f"f_sta's reading of {sasrec.num_users:,} histories takes {needed:,} bytes, more than the {left:,} "
+            'that table_budget leaves: raise it, or use prefixes="encode"'
+        )
+    return kind == "table" or (kind == "auto" and needed <= left)
 
 
 @functools.partial(jax.jit, static_argnums=0)

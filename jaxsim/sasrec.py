@@ -15,6 +15,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 from flax.traverse_util import unflatten_dict
@@ -188,9 +189,9 @@ class SASRec(nn.Module):
         user_effect = jnp.where(
             user >= 0, self.user_effect[jnp.maximum(user, 0)], self.user_effect.mean()
         )
-        affinity = jnp.sum(
-            hidden * (self.common_candidate + self.candidate_embedding(shifted)), axis=-1
-        )
+        own = self.candidate_embedding(shifted)
+        common = jnp.broadcast_to(self.common_candidate, own.shape)
+        affinity = jnp.sum(hidden * (common + own), axis=-1)
         return affinity + self.item_effect[shifted] + user_effect + self.offset
 
     def all_logits(self, hidden: jax.Array, user: jax.Array) -> jax.Array:
@@ -233,7 +234,7 @@ def restore(
     """The model and its variables, from the manifest's `sasrec` entry and `sasrec.safetensors`.
 
     Raises:
-        InputError: a weight is missing or has another shape than the architecture says.
+        InputError: a weight is missing, not finite, or has another shape than the architecture says.
     """
     try:
         model = SASRec(**manifest_entry["architecture"])
@@ -255,4 +256,7 @@ def restore(
         raise InputError(
             "sasrec.safetensors does not fit the manifest's architecture; build it again"
         )
+    for name, weight in weights.items():
+        if not np.isfinite(weight).all():
+            raise InputError(f"sasrec.safetensors: {name} is not finite; build the dataset again")
     return model, {"params": tree}

@@ -32,9 +32,10 @@ def test_the_commands_of_the_readme_exist():
 
 
 def test_files_that_the_readme_names_exist():
-    for name in re.findall(r"\]\(((?!http)[^)]+)\)", _readme()) + re.findall(
-        r"docs/\w+\.md", _readme()
-    ):
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"\]\(((?!http)[^)]+)\)", page.read_text("utf-8")):
+            assert (page.parent / name).exists(), f"{page}: {name}"
+    for name in re.findall(r"docs/\w+\.md", _readme()):
         assert (ROOT / name).exists(), name
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks import hardware, throughput, vote_cost
+from benchmarks.hardware import Device
 from benchmarks.random_actions import draw_allowed
 from benchmarks.rollout import Runner, rollout, start
 from benchmarks.step_cost import state_bytes, step_bytes, step_flops, tree_bytes
@@ -262,6 +263,20 @@ def test_sweep_ends_where_the_device_refuses_memory(simulator, monkeypatch):
 def test_bad_settings_are_one_line(settings_, message):
     with pytest.raises(InputError, match=message):
         throughput.run_throughput("nothing", **settings_)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("", "is a folder"), ("x.foo", "no picture format.*png"), ("x", "no picture format")],
+)
+def test_pictures_that_cannot_be_drawn_are_refused_before_the_work(tmp_path, name, message):
+    with pytest.raises(InputError, match=message):
+        throughput.run_throughput("nothing", plot=tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_two_measurements_of_the_device_the_best_counts():
+    assert Device(3.0, 1.0, 5.0).better(Device(2.0, 4.0, 5.0)) == Device(3.0, 4.0, 5.0)
 
 
 def test_command_line_tells_a_mistake_in_one_line():

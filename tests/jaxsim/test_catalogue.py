@@ -139,7 +139,7 @@ def test_the_budget_decides():
     needed = catalogue_bytes(arrays).tables
     assert isinstance(build_catalogue(arrays, budget=needed), PairTables)
     assert isinstance(build_catalogue(arrays, budget=needed - 1), ItemFeatures)
-    with pytest.raises(InputError, match=r"40 items take.*table_budget.*features"):
+    with pytest.raises(InputError, match=r"40 items take [\d,]+ bytes.*table_budget.*features"):
         build_catalogue(arrays, budget=needed - 1, kind="tables")
 
 

@@ -1,7 +1,10 @@
 """The session: gymnax's contract, the transition, invalid actions, departure, and the observation."""
 
 import dataclasses
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import chex
 import gymnax
@@ -321,6 +324,50 @@ def test_the_state_may_be_donated(simulator):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.key_values))
 
 
+SESSIONS_IN_64_BIT_MODE = """
+import jax, json, sys
+jax.config.update("jax_enable_x64", sys.argv[1] == "64")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+from tests.conftest import simulator_of
+from tests.factory import random_dataset
+from agents.rollout import random_allowed
+_, env, params = simulator_of(random_dataset(0), catalogue=sys.argv[2])
+def body(carry, key):
+    obs, state = carry
+    mask = jax.vmap(env.action_mask, (0, None))(obs, params)
+    action = (mask.argmax(axis=1)).astype("int32")
+    obs, state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(
+        jax.random.split(key, 9), state, action, params)
+    return (obs, state), (obs.user, reward, state.items)
+start = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 9), params)
+found = jax.lax.scan(body, start, jax.random.split(jax.random.key(1), 30))[1]
+env.expected_response(jax.tree.map(lambda x: x[0], start[1]), params)
+print(json.dumps([x.tolist() for x in found] + [str(x.dtype) for x in found]))
+"""
+
+
+@pytest.mark.parametrize("catalogue", ["tables", "features"])
+def test_64_bit_mode_and_strict_ranks_change_nothing(catalogue):
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", SESSIONS_IN_64_BIT_MODE, bits, catalogue],
+            capture_output=True, text=True, cwd=Path(__file__).parents[2],
+        )
+        for bits in ("32", "64")
+    ]  # fmt: skip
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr + runs[1].stderr
+    assert runs[0].stdout == runs[1].stdout
+    assert '"int32", "float32", "int32"' in runs[0].stdout
+
+
+def test_the_state_of_a_given_user_may_be_donated(simulator):
+    _, env, params = simulator
+    obs, state = env.reset_user(3, params)
+    step = jax.jit(env.step_env, donate_argnums=1)
+    step(jax.random.key(0), state, allowed(env, obs, params, 0), params)
+    assert int(obs.length) > 0  # the observation has arrays of its own
+
+
 def test_raw_and_typed_keys_give_the_same_session(simulator):
     _, env, params = simulator
     typed, raw = jax.random.key(3), jax.random.PRNGKey(3)
@@ -488,6 +535,29 @@ def test_wrong_types_and_ranks_are_refused_in_and_outside_jit(
         message = r"key is int32\[\], not a PRNG key"
     with pytest.raises(InputError, match=message):
         (jax.jit(step) if traced else step)(given)
+
+
+@pytest.mark.parametrize("shift", [2**32, -(2**32), 2**40])
+def test_numbers_beyond_32_bits_never_wrap_to_an_item(simulator, shift):
+    env, params = simulator.env, simulator.params
+    obs, state = env.reset(jax.random.key(4), params)
+    action = int(allowed(env, obs, params, 0)) + shift
+    with pytest.raises(InputError, match="outside"):
+        env.step(jax.random.key(0), state, action, params)
+    step = jax.jit(lambda state: env.step_env(jax.random.key(0), state, np.int64(action), params))
+    assert step(state)[-1]["invalid_action"]
+    with pytest.raises(InputError, match="outside"):  # known, though the state is not
+        jax.jit(lambda state: env.step(jax.random.key(0), state, action, params))(state)
+
+
+@pytest.mark.parametrize("user", [-1, 23, 10**6])
+def test_users_who_do_not_exist_start_no_session(simulator, user):
+    env, params = simulator.env, simulator.params
+    with pytest.raises(InputError, match=rf"user is {user}, outside \[0, 23\)"):
+        env.reset_user(user, params)
+    obs, _ = jax.jit(env.reset_user)(jnp.int32(user), params)
+    assert obs.user == min(max(user, 0), 22)
+    assert env.observation_space(params).contains(obs)
 
 
 def test_valid_actions_are_not_called_invalid(simulator):
@@ -727,12 +797,35 @@ def test_expected_response_is_the_reference_and_the_mean_of_respond(either):
         ({"semantics": "papers"}, "semantics='papers'.*paper, released"),
         ({"repeats": "no"}, "repeats='no'.*mask, allow"),
         ({"users": "some"}, "users='some'.*train, held_out, all"),
+        ({"catalogue": "table"}, "catalogue='table'.*auto, tables, features"),
+        ({"prefixes": "x"}, "prefixes='x'.*auto, table, encode"),
+        ({"table_budget": "4GB"}, "table_budget='4GB': give a whole number"),
+        ({"table_budget": -1}, "table_budget=-1 must be at least 0"),
+        ({"history_length": 50.0}, "history_length=50.0: give a whole number"),
+        ({"session_capacity": True}, "session_capacity=True: give a whole number"),
+        (
+            {"catalogue": "tables", "table_budget": 9},
+            "tables of 40 items.*table_budget of 9: raise",
+        ),
+        ({"prefixes": "table", "table_budget": 9}, "23 histories.*table_budget leaves: raise"),
     ],
 )
 def test_settings_that_cannot_be_served_are_refused(dataset, settings, message):
     with pytest.raises(InputError, match=message) as caught:
         simulator_of(dataset, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_is_not_a_dataset():
+    with pytest.raises(InputError, match=r"dataset is a str.*load_dataset"):
+        jaxsim.make("ml-100k")
+
+
+def test_states_of_several_sessions_need_vmap(simulator):
+    _, env, params = simulator
+    _, states = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 3), params)
+    with pytest.raises(InputError, match=r"several sessions.*vmap"):
+        env.step(jax.random.key(0), states, jnp.int32(0), params)
 
 
 def test_an_empty_group_of_users_is_refused():

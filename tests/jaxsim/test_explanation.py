@@ -283,7 +283,7 @@ def test_where_nothing_flips_the_table_says_what_was_tried(two_needed):
     """Only liked items, and a candidate without keywords: f_sta and two coins, whatever is changed."""
     found = explain(*two_needed, [1, 2, 4], [LIKE] * 3, 5)
     assert (found.like_probability, found.flips) == (0.75, ())
-    assert "no single change, nor a set" in str(found)
+    assert "neither a single change nor a set of up to" in str(found)
     assert str(MAX_REMOVALS) in str(found)
 
 
@@ -711,7 +711,7 @@ def test_long_lists_are_cut_in_the_table_alone(paper_simulator):
         ({"candidate": [1, 2]}, "candidate is .*, but needs 0 dimensions"),
         ({"user": 1}, r"user is 1, outside \[-1, 1\)"),
         ({"user": -2}, "user is -2, outside"),
-        ({"items": [[0, 1, 2]]}, r"history_items is .*1, 3.*, but needs 1 dimensions"),
+        ({"items": [[0, 1, 2]]}, r"history_items is .*1, 3.*, but needs 1 dimension:"),
         ({"items": [0, 1]}, "history_items has 2 entries and history_labels 3"),
         ({"items": [0.5, 1, 2]}, "history_items is .*: pass integers"),
         ({"items": [[0], [1, 2]]}, r"history_items is \[\[0\], \[1, 2\]\]: pass integers"),

@@ -179,8 +179,9 @@ def test_restored_weights_are_those_given(weights, heads):
         lambda w: w.update(extra=np.zeros(1, np.float32)),
         lambda w: w.update(item_effect=w["item_effect"][:-1]),
         lambda w: w.pop("blocks_1/output/kernel"),
+        lambda w: w["item_effect"].__setitem__(3, np.nan),
     ],
-    ids=["missing", "extra", "too short", "missing in a block"],
+    ids=["missing", "extra", "too short", "missing in a block", "not finite"],
 )
 def test_weights_that_do_not_fit_are_refused(spoil):
     weights = sasrec_weights(architecture())

@@ -405,7 +405,7 @@ def test_eager_jit_and_vmap_agree(tiny, respond):
         ({"candidate": 1.5}, r"candidate is float64\[\]: pass integers"),
         ({"history_items": [1, N]}, r"history_items has 10, outside \[-1, 10\).*padding"),
         ({"history_items": [1.0, 2.0]}, r"history_items is float64\[2\]: pass integers"),
-        ({"history_items": [[1, 2]]}, r"history_items is int64\[1, 2\].*1 dimensions.*vmap"),
+        ({"history_items": [[1, 2]]}, r"history_items is int64\[1, 2\].*1 dimension: use jax.vmap"),
         ({"history_items": 1}, r"history_items is int64\[\].*pass a list"),
         ({"history_labels": [1, 5]}, r"history_labels has 5.*1 is a like"),
         ({"history_labels": [1]}, r"history_items has 2 entries and history_labels 1"),
