@@ -62,30 +62,24 @@ def make(
         raise InputError(
             f"dataset is a {type(dataset).__name__}: pass jaxsim.load_dataset(NAME), or its result"
         )
-    _check_choice("semantics", semantics, SEMANTICS)
-    _check_choice("repeats", repeats, ("mask", "allow"))
-    _check_choice("catalogue", catalogue, get_args(CatalogueKind))
-    _check_choice("prefixes", prefixes, get_args(PrefixKind))
+    for name, value, choices in (
+        ("semantics", semantics, SEMANTICS),
+        ("repeats", repeats, get_args(Repeats)),
+        ("catalogue", catalogue, get_args(CatalogueKind)),
+        ("prefixes", prefixes, get_args(PrefixKind)),
+    ):
+        _check_choice(name, value, choices)
     _check_count("history_length", history_length, 1)
     _check_count("session_capacity", session_capacity, 1)
     _check_count("table_budget", table_budget, 0)
-    window = history_length + session_capacity
-    if repeats == "mask" and dataset.num_items <= window:
-        raise InputError(
-            f"{dataset.num_items} items cannot fill a window of {window} without repeats: lower "
-            'history_length or session_capacity, or use repeats="allow"'
-        )
-    session_users = dataset.session_users(users)
-    if len(session_users) == 0:
-        raise InputError(f"{dataset.name}: no user of the group {users!r} may start a session")
+    session_users = _session_users(dataset, users)
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
-    _check_model(dataset, sasrec, window)
+    _check_window(dataset, sasrec, history_length + session_capacity, repeats)
     items = build_catalogue(dataset.arrays, table_budget, catalogue)
     # What item features take is not a table: without it there is no simulator.
     tables = sum(x.nbytes for x in jax.tree.leaves(items)) if isinstance(items, PairTables) else 0
-    left = table_budget - tables
     histories = build_histories(dataset, history_length)
-    if _use_prefix_table(prefixes, sasrec, history_length, left):
+    if _use_prefix_table(prefixes, sasrec, history_length, table_budget - tables):
         histories = replace(histories, prefix=_read_histories(sasrec, variables, histories))
     env = UserSimulator(
         sasrec=sasrec,
@@ -108,7 +102,19 @@ def make(
     return env, params
 
 
-def _check_model(dataset: Dataset, sasrec: SASRec, window: int) -> None:
+def _session_users(dataset: Dataset, users: Users) -> np.ndarray:
+    chosen = dataset.session_users(users)
+    if len(chosen) == 0:
+        raise InputError(f"{dataset.name}: no user of the group {users!r} may start a session")
+    return chosen
+
+
+def _check_window(dataset: Dataset, sasrec: SASRec, window: int, repeats: Repeats) -> None:
+    if repeats == "mask" and dataset.num_items <= window:
+        raise InputError(
+            f"{dataset.num_items} items cannot fill a window of {window} without repeats: lower "
+            'history_length or session_capacity, or use repeats="allow"'
+        )
     if (sasrec.num_items, sasrec.num_users) != (dataset.num_items, dataset.num_users):
         raise InputError(
             f"{dataset.path}: the statistic model is of {sasrec.num_items} items and {sasrec.num_users} users, "
