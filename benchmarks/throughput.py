@@ -131,10 +131,8 @@ def measure(
     print("measuring the device again ...", flush=True)
     after = hardware.measure_device(repeats)
     device = before.better(after)
-    bounds = {
-        "copy": device.copy / step_bytes(env, params),
-        "matmul": device.matmul / step_flops(env, params),
-    }
+    step = {"bytes": step_bytes(env, params), "flops": step_flops(env, params)}
+    bounds = {"copy": device.copy / step["bytes"], "matmul": device.matmul / step["flops"]}
     bound = min(bounds.values())
     return {
         "device": hardware.device_name(),
@@ -148,7 +146,7 @@ def measure(
         "bound_steps_per_second": bound,
         "fraction_of_bound": best["steps_per_second"] / bound,
         "bounds": bounds,
-        "step": {"bytes": step_bytes(env, params), "flops": step_flops(env, params)},
+        "step": step,
         "measured": {
             "copy_bytes_per_second": device.copy,
             "read_bytes_per_second": device.read,

@@ -50,7 +50,7 @@ def make(
             items, and f_sta's reading of all users' histories. Each that fits (the pairs first) makes steps
             faster; each that does not is worked out when it is needed.
         catalogue: "tables" or "features" decide the first of these, "auto" goes by the budget.
-        prefixes: "table" or "encode" decide the second.
+        prefixes: "table" or "encode" decide the second. A table that the budget cannot hold is refused.
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).

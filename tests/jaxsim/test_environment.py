@@ -474,12 +474,30 @@ def invalid_actions(obs, env) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize("case", ["in the history", "in the session", "negative", "very negative",
-                                  "one too many", "far too many"])  # fmt: skip
-def test_invalid_actions_earn_nothing_and_take_their_time(simulator, case):
+INVALID_CASES = pytest.mark.parametrize(
+    "case",
+    [
+        "in the history",
+        "in the session",
+        "negative",
+        "very negative",
+        "one too many",
+        "far too many",
+    ],
+)
+
+
+def one_step_in(simulator):
+    """A session that holds one recommendation, of a user who never leaves."""
     env, params = simulator.env, never_leaves(simulator.params)
     obs, state = env.reset(jax.random.key(4), params)
     obs, state, *_ = env.step(jax.random.key(5), state, allowed(env, obs, params, 0), params)
+    return env, params, obs, state
+
+
+@INVALID_CASES
+def test_invalid_actions_earn_nothing_and_take_their_time(simulator, case):
+    env, params, obs, state = one_step_in(simulator)
     action = jnp.int32(invalid_actions(obs, env)[case])
     step = jax.jit(env.step)
     for seed in range(8):
@@ -496,12 +514,9 @@ def test_invalid_actions_earn_nothing_and_take_their_time(simulator, case):
     assert terminated  # the user may leave all the same
 
 
-@pytest.mark.parametrize("case", ["in the history", "in the session", "negative", "very negative",
-                                  "one too many", "far too many"])  # fmt: skip
+@INVALID_CASES
 def test_invalid_actions_are_refused_where_they_are_known(simulator, case):
-    env, params = simulator.env, never_leaves(simulator.params)
-    obs, state = env.reset(jax.random.key(4), params)
-    obs, state, *_ = env.step(jax.random.key(5), state, allowed(env, obs, params, 0), params)
+    env, params, obs, state = one_step_in(simulator)
     action = invalid_actions(obs, env)[case]
     expected = "action_mask allows" if "in the" in case else r"outside \[0, 40\)"
     with pytest.raises(InputError, match=rf"action (is )?{action}.*{expected}") as caught:
