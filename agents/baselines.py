@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents.rollout import best_allowed, random_allowed
+from agents.choice import best_allowed, random_allowed
+from agents.rollout import RecommenderEnv
 from jaxsim import (
     TRAIN,
     Dataset,
@@ -53,7 +54,7 @@ class Memoryless:
     """A policy that looks at the observation alone: it has only to `choose`."""
 
     def choose(
-        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """The item to recommend, int32[]."""
         raise NotImplementedError(f"{type(self).__name__}.choose")
@@ -88,7 +89,7 @@ class RandomPolicy(Memoryless):
     name: str = struct.field(pytree_node=False, default="random")
 
     def choose(
-        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
         return random_allowed(key, env.action_mask(obs, params))
@@ -106,7 +107,7 @@ class FixedRanking(Memoryless):
     name: str = struct.field(pytree_node=False, default="fixed_ranking")
 
     def choose(
-        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
         return best_allowed(self.scores, env.action_mask(obs, params))
@@ -119,7 +120,7 @@ class RepeatLastLiked(Memoryless):
     name: str = struct.field(pytree_node=False, default="repeat_last_liked")
 
     def choose(
-        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
         mask = env.action_mask(obs, params)

@@ -5,7 +5,6 @@ recommended are masked in acting and in the Bellman target. A session cut by the
 final observation; a session that the user left does not.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,16 +14,12 @@ import optax
 from flax import struct
 
 from agents import replay as replay_memory
-from agents.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithm import Account, Algorithm, AlgorithmConfig, TrainState
+from agents.choice import best_allowed, random_allowed, score_of
 from agents.networks import DuelingItemScorer
-from agents.rollout import (
-    Sessions,
-    SessionTotals,
-    best_allowed,
-    collect,
-    random_allowed,
-    start_sessions,
-)
+from agents.parallel import own_share
+from agents.policy import EpsilonGreedyPolicy, GreedyPolicy, NetworkPolicy
+from agents.rollout import collect
 from jaxsim import EnvParams, InputError, Observation
 
 
@@ -35,15 +30,15 @@ class DQNConfig(AlgorithmConfig):
     updates_per_rollout: int = 2
     """Gradient steps in a round of learning."""
     batch_size: int = 256
-    """Transitions in a gradient step."""
+    """Transitions in a gradient step; a multiple of num_envs, or a divisor of it."""
     replay_steps: int = 4096
     """Latest steps of each session's stream that the replay keeps."""
-    learning_rate: float = 2e-3
-    """Peak learning rate of Adam, decayed linearly to a tenth."""
-    max_gradient_norm: float = 10.0
-    """Gradients are scaled down to this global norm."""
     target_rate: float = 0.005
     """Share of the way that the target network moves towards the online one in each update."""
+    double: bool = True
+    """Whether the online network chooses the item whose value the target network gives (Double DQN)."""
+    num_steps: int = 1
+    """Rewards in a Bellman target before the value that follows them (n-step returns)."""
     exploration_start: float = 1.0
     """Chance of a random action at the start."""
     exploration_end: float = 0.02
@@ -54,47 +49,42 @@ class DQNConfig(AlgorithmConfig):
     def check(self) -> None:
         """Raise an InputError for the first setting that makes no sense."""
         super().check()
-        for name in ("updates_per_rollout", "batch_size", "replay_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}, but must be at least 1")
-        for name in ("learning_rate", "max_gradient_norm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise InputError(f"{name} is {getattr(self, name)}, but must be finite and above 0")
-        for name in ("exploration_start", "exploration_end"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}, but must be from 0 to 1")
-        for name in ("target_rate", "exploration_share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}, but must be above 0 and at most 1"
-                )
-        if self.replay_steps % self.rollout_length:
+        self._check_whole("updates_per_rollout", "batch_size", "replay_steps", "num_steps")
+        self._check_share("exploration_start", "exploration_end")
+        self._check_share("target_rate", "exploration_share", above=0.0)
+        self._check_divides("rollout_length", "replay_steps")
+        if self.num_steps > self.rollout_length:
             raise InputError(
-                f"replay_steps is {self.replay_steps}, but must be a multiple of rollout_length "
-                f"({self.rollout_length})"
+                f"num_steps is {self.num_steps}, but must be at most rollout_length ({self.rollout_length})"
             )
+        if self.batch_size % self.num_envs and self.num_envs % self.batch_size:
+            raise InputError(
+                f"batch_size is {self.batch_size}, but must be a multiple of num_envs ({self.num_envs}) or a "
+                "divisor of it"
+            )
+
+    @property
+    def gradient_steps_per_iteration(self) -> int:
+        """Gradient steps in a round of learning."""
+        return self.updates_per_rollout
+
+    @property
+    def steps_per_gradient(self) -> int:
+        """Environment steps that one gradient step learns from."""
+        return self.batch_size
 
 
 @struct.dataclass
-class DQNState:
-    """Everything that training carries.
+class DQNState(TrainState):
+    """Everything that training carries; `variables` are those of the online network.
 
     Attributes:
-        online, target: variables of the two networks.
-        optimiser: its state.
-        sessions: the sessions under way.
+        target: variables of the target network.
         replay: the replay memory.
-        iteration: int32[].
-        key: PRNG key of what follows.
     """
 
-    online: Any
     target: Any
-    optimiser: Any
-    sessions: Sessions
     replay: replay_memory.Replay
-    iteration: jax.Array
-    key: jax.Array
 
 
 @dataclass(frozen=True)
@@ -102,7 +92,7 @@ class DQN(Algorithm[DQNConfig]):
     """DQN on one environment."""
 
     def __post_init__(self) -> None:
-        self.config.check()
+        super().__post_init__()
         if self.config.replay_steps <= self.env.session_capacity:
             raise InputError(
                 f"replay_steps is {self.config.replay_steps}, but must be more than the session capacity "
@@ -111,34 +101,27 @@ class DQN(Algorithm[DQNConfig]):
 
     @property
     def network(self) -> DuelingItemScorer:
-        """Action values of every item; they start near the return of a session of coin tosses."""
-        return DuelingItemScorer(self.env.num_items, self.config.width, initial_value=10.0)
+        """Action values of every item."""
+        c = self.config
+        return DuelingItemScorer(self.env.num_items, c.width, c.encoder, c.initial_value)
 
     @property
-    def optimiser(self) -> optax.GradientTransformation:
-        """Adam on clipped gradients."""
-        updates = self.config.num_iterations * self.config.updates_per_rollout
-        rate = optax.linear_schedule(
-            self.config.learning_rate, 0.1 * self.config.learning_rate, updates
-        )
-        return optax.chain(
-            optax.clip_by_global_norm(self.config.max_gradient_norm), optax.adam(rate)
-        )
+    def state_axes(self) -> DQNState:
+        """See `Algorithm`."""
+        # A stream is a column of the replay.
+        replay: Any = replay_memory.Replay(stream=1, written=None)  # type: ignore[arg-type]
+        return DQNState(**vars(super().state_axes), target=None, replay=replay)
 
-    def init(self, key: jax.Array, params: EnvParams) -> DQNState:
-        """The state before training."""
-        key, key_network, key_sessions = jax.random.split(key, 3)
-        sessions = start_sessions(key_sessions, self.env, params, self.config.num_envs)
-        one = jax.tree.map(lambda x: x[0], sessions.obs)
-        variables = self.network.init(key_network, one)
+    def init(
+        self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None
+    ) -> DQNState:
+        """See `Algorithm`."""
+        start = self._start(key, params, item_vectors)
+        streams = own_share(self.config.num_envs, self.axis_name)
         return DQNState(
-            online=variables,
-            target=variables,
-            optimiser=self.optimiser.init(variables),
-            sessions=sessions,
-            replay=replay_memory.empty_replay(self._replay_capacity(), self.config.num_envs),
-            iteration=jnp.int32(0),
-            key=key,
+            **vars(start),
+            target=start.variables,
+            replay=replay_memory.empty_replay(self._replay_capacity(), streams),
         )
 
     def _replay_capacity(self) -> int:
@@ -146,27 +129,37 @@ class DQN(Algorithm[DQNConfig]):
         needed = self.config.num_iterations * self.config.rollout_length
         return min(self.config.replay_steps, needed)
 
-    def iterate(
-        self, state: DQNState, params: EnvParams
-    ) -> tuple[DQNState, tuple[SessionTotals, dict[str, jax.Array]]]:
+    def iterate(self, state: DQNState, params: EnvParams) -> tuple[DQNState, Account]:
         """Collect one rollout, then learn from the replay."""
         key, key_collect, key_learn = jax.random.split(state.key, 3)
         epsilon = self.exploration(state.iteration)
 
-        def act(key: jax.Array, obs: Observation) -> jax.Array:
+        def act_alone(key: jax.Array, scores: jax.Array, obs: Observation) -> jax.Array:
             key_explore, key_random = jax.random.split(key)
             mask = self.env.action_mask(obs, params)
-            greedy = best_allowed(self.network.apply(state.online, obs), mask)
             explore = jax.random.bernoulli(key_explore, epsilon)
-            return jnp.where(explore, random_allowed(key_random, mask), greedy)
+            chosen = jnp.where(
+                explore, random_allowed(key_random, mask), best_allowed(scores, mask)
+            )
+            return chosen
 
-        sessions, transitions, totals = collect(
-            key_collect, self.env, params, state.sessions, act, self.config.rollout_length
+        def act(keys: jax.Array, obs: Observation) -> tuple[jax.Array, None]:
+            return jax.vmap(act_alone)(keys, self.network.apply(state.variables, obs), obs), None
+
+        sessions, rollout, totals = collect(
+            key_collect,
+            self.env,
+            params,
+            state.sessions,
+            act,
+            self.config.rollout_length,
+            num_envs=self.config.num_envs,
+            axis_name=self.axis_name,
         )
         state = replace(
             state,
             sessions=sessions,
-            replay=replay_memory.add(state.replay, transitions),
+            replay=replay_memory.add(state.replay, rollout.transitions),
             iteration=state.iteration + 1,
             key=key,
         )
@@ -182,40 +175,54 @@ class DQN(Algorithm[DQNConfig]):
     def exploration(self, iteration: jax.Array) -> jax.Array:
         """Chance of a random action in an iteration, float32[]."""
         c = self.config
-        progress = iteration / (c.exploration_share * c.num_iterations)
-        return jnp.interp(
-            progress, jnp.array([0.0, 1.0]), jnp.array([c.exploration_start, c.exploration_end])
-        )
+        progress = jnp.clip(iteration / (c.exploration_share * c.num_iterations), 0.0, 1.0)
+        return c.exploration_start + progress * (c.exploration_end - c.exploration_start)
 
     def update(
         self, key: jax.Array, state: DQNState, params: EnvParams
     ) -> tuple[DQNState, jax.Array]:
         """One gradient step on a sampled batch, and one soft step of the target network."""
-        batch = replay_memory.sample(key, state.replay, self.env, params, self.config.batch_size)
+        c = self.config
+        batch = replay_memory.sample(
+            key,
+            state.replay,
+            self.env,
+            params,
+            c.batch_size,
+            c.num_steps,
+            c.discount,
+            self.axis_name,
+        )
         targets = self.bellman_targets(state, batch, params)
 
         def loss(online: Any) -> jax.Array:
             values = self.network.apply(online, batch.obs)
-            taken = jnp.take_along_axis(values, batch.transition.item[:, None], axis=1)[:, 0]
+            taken = score_of(values, batch.transition.item)
             return optax.huber_loss(taken, targets).mean()
 
-        value, gradients = jax.value_and_grad(loss)(state.online)
-        updates, optimiser = self.optimiser.update(gradients, state.optimiser)
-        online = optax.apply_updates(state.online, updates)
-        target = optax.incremental_update(online, state.target, self.config.target_rate)
-        return replace(state, online=online, target=target, optimiser=optimiser), value
+        value, gradients = jax.value_and_grad(loss)(state.variables)
+        online, optimiser = self._apply_gradients(state.variables, state.optimiser, gradients)
+        target = optax.incremental_update(online, state.target, c.target_rate)
+        return replace(state, variables=online, target=target, optimiser=optimiser), value
 
     def bellman_targets(
         self, state: DQNState, batch: replay_memory.Batch, params: EnvParams
     ) -> jax.Array:
-        """Reward + gamma (1 - terminated) Q_target(s', argmax of the allowed Q_online(s', .)), float32[batch]."""
-        masks = jax.vmap(lambda obs: self.env.action_mask(obs, params))(batch.next_obs)
-        best = jax.vmap(best_allowed)(self.network.apply(state.online, batch.next_obs), masks)
-        following = self.network.apply(state.target, batch.next_obs)
-        bootstrap = jnp.take_along_axis(following, best[:, None], axis=1)[:, 0]
-        alive = 1.0 - batch.transition.terminated
-        return batch.transition.reward + self.config.discount * alive * bootstrap
+        """Reward + discount x Q_target(s', i), i the best allowed item of s', float32[batch].
 
-    def variables(self, state: DQNState) -> Any:
-        """The online network's variables."""
-        return state.online
+        The best by the online network with `double`, by the target network without.
+        """
+        masks = jax.vmap(lambda obs: self.env.action_mask(obs, params))(batch.next_obs)
+        following = self.network.apply(state.target, batch.next_obs)
+        ranking = following
+        if self.config.double:
+            ranking = self.network.apply(state.variables, batch.next_obs)
+        best = jax.vmap(best_allowed)(ranking, masks)
+        return batch.reward + batch.discount * score_of(following, best)
+
+    def policy_of(self, variables: Any, sampled: bool = False) -> NetworkPolicy:
+        """The greedy policy, or the one that explores as at the end of training."""
+        if not sampled:
+            return GreedyPolicy(variables, self.network, self.env)
+        epsilon = jnp.float32(self.config.exploration_end)
+        return EpsilonGreedyPolicy(variables, self.network, self.env, epsilon=epsilon)

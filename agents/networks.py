@@ -1,4 +1,10 @@
-"""Networks that score a catalogue of items after an observation."""
+"""Networks that score a catalogue of items after an observation.
+
+A user's state is encoded from his window, items with his responses; items are scored by inner product with
+their embeddings. Who the user is is not read, so a network serves users that it never met.
+"""
+
+from typing import Any, Literal
 
 import chex
 import jax
@@ -7,78 +13,183 @@ from flax import linen as nn
 
 from jaxsim import Observation
 
+Encoder = Literal["mean", "gru", "attention"]
+
+# Likes of an item in the low half of an integer, dislikes in the high half.
+_DISLIKE = 1 << 16
+_HISTORY_STD, _ITEM_STD = 0.1, 0.01
+HISTORY_EMBEDDING, ITEM_EMBEDDING = "history_embedding", "item_embedding"
+
 
 class HistoryEncoder(nn.Module):
-    """A user's state from his window: the mean embedding of what he liked and of what he disliked.
-
-    The order of the window and the user's identity are not read, so the encoder serves users that it never met.
+    """A user's state from his window.
 
     Attributes:
         num_items: N.
         width: width of the item embeddings and of the result.
+        kind: "mean" of the embeddings of what he liked and of what he disliked, in any order; "gru" reads the
+            window in its order (Cho et al., 2014); "attention" weights it by what came last.
     """
 
     num_items: int
     width: int
+    kind: Encoder = "mean"
 
     @nn.compact
     def __call__(self, obs: Observation) -> jax.Array:
         """Encode observations with any leading dimensions, float32[..., width]."""
+        # The two halves of a row: the item liked, and the item disliked.
         table = self.param(
-            "history_embedding", nn.initializers.normal(0.1), (self.num_items, 2 * self.width)
+            HISTORY_EMBEDDING,
+            nn.initializers.normal(_HISTORY_STD),
+            (self.num_items, 2 * self.width),
         )
-        liked, disliked = obs.responses > 0, obs.responses < 0
-        means = [
-            _mean_embedding(table[:, : self.width], obs.items, liked),
-            _mean_embedding(table[:, self.width :], obs.items, disliked),
-        ]
-        used = jnp.maximum(obs.length, 1).astype(jnp.float32)
-        counts = jnp.stack(
-            [liked.sum(-1) / used, obs.length / obs.items.shape[-1]], axis=-1
-        ).astype(jnp.float32)
-        x = nn.relu(nn.Dense(2 * self.width)(jnp.concatenate([*means, counts], axis=-1)))
-        return nn.relu(nn.Dense(self.width)(x))
+        read = {"mean": self._mean, "gru": self._gru, "attention": self._attention}[self.kind]
+        lead = obs.length.shape
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), obs)
+        used = jnp.maximum(flat.length, 1).astype(jnp.float32)
+        liked = (flat.responses > 0).sum(-1) / used
+        counts = jnp.stack([liked, flat.length / flat.items.shape[-1]], axis=-1)
+        x = jnp.concatenate([read(table, flat), counts.astype(jnp.float32)], axis=-1)
+        x = nn.relu(nn.Dense(2 * self.width)(x))
+        return nn.relu(nn.Dense(self.width)(x)).reshape(*lead, self.width)
+
+    def _mean(self, table: jax.Array, obs: Observation) -> jax.Array:
+        """Means over what was liked and what was disliked, float32[n, 2 width]; zero where nothing was.
+
+        Products with counts of each item, not gathers: their gradients are products too, whereas a gather's is a
+        scatter, which is slow on a CPU.
+        """
+        both = jax.vmap(self._count)(obs.items, obs.responses)
+        parts = []
+        for count, half in (
+            (both % _DISLIKE, table[:, : self.width]),
+            (both // _DISLIKE, table[:, self.width :]),
+        ):
+            weights = count.astype(jnp.float32)
+            # Divided after the product, which has fewer numbers.
+            parts.append((weights @ half) / jnp.maximum(weights.sum(-1, keepdims=True), 1.0))
+        return jnp.concatenate(parts, axis=-1)
+
+    def _count(self, items: jax.Array, responses: jax.Array) -> jax.Array:
+        """Likes, and dislikes times _DISLIKE, of every item in one window, int32[N]."""
+        slot = jnp.where(responses != 0, items, self.num_items)
+        value = jnp.where(responses > 0, 1, _DISLIKE).astype(jnp.int32)
+        return jnp.zeros(self.num_items, jnp.int32).at[slot].add(value, mode="drop")
+
+    def _tokens(self, table: jax.Array, obs: Observation) -> jax.Array:
+        """The embedding of each position, by its response, float32[n, W, width]; zero for padding."""
+        rows = table.reshape(-1, self.width)
+        row = 2 * jnp.maximum(obs.items, 0) + (obs.responses < 0)
+        return jnp.where((obs.responses != 0)[..., None], rows[row], 0.0)
+
+    def _gru(self, table: jax.Array, obs: Observation) -> jax.Array:
+        """The state of a GRU after the latest position, float32[n, width]."""
+        return nn.RNN(nn.GRUCell(self.width), return_carry=True)(
+            self._tokens(table, obs), seq_lengths=obs.length
+        )[0]
+
+    def _attention(self, table: jax.Array, obs: Observation) -> jax.Array:
+        """The window, weighted by a query of its latest position and by how long ago, float32[n, 2 width]."""
+        tokens = self._tokens(table, obs)
+        size = obs.items.shape[-1]
+        ago = obs.length[..., None] - 1 - jnp.arange(size)
+        recency = self.param("recency", nn.initializers.zeros, (size,))
+        latest = jnp.maximum(obs.length - 1, 0)[..., None, None]
+        last = jnp.take_along_axis(tokens, latest, axis=-2)[..., 0, :]
+        query, keys = nn.Dense(self.width)(last), nn.Dense(self.width)(tokens)
+        scores = (keys @ query[..., None])[..., 0] / jnp.sqrt(jnp.float32(self.width))
+        scores = scores + recency[jnp.clip(ago, 0, size - 1)]
+        weights = nn.softmax(jnp.where(obs.responses != 0, scores, -1e30), axis=-1)
+        pooled = (weights[..., None] * nn.Dense(self.width)(tokens)).sum(axis=-2)
+        return jnp.concatenate([pooled, last], axis=-1)
 
 
-def _mean_embedding(table: jax.Array, items: jax.Array, member: jax.Array) -> jax.Array:
-    """Mean of table[items] where member, float32[..., width]; zero where nothing is a member.
-
-    A product with a count of each item, not a gather: its gradient is a product too, whereas a gather's is a
-    scatter, which is slow on a CPU.
-    """
-    num_items = table.shape[0]
-    flat_items = jnp.where(member, items, num_items).reshape(-1, items.shape[-1])
-    rows = jnp.arange(flat_items.shape[0])[:, None]
-    counts = jnp.zeros((flat_items.shape[0], num_items), jnp.float32)
-    counts = counts.at[rows, flat_items].add(1.0, mode="drop")
-    total = jnp.maximum(counts.sum(-1, keepdims=True), 1.0)
-    return ((counts / total) @ table).reshape(*items.shape[:-1], table.shape[1])
-
-
-class DuelingItemScorer(nn.Module):
-    """Action values Q(s, i) = V(s) + <g(s), e_i> + b_i of every item (dueling networks, Wang et al., 2016).
+class ActorCritic(nn.Module):
+    """Logits <g(s), e_i> + b_i of every item, and the value V(s) of a state, from one encoding of it.
 
     Attributes:
         num_items: N.
-        width: width of the item embeddings e and of the state encoding g.
-        initial_value: V before any training, about the return of a session.
+        width: width of the item embeddings e, of the encoding and of g.
+        encoder: see `HistoryEncoder`.
+        initial_value: V before any training, and its unit: the head learns V / initial_value.
     """
 
     num_items: int
     width: int = 32
-    initial_value: float = 0.0
+    encoder: Encoder = "mean"
+    initial_value: float | jax.Array = 1.0
 
-    @nn.compact
+    def setup(self) -> None:
+        """Declare the layers."""
+        self.history = HistoryEncoder(self.num_items, self.width, self.encoder)
+        self.direction = nn.Dense(self.width)
+        self.item_embedding = self.param(
+            ITEM_EMBEDDING, nn.initializers.normal(_ITEM_STD), (self.num_items, self.width)
+        )
+        self.item_bias = self.param("item_bias", nn.initializers.zeros, (self.num_items,))
+        self.critic_hidden = nn.Dense(self.width)
+        self.critic = nn.Dense(1, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.ones)
+
+    def __call__(self, obs: Observation) -> jax.Array:
+        """Logits, float32[..., N]."""
+        return self.logits_and_value(obs)[0]
+
+    def logits_and_value(self, obs: Observation) -> tuple[jax.Array, jax.Array]:
+        """Logits float32[..., N] and values float32[...]."""
+        state = self.encode(obs)
+        return self._logits(state), self.value_of_state(state)
+
+    def logits_and_detached_value(self, obs: Observation) -> tuple[jax.Array, jax.Array]:
+        """The same, but the value's gradient does not reach the encoder, which is then the actor's alone."""
+        state = self.encode(obs)
+        return self._logits(state), self.value_of_state(jax.lax.stop_gradient(state))
+
+    def value(self, obs: Observation) -> jax.Array:
+        """Values, float32[...]."""
+        return self.value_of_state(self.encode(obs))
+
+    def encode(self, obs: Observation) -> jax.Array:
+        """The state of the user after observations, float32[..., width]."""
+        return self.history(obs)
+
+    def _logits(self, state: jax.Array) -> jax.Array:
+        logits = self.direction(state) @ self.item_embedding.T + self.item_bias
+        chex.assert_shape(logits, (*state.shape[:-1], self.num_items))
+        return logits
+
+    def value_of_state(self, state: jax.Array) -> jax.Array:
+        """Values of encoded states float32[..., width], float32[...]."""
+        hidden = nn.relu(self.critic_hidden(state))
+        return jnp.asarray(self.initial_value, jnp.float32) * self.critic(hidden)[..., 0]
+
+
+class DuelingItemScorer(ActorCritic):
+    """Action values Q(s, i) = V(s) + <g(s), e_i> + b_i of every item (dueling networks, Wang et al., 2016)."""
+
     def __call__(self, obs: Observation) -> jax.Array:
         """Action values, float32[..., N]."""
-        state = HistoryEncoder(self.num_items, self.width)(obs)
-        embedding = self.param(
-            "item_embedding", nn.initializers.normal(0.01), (self.num_items, self.width)
-        )
-        bias = self.param("item_bias", nn.initializers.zeros, (self.num_items,))
-        start = nn.initializers.constant(self.initial_value)
-        value = nn.Dense(1, bias_init=start, kernel_init=nn.initializers.zeros)(state)
-        direction = nn.Dense(self.width)(state)
-        scores = value + direction @ embedding.T + bias
-        chex.assert_shape(scores, (*obs.length.shape, self.num_items))
-        return scores
+        logits, value = self.logits_and_value(obs)
+        return value[..., None] + logits
+
+
+CRITIC_LAYERS = ("critic_hidden", "critic")
+
+
+def with_item_vectors(variables: Any, vectors: jax.Array) -> Any:
+    """Variables whose item embeddings start from given vectors instead of at random.
+
+    Args:
+        variables: of a network of this module.
+        vectors: float32[N, width]; only their directions are used, each embedding keeps its usual scale.
+    """
+    unit = vectors / jnp.sqrt(jnp.mean(vectors**2) + 1e-12)
+
+    def replace(path: Any, leaf: jax.Array) -> jax.Array:
+        name = path[-1].key
+        if name == ITEM_EMBEDDING:
+            chex.assert_equal_shape([leaf, unit])
+            return _ITEM_STD * unit
+        return _HISTORY_STD * jnp.tile(unit, (1, 2)) if name == HISTORY_EMBEDDING else leaf
+
+    return jax.tree_util.tree_map_with_path(replace, variables)

@@ -1,19 +1,21 @@
-"""The policy that a training leaves behind: greedy on a network's scores."""
+"""The policies that a training leaves behind. Pytrees: pass them to a jitted function as arguments."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
 from agents.baselines import Memoryless
-from agents.rollout import best_allowed
-from jaxsim import EnvParams, Observation, UserSimulator
+from agents.choice import best_allowed, draw_softmax, mask_logits, random_allowed
+from agents.rollout import RecommenderEnv
+from jaxsim import EnvParams, Observation
 
 
 @struct.dataclass
-class GreedyPolicy(Memoryless):
-    """The allowed item of the highest score. A pytree: pass it to a jitted function as an argument.
+class NetworkPolicy(Memoryless):
+    """A policy that chooses by a network's scores.
 
     Attributes:
         variables: of the network.
@@ -23,14 +25,57 @@ class GreedyPolicy(Memoryless):
 
     variables: Any
     network: nn.Module = struct.field(pytree_node=False)
-    env: UserSimulator = struct.field(pytree_node=False)
+    env: RecommenderEnv = struct.field(pytree_node=False)
 
     def __call__(self, key: jax.Array, obs: Observation, params: EnvParams) -> jax.Array:
-        """The item to recommend, int32[]; the key is not used."""
+        """The item to recommend, int32[]."""
         return self.choose(key, self.env, obs, params)
 
+    def scores(self, obs: Observation) -> jax.Array:
+        """What the network thinks of every item, float32[N]."""
+        return self.network.apply(self.variables, obs)
+
+
+@struct.dataclass
+class GreedyPolicy(NetworkPolicy):
+    """The allowed item of the highest score; the key is not used."""
+
     def choose(
-        self, key: jax.Array, env: UserSimulator, obs: Observation, params: EnvParams
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`; `env` may mask more than the policy's own."""
-        return best_allowed(self.network.apply(self.variables, obs), env.action_mask(obs, params))
+        return best_allowed(self.scores(obs), env.action_mask(obs, params))
+
+
+@struct.dataclass
+class SampledPolicy(NetworkPolicy):
+    """An item drawn from the softmax of the scores of those allowed: the policy that PPO, TRPO and A2C train."""
+
+    name: str = struct.field(pytree_node=False, default="softmax")
+
+    def choose(
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        return draw_softmax(key, mask_logits(self.scores(obs), env.action_mask(obs, params)))
+
+
+@struct.dataclass
+class EpsilonGreedyPolicy(NetworkPolicy):
+    """The allowed item of the highest score, or any allowed one by chance: the policy that DQN collects with.
+
+    Attributes:
+        epsilon: float32[], chance of a random item.
+    """
+
+    epsilon: jax.Array = struct.field(kw_only=True)
+
+    def choose(
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        mask = env.action_mask(obs, params)
+        key_explore, key_random = jax.random.split(key)
+        explore = jax.random.bernoulli(key_explore, self.epsilon)
+        greedy = best_allowed(self.scores(obs), mask)
+        return jnp.where(explore, random_allowed(key_random, mask), greedy)

@@ -1,12 +1,50 @@
 """Experience: what every agent collects from many sessions at once, and the account of their returns."""
 
 from collections.abc import Callable
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxsim import EnvParams, EnvState, Observation, UserSimulator
+from agents.parallel import own_keys, own_share
+from jaxsim import EnvParams, Observation
+
+# Final values are worked out for so many sessions at a time; few are truncated at one step.
+_FINAL_CHUNKS = 8
+
+
+class RecommenderEnv(Protocol):
+    """What agents ask of an environment; `jaxsim.UserSimulator` has it. All methods are of one session."""
+
+    @property
+    def num_items(self) -> int:
+        """N, one action an item."""
+
+    @property
+    def session_capacity(self) -> int:
+        """Most interactions that a session can append."""
+
+    def reset(self, key: jax.Array, params: Any) -> tuple[Observation, Any]:
+        """Start a session."""
+
+    def step(
+        self, key: jax.Array, state: Any, action: jax.Array, params: Any
+    ) -> tuple[Observation, Any, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """One step with automatic reset; `info` has `response` and `final_observation`."""
+
+    def action_mask(self, obs: Observation, params: Any) -> jax.Array:
+        """Items that may be recommended, bool[N]."""
+
+    def window_of(
+        self,
+        user: jax.Array,
+        session_items: jax.Array,
+        session_likes: jax.Array,
+        session_length: jax.Array,
+        params: Any,
+    ) -> Observation:
+        """The observation of a recorded session."""
 
 
 @struct.dataclass
@@ -41,7 +79,7 @@ class Sessions:
     """
 
     obs: Observation
-    state: EnvState
+    state: Any
     running_return: jax.Array
 
 
@@ -70,49 +108,82 @@ class SessionTotals:
         }
 
 
-Act = Callable[[jax.Array, Observation], jax.Array]
+Act = Callable[[jax.Array, Observation], tuple[jax.Array, Any]]
+Value = Callable[[Observation], jax.Array]
+
+
+@struct.dataclass
+class Rollout:
+    """T steps of B sessions; leading dimensions [T, B].
+
+    Attributes:
+        transitions: what happened.
+        obs: what the agent saw before each step; None unless kept.
+        extras: what `act` returned beside the actions.
+        final_value: float32, value of the final observation where a session was truncated, 0 elsewhere; None
+            without a value function. The final observations themselves are not kept.
+    """
+
+    transitions: Transition
+    obs: Observation | None
+    extras: Any
+    final_value: jax.Array | None
 
 
 def start_sessions(
-    key: jax.Array, env: UserSimulator, params: EnvParams, num_envs: int
+    key: jax.Array,
+    env: RecommenderEnv,
+    params: EnvParams,
+    num_envs: int,
+    axis_name: str | None = None,
 ) -> Sessions:
-    """Reset `num_envs` sessions."""
-    obs, state = jax.vmap(env.reset, in_axes=(0, None))(jax.random.split(key, num_envs), params)
-    return Sessions(obs, state, jnp.zeros(num_envs, jnp.float32))
+    """Reset `num_envs` sessions; on several devices, this device's share of them."""
+    keys = own_keys(key, num_envs, axis_name)
+    obs, state = jax.vmap(env.reset, in_axes=(0, None))(keys, params)
+    return Sessions(obs, state, jnp.zeros(len(keys), jnp.float32))
 
 
 def collect(
     key: jax.Array,
-    env: UserSimulator,
+    env: RecommenderEnv,
     params: EnvParams,
     sessions: Sessions,
     act: Act,
     num_steps: int,
-) -> tuple[Sessions, Transition, SessionTotals]:
+    *,
+    num_envs: int | None = None,
+    value: Value | None = None,
+    keep_obs: bool = False,
+    axis_name: str | None = None,
+) -> tuple[Sessions, Rollout, SessionTotals]:
     """Step B sessions `num_steps` times, with automatic reset.
 
     Args:
         key: PRNG key.
         env, params: of `jaxsim.make`.
         sessions: where to go on.
-        act: (key, one observation) -> int32[] action; it is vmapped over sessions. Its actions must be allowed
-            by `env.action_mask`, or transitions could not rebuild observations.
+        act: (keys [B], observations [B]) -> (int32[B] actions, any extras [B]). Actions must be allowed by
+            `env.action_mask`, or transitions could not rebuild observations.
         num_steps: T.
+        num_envs: sessions on all devices, B unless told.
+        value: observations [B'] -> float32[B'], for the final observations of truncated sessions.
+        keep_obs: whether the rollout keeps what the agent saw.
+        axis_name: mesh axis of the sessions, if any.
 
     Returns:
-        The sessions after, transitions [T, B], and the account of the rollout.
+        The sessions after, the rollout, and its account (on this device).
     """
-    num_envs = sessions.running_return.shape[0]
+    own = sessions.running_return.shape[0]
+    total = num_envs or own
+    assert own_share(total, axis_name) == own
 
-    def one_step(
-        sessions: Sessions, key: jax.Array
-    ) -> tuple[Sessions, tuple[Transition, jax.Array]]:
+    def one_step(sessions: Sessions, key: jax.Array) -> tuple[Sessions, tuple[Rollout, jax.Array]]:
         key_act, key_env = jax.random.split(key)
-        action = jax.vmap(act)(jax.random.split(key_act, num_envs), sessions.obs)
+        action, extras = act(own_keys(key_act, total, axis_name), sessions.obs)
         before = sessions.state
         obs, state, reward, terminated, truncated, info = jax.vmap(
             env.step, in_axes=(0, 0, 0, None)
-        )(jax.random.split(key_env, num_envs), before, action, params)
+        )(own_keys(key_env, total, axis_name), before, action, params)
         transition = Transition(
             user=before.user,
             item=action,
@@ -122,37 +193,43 @@ def collect(
             terminated=terminated,
             truncated=truncated,
         )
+        final_value = None
+        if value is not None:
+            final_value = value_where(truncated, info["final_observation"], value)
         earned = sessions.running_return + reward
-        done = terminated | truncated
-        after = Sessions(obs, state, jnp.where(done, 0.0, earned))
-        return after, (transition, earned)
+        after = Sessions(obs, state, jnp.where(terminated | truncated, 0.0, earned))
+        kept = sessions.obs if keep_obs else None
+        return after, (Rollout(transition, kept, extras, final_value), earned)
 
-    sessions, (transitions, earned) = jax.lax.scan(
-        one_step, sessions, jax.random.split(key, num_steps)
-    )
+    sessions, (rollout, earned) = jax.lax.scan(one_step, sessions, jax.random.split(key, num_steps))
+    transitions = rollout.transitions
     done = transitions.terminated | transitions.truncated
     totals = SessionTotals(
-        steps=jnp.int32(num_steps * num_envs),
+        steps=jnp.int32(num_steps * own),
         reward=transitions.reward.sum(),
         finished=done.sum(dtype=jnp.int32),
         finished_return=jnp.where(done, earned, 0.0).sum(),
     )
-    return sessions, transitions, totals
+    return sessions, rollout, totals
 
 
-def random_allowed(key: jax.Array, mask: jax.Array) -> jax.Array:
-    """An item drawn uniformly from those allowed, int32[].
+def value_where(truncated: jax.Array, obs: Observation, value: Value) -> jax.Array:
+    """Values of the observations [B] where sessions were truncated bool[B], float32[B]; 0 elsewhere.
 
-    Args:
-        key: PRNG key.
-        mask: bool[N] of `env.action_mask`, at least one True.
+    Worked out for those sessions alone, a chunk at a time: most steps truncate none.
     """
-    # One uniform and a cumulative sum: N random numbers a draw would cost far more.
-    rank = jnp.cumsum(mask.astype(jnp.int32))
-    chosen = jax.random.randint(key, (), 1, rank[-1] + 1)
-    return jnp.searchsorted(rank, chosen).astype(jnp.int32)
+    num_envs = truncated.shape[0]
+    size = -(-num_envs // _FINAL_CHUNKS)
+    order = jnp.nonzero(truncated, size=num_envs, fill_value=num_envs)[0]
+    order = jnp.pad(order, (0, size), constant_values=num_envs).astype(jnp.int32)
+    count = truncated.sum(dtype=jnp.int32)
 
+    def chunk(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        first, values = carry
+        rows = jax.lax.dynamic_slice(order, (first,), (size,))
+        inside = jnp.minimum(rows, num_envs - 1)
+        found = value(jax.tree.map(lambda x: x[inside], obs))
+        return first + size, values.at[rows].set(found, mode="drop")
 
-def best_allowed(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    """The allowed item of the highest score, int32[]; scores float32[N], mask bool[N]."""
-    return jnp.argmax(jnp.where(mask, scores, -jnp.inf)).astype(jnp.int32)
+    start = (jnp.int32(0), jnp.zeros(num_envs, jnp.float32))
+    return jax.lax.while_loop(lambda carry: carry[0] < count, chunk, start)[1]

@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks {fidelity,throughput,table1,convert} [--json FILE]`."""
+"""The command line: `python -m benchmarks COMMAND [--json FILE]`."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,8 +6,11 @@ from typing import Literal
 from benchmarks.convert import run_convert
 from benchmarks.fidelity import fidelity, format_report
 from benchmarks.output import check_json, write_json
+from benchmarks.search import search
 from benchmarks.table1 import run_table1
+from benchmarks.table2 import run_table2
 from benchmarks.throughput import run_throughput
+from benchmarks.training import run_training
 from jaxsim import load_dataset
 from jaxsim.cli import main
 
@@ -37,9 +40,12 @@ if __name__ == "__main__":
         {
             "fidelity": run_fidelity,
             "throughput": run_throughput,
+            "training": run_training,
             "table1": run_table1,
+            "table2": run_table2,
             "convert": run_convert,
+            "search": search,
         },
         prog="python -m benchmarks",
-        description="Measure how true and how fast the simulator is, and what its datasets hold.",
+        description="Measure how true and how fast the simulator is, and what agents learn on it.",
     )

@@ -50,6 +50,7 @@ from jaxsim.environment import (
 )
 from jaxsim.explanation import Explanation, explain
 from jaxsim.factory import Repeats, Users, make
+from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
 from jaxsim.registration import NAMED_DATASETS, environment_id, register_environments
 from jaxsim.sasrec import KeyValues, SASRec
 from jaxsim.similarity import COSINE_UNIT, NO_COSINE
@@ -72,6 +73,8 @@ __all__ = [
     "EnvState",
     "Evidence",
     "Explanation",
+    "GymnasiumEnv",
+    "GymnasiumVectorEnv",
     "Histories",
     "InputError",
     "ItemFeatures",

@@ -4,6 +4,7 @@ Settings are typed function parameters or dataclasses, turned into options by ty
 on standard error and exit code 2: never a traceback.
 """
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -43,7 +44,7 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
             if name not in chosen:
                 raise InputError(f"{prog}: unknown command {name!r}; known: {', '.join(chosen)}")
             chosen, prog = chosen[name], f"{prog} {name}"
-        tyro.cli(chosen, prog=prog, args=rest)
+        _parse(chosen, prog, rest)()
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -53,6 +54,21 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _parse(function: Callable[..., Any], prog: str, args: list[str]) -> Callable[[], Any]:
+    """The function, bound to the arguments that the command line gives it."""
+
+    @functools.wraps(function)
+    def bind(*args: Any, **kwargs: Any) -> Callable[[], Any]:
+        return functools.partial(function, *args, **kwargs)
+
+    call, unknown = tyro.cli(bind, prog=prog, args=args, return_unknown_args=True)
+    if unknown:
+        options = tyro.extras.get_parser(bind)._option_string_actions
+        known = ", ".join(name for name in options if name.startswith("--"))
+        raise InputError(f"{prog}: unknown option {unknown[0]!r}; known: {known}")
+    return call
 
 
 def _usage(commands: Commands, prog: str, description: str) -> str:

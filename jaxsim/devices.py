@@ -139,7 +139,7 @@ def split_sessions(tree: Any, mesh: Mesh) -> Any:
 def over_sessions(
     function: Callable[..., Any],
     mesh: Mesh,
-    in_axes: Sequence[int | None] = (0, None),
+    in_axes: Sequence[Axes] = (0, None),
     out_axes: Axes = 0,
 ) -> Callable[..., Any]:
     """`function` on every device for its share of the sessions: `jax.shard_map` with the axes of `jax.vmap`.
@@ -151,7 +151,8 @@ def over_sessions(
     Args:
         function: of positional arguments, pure; wrap the result in `jax.jit`.
         mesh: of `make_mesh`.
-        in_axes: for each argument the axis on which sessions lie, or None for an argument that all share.
+        in_axes: for each argument the axis on which sessions lie, or None for an argument that all share; a tree
+            of them for an argument that has both.
         out_axes: the same for the outputs, an int or None for all, or a tree of them. None is for what is equal
             on every device, which is not checked.
 
@@ -163,16 +164,15 @@ def over_sessions(
             has, or a number of sessions that is not a multiple of the number of devices.
     """
     _check_mesh(mesh)
-    out_specs = jax.tree.map(_spec, out_axes, is_leaf=lambda axis: axis is None)
+    out_specs = jax.tree.map(_spec, out_axes, is_leaf=_is_none)
 
     def split(*args: Any) -> Any:
         if len(args) != len(in_axes):
             raise InputError(
                 f"{len(args)} arguments, but in_axes has {len(in_axes)} entries: give one for each"
             )
-        for arg, axis in zip(args, in_axes, strict=True):
-            if axis is not None:
-                _check_divides(arg, axis, mesh)
+        for arg, axes in zip(args, in_axes, strict=True):
+            jax.tree.map(lambda axis, x: _check_divides(x, axis, mesh), axes, arg, is_leaf=_is_none)
         return jax.shard_map(
             function,
             mesh=mesh,
@@ -185,12 +185,19 @@ def over_sessions(
     return split
 
 
-def _argument_specs(argument: Any, axis: int | None) -> Any:
-    if axis is not None:
-        return _spec(axis)
-    return jax.tree.map(
-        lambda x: _spec(0 if isinstance(x, SplitTable) else None), argument, is_leaf=_is_split
-    )
+def _argument_specs(argument: Any, axes: Axes) -> Any:
+    def specs(axis: int | None, part: Any) -> Any:
+        if axis is not None:
+            return _spec(axis)
+        return jax.tree.map(
+            lambda x: _spec(0 if isinstance(x, SplitTable) else None), part, is_leaf=_is_split
+        )
+
+    return jax.tree.map(specs, axes, argument, is_leaf=_is_none)
+
+
+def _is_none(axis: Any) -> bool:
+    return axis is None
 
 
 def _spec(axis: int | None) -> PartitionSpec:
@@ -245,8 +252,10 @@ def _check_mesh(mesh: Mesh) -> None:
         )
 
 
-def _check_divides(tree: Any, axis: int, mesh: Mesh) -> None:
+def _check_divides(tree: Any, axis: int | None, mesh: Mesh) -> None:
     """Sessions are not rounded up, as rows are: those added would count in the caller's means."""
+    if axis is None:
+        return
     devices = mesh.shape[SESSIONS]
     for x in jax.tree.leaves(tree):
         if np.ndim(x) <= axis:

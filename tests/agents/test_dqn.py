@@ -12,7 +12,6 @@ from agents.algorithm import LOG_POINTS
 from agents.baselines import RandomPolicy
 from agents.dqn import DQN, DQNConfig
 from agents.evaluation import fixed_sessions, run_sessions
-from agents.networks import DuelingItemScorer, HistoryEncoder
 from agents.replay import Batch
 from agents.rollout import Transition
 from agents.training import train_seeds
@@ -43,71 +42,47 @@ def by_meaning(result):
     return state.replace(key=jax.random.key_data(state.key)), account
 
 
-# ---- the network -----------------------------------------------------------------------------------------
-
-
-def test_the_encoder_reads_what_was_liked_and_disliked_in_any_order(learnable):
-    _, env, params = learnable
-    obs, _ = env.reset_user(jnp.int32(0), params)
-    encoder = HistoryEncoder(env.num_items, 8)
-    variables = encoder.init(jax.random.key(0), obs)
-    encoding = encoder.apply(variables, obs)
-    turned = obs.replace(items=obs.items[::-1], responses=obs.responses[::-1])
-    chex.assert_trees_all_close(encoder.apply(variables, turned), encoding, atol=1e-6)
-    flipped = obs.replace(responses=-obs.responses)
-    assert np.abs(encoder.apply(variables, flipped) - encoding).max() > 1e-4
-    other_user = obs.replace(user=obs.user + 1)
-    chex.assert_trees_all_equal(encoder.apply(variables, other_user), encoding)
-    batch = jax.tree.map(lambda *x: jnp.stack(x), obs, flipped)
-    chex.assert_trees_all_close(encoder.apply(variables, batch)[0], encoding, atol=1e-6)
-
-
-def test_untrained_values_are_near_the_initial_value(learnable):
-    _, env, params = learnable
-    obs, _ = env.reset_user(jnp.int32(0), params)
-    network = DuelingItemScorer(env.num_items, 8, initial_value=10.0)
-    values = network.apply(network.init(jax.random.key(0), obs), obs)
-    assert values.shape == (env.num_items,)
-    assert 0 < np.abs(values - 10).max() < 2
-
-
 # ---- learning --------------------------------------------------------------------------------------------
 
 
 def test_bellman_targets_against_numpy(learnable, dqn):
-    """Masked double targets; the user's leaving cuts the bootstrap, the time limit does not."""
+    """Masked targets, double or not; what a bootstrap counts is the batch's to say."""
     _, env, params = learnable
     state = dqn.init(jax.random.key(0), params)
     rng = np.random.default_rng(0)
     online, target = (
-        jax.tree.map(lambda w: w + rng.standard_normal(w.shape, np.float32), state.online)
+        jax.tree.map(lambda w: w + rng.standard_normal(w.shape, np.float32), state.variables)
         for _ in range(2)
     )
-    state = state.replace(online=online, target=target)
+    state = state.replace(variables=online, target=target)
     # The online network's favourite is item 4, which the first two windows hold (2 to 5 and 4 to 7).
-    bias = state.online["params"]["item_bias"]
-    state.online["params"]["item_bias"] = bias.at[4].add(1000.0)
+    bias = state.variables["params"]["item_bias"]
+    state.variables["params"]["item_bias"] = bias.at[4].add(1000.0)
     next_obs, _ = jax.vmap(env.reset_user, (0, None))(jnp.arange(4), params)
     assert [4 in row for row in next_obs.items.tolist()] == [True, True, False, False]
-    flags = jnp.array([[0, 0], [1, 0], [0, 1], [1, 1]], bool)
     zeros = jnp.zeros(4, jnp.int32)
     transition = Transition(
         user=zeros, item=zeros, like=zeros.astype(jnp.int8), session_length=zeros,
-        reward=jnp.array([0.0, 1.0, 1.0, 0.0]), terminated=flags[:, 0], truncated=flags[:, 1],
+        reward=zeros.astype(jnp.float32), terminated=zeros > 0, truncated=zeros > 0,
     )  # fmt: skip
-    found = dqn.bellman_targets(state, Batch(next_obs, transition, next_obs), params)
+    reward, weight = jnp.array([0.0, 1.0, 1.5, 0.0]), jnp.array([0.9, 0.0, 0.81, 0.9])
+    batch = Batch(next_obs, transition, next_obs, reward, weight)
+    single = DQN(env, dataclasses.replace(SMALL, double=False))
+    found = {True: dqn, False: single}
+    found = {kind: one.bellman_targets(state, batch, params) for kind, one in found.items()}
 
     online, target = (
-        np.asarray(dqn.network.apply(w, next_obs)) for w in (state.online, state.target)
+        np.asarray(dqn.network.apply(w, next_obs)) for w in (state.variables, state.target)
     )
-    expected = []
-    for row in range(4):
-        window = {int(item) for item in next_obs.items[row] if item >= 0}
-        allowed = [item for item in range(env.num_items) if item not in window]
-        best = max(allowed, key=lambda item: online[row, item])
-        following = 0.0 if flags[row, 0] else target[row, best]
-        expected.append(float(transition.reward[row]) + SMALL.discount * following)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for double, ranking in ((True, online), (False, target)):
+        expected = []
+        for row in range(4):
+            window = {int(item) for item in next_obs.items[row] if item >= 0}
+            allowed = [item for item in range(env.num_items) if item not in window]
+            best = max(allowed, key=lambda item, row=row, by=ranking: by[row, item])
+            expected.append(float(reward[row] + weight[row] * target[row, best]))
+        np.testing.assert_allclose(found[double], expected, rtol=1e-5)
+    assert np.abs(found[True] - found[False]).max() > 1e-3
 
 
 def test_exploration_anneals_linearly(learnable):
@@ -202,6 +177,11 @@ def test_a_training_that_diverges_is_stopped(learnable):
         ({"discount": -0.1}, "discount"),
         ({"replay_steps": 30, "rollout_length": 4}, "multiple of rollout_length"),
         ({"replay_steps": 8}, "session capacity"),
+        ({"batch_size": 100, "num_envs": 64}, "multiple of num_envs"),
+        ({"num_steps": 5, "rollout_length": 4}, "num_steps"),
+        ({"num_envs": 2.5}, "num_envs"),
+        ({"encoder": "lstm"}, "encoder"),
+        ({"item_embedding": "random"}, "item_embedding"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(learnable, settings, name):

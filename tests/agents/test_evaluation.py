@@ -1,11 +1,14 @@
 """Fixed sessions, the baselines, intervals and the table."""
 
+import dataclasses
+import json
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import safe_open
 from scipy import stats
 
 from agents.baselines import (
@@ -18,14 +21,18 @@ from agents.baselines import (
     training_counts,
 )
 from agents.evaluation import (
+    BASELINE,
+    GREEDY,
+    SAMPLED,
+    Evaluation,
     Row,
     evaluate,
-    fixed_sessions,
+    find_warnings,
     format_table,
     interval,
-    run_sessions,
     to_json,
 )
+from agents.session_runs import Outcome, fixed_sessions, run_sessions
 from tests.conftest import CAPACITY, simulator_of
 from tests.factory import make_dataset
 
@@ -104,10 +111,11 @@ def test_many_sessions_are_run_in_batches_without_a_trace(simulator, monkeypatch
     sessions = fixed_sessions(jax.random.key(0), env, params, repeats=1)
     policy = FixedRanking(jnp.arange(env.num_items, dtype=jnp.float32))
     whole = run_sessions(env, params, policy, sessions)
-    monkeypatch.setattr("agents.evaluation._BATCH", 8)
+    monkeypatch.setattr("agents.session_runs._CPU_BATCH", 8)
+    monkeypatch.setattr("agents.session_runs._OTHER_BATCH", 8)
     assert len(sessions.users) % 8
     for a, b in zip(whole, run_sessions(env, params, policy, sessions), strict=True):
-        np.testing.assert_allclose(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_diversity_is_the_mean_distance_of_the_list(simulator):
@@ -250,17 +258,29 @@ def test_interval_of_equal_values_is_a_point():
 
 
 @pytest.fixture(scope="module")
-def table(learnable) -> list[Row]:
+def evaluation(learnable) -> Evaluation:
     dataset, env, params = learnable
     odd = FixedRanking(jnp.arange(40.0) % 2)
     even = FixedRanking(1 - jnp.arange(40.0) % 2)
-    cost = {"taught": (1000, 2.5)}
-    return evaluate(dataset, env, params, {"taught": [even, odd, even]}, jax.random.key(0), cost)
+    return evaluate(
+        dataset,
+        env,
+        params,
+        {"taught": [even, odd, even]},
+        jax.random.key(0),
+        cost={"taught": (1000, 2.5)},
+        sampled={"taught": [RandomPolicy(), odd, even]},
+    )
+
+
+@pytest.fixture(scope="module")
+def table(evaluation) -> list[Row]:
+    return evaluation.rows
 
 
 def test_the_table_of_a_dataset_with_known_answers(table):
     """Even items are always liked, odd ones never, whatever the user."""
-    rows = {(row.policy, row.users): row for row in table}
+    rows = {(row.policy, row.users): row for row in table if row.mode != SAMPLED}
     assert {users for _, users in rows} == {"train", "held_out"}
     names = {name for name, users in rows if users == "train"}
     assert names == {"taught", "random", "popular", "like_rate", "static_best", "oracle"}
@@ -278,27 +298,179 @@ def test_the_table_of_a_dataset_with_known_answers(table):
         np.testing.assert_allclose(taught.a_rwd, best.a_rwd * 2 / 3, rtol=1e-6)
         np.testing.assert_allclose(taught.liking, 200 / 3, rtol=1e-6)
         assert (taught.seeds, taught.steps, taught.seconds) == (3, 1000, 2.5)
-        assert (best.seeds, best.steps) == (1, 0)
+        assert (best.seeds, best.steps, best.mode) == (1, 0, BASELINE)
         half = stats.t.ppf(0.975, 2) * best.a_rwd / 3  # deviation of (a, 0, a) is a / sqrt(3)
         np.testing.assert_allclose(taught.a_rwd_high - taught.a_rwd, half, rtol=1e-5)
         np.testing.assert_allclose(taught.paired_low, -best.a_rwd / 3 - half, rtol=1e-5)
     assert all(row.t_rwd == pytest.approx(12 * row.a_rwd) for row in table)
+    assert all(row.repeat_share == 0 for row in table)
+
+
+def test_sampled_policies_have_rows_of_their_own(table):
+    rows = {(row.policy, row.mode, row.users): row for row in table}
+    assert len(rows) == len(table) == 2 * (5 + 2)
+    for users in ("train", "held_out"):
+        sampled, greedy = (rows["taught", mode, users] for mode in (SAMPLED, GREEDY))
+        best, random = (rows[name, BASELINE, users] for name in ("oracle", "random"))
+        np.testing.assert_allclose(sampled.a_rwd, (random.a_rwd + best.a_rwd) / 3, rtol=1e-6)
+        assert sampled.a_rwd < greedy.a_rwd
+        assert (sampled.seeds, sampled.steps, sampled.seconds) == (3, 1000, 2.5)
+
+
+def test_returns_are_of_each_session_and_seed(evaluation, learnable):
+    dataset, env, params = learnable
+    for users in ("train", "held_out"):
+        start = params.replace(session_users=jnp.asarray(dataset.session_users(users)))
+        sessions = fixed_sessions(jax.random.key(0), env, start)
+        durations = evaluation.sessions[f"sessions/durations/{users}"]
+        np.testing.assert_array_equal(durations, sessions.durations)
+        np.testing.assert_array_equal(
+            evaluation.sessions[f"sessions/users/{users}"], sessions.users
+        )
+        greedy = evaluation.returns[f"taught/greedy/{users}"]
+        assert greedy.dtype == np.float32
+        # Even items alone are liked: of two seeds all recommendations are, of one none.
+        np.testing.assert_array_equal(greedy, np.stack([durations, 0 * durations, durations]))
+        np.testing.assert_array_equal(
+            evaluation.returns[f"taught/sampled/{users}"][:1],
+            evaluation.returns[f"random/baseline/{users}"],
+        )
+    assert len(evaluation.returns) == len(evaluation.rows)
+    for row in evaluation.rows:
+        found = evaluation.returns[f"{row.policy}/{row.mode}/{row.users}"]
+        assert len(found) == row.seeds
+        assert row.a_rwd == pytest.approx(found.mean())
+
+
+def test_returns_are_written_whole_with_what_they_belong_to(evaluation, tmp_path, monkeypatch):
+    path = tmp_path / "new" / "returns.safetensors"
+    evaluation.save_returns(path, "abc", 7, {"repeats": "mask", "history_length": 4})
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+        saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert json.loads(metadata.pop("environment")) == {"repeats": "mask", "history_length": 4}
+    assert metadata == {"returns_version": "1", "dataset_digest": "abc", "evaluation_seed": "7"}
+    expected = {**evaluation.returns, **evaluation.sessions}
+    assert saved.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(saved[name], value)
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        evaluation.save_returns(path, "other", 8, {})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_table_as_text_and_as_data(table):
     text = format_table(table)
     text, _, paired = text.partition("\n\n")
     assert [line.split(" earns")[0] for line in paired.splitlines()] == [
-        f"{row.policy} on {row.users} users" for row in table if row.steps
+        f"{row.policy} ({row.mode}) on {row.users} users" for row in table if row.steps
     ]
     lines = text.splitlines()
     assert len({len(line) for line in lines}) == 1
     assert len(lines) == 2 + len(table)
-    groups = [line.split("|")[2].strip() for line in lines[2:]]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    groups = [row[2] for row in cells]
     assert groups == sorted(groups, key=lambda group: group != "train")
-    assert any(line.split("|")[1].strip() == "taught (3 seeds)" for line in lines)
-    rewards = [float(line.split("|")[3].split()[0]) for line in lines[2:] if "| train" in line]
+    named = {(row[0], row[1]) for row in cells}
+    assert {("taught (3 seeds)", "greedy"), ("taught (3 seeds)", "sampled"), ("random", "")} < named
+    rewards = [float(row[3].split()[0]) for row in cells if row[2] == "train"]
     assert rewards == sorted(rewards, reverse=True)
     plain = to_json([Row(**{**vars(table[0]), "diversity": math.nan})])[0]
     assert plain["diversity"] is None
     assert plain["policy"] == table[0].policy
+
+
+# ---- warnings --------------------------------------------------------------------------------------------
+
+
+def outcome_of(returns, repeated=(0.0, 0.0), items=12, catalogue=20) -> Outcome:
+    """Two sessions in which so many distinct items were recommended, each once."""
+    recommended = (np.arange(catalogue) < items).astype(np.int64)
+    nothing = np.zeros(2, np.float32)
+    return Outcome(
+        np.array(returns, np.float32), np.array(repeated, np.float32), recommended, nothing, nothing
+    )
+
+
+def warnings_of(
+    *seeds: Outcome, held_out: tuple[Outcome, ...] = (), random=(1.0, 2.0)
+) -> list[str]:
+    """Of a policy `p` beside a random policy, and an oracle that earns 10 and 10."""
+    found = {}
+    for group, runs in (("train", seeds), ("held_out", held_out)):
+        if runs:
+            found[group] = {
+                ("p", GREEDY): list(runs),
+                ("random", BASELINE): [outcome_of(random)],
+                # Baselines may repeat themselves as they like.
+                ("oracle", BASELINE): [outcome_of((10.0, 10.0), (9.0, 9.0), items=1)],
+            }
+    return find_warnings(found)
+
+
+def test_no_warning_where_none_is_due():
+    assert (
+        warnings_of(outcome_of((4.0, 6.0), (2.0, 3.0), items=10)) == []
+    )  # half is not more than half
+    assert warnings_of(outcome_of((4.0, 6.0)), random=(9.0, 9.0)) == []  # nor 90 % more than 90 %
+    assert warnings_of(outcome_of((0.0, 0.0))) == []
+    # All there is, is enough.
+    assert warnings_of(outcome_of((4.0, 6.0), items=4, catalogue=4)) == []
+
+
+def test_a_policy_that_earns_from_repeats_is_warned_of():
+    (line,) = warnings_of(outcome_of((4.0, 6.0), (3.0, 3.0)))
+    assert line == (
+        "p (greedy) earns mostly from repeats: 6 of its 10 likes (60.0%) are for items that the user's window "
+        "already held"
+    )
+    # Over all seeds and groups: 6 of 10 and 1 of 10 are 7 of 20.
+    assert not warnings_of(outcome_of((4.0, 6.0), (3.0, 3.0)), outcome_of((5.0, 5.0), (1.0, 0.0)))
+    repeating, fresh = outcome_of((4.0, 6.0), (3.0, 3.0)), outcome_of((5.0, 5.0))
+    assert not warnings_of(repeating, held_out=(fresh,))
+    assert "12 of its 20" in warnings_of(repeating, held_out=(repeating,))[0]
+
+
+def test_a_policy_of_few_items_is_warned_of():
+    (line,) = warnings_of(outcome_of((4.0, 6.0), items=9))
+    assert line == "p (greedy) recommends only 9 distinct items of 20 in all its 2 sessions"
+    seeds = [outcome_of((4.0, 6.0), items=items) for items in (3, 12, 5)]
+    (line,) = warnings_of(*seeds)
+    assert "only 3 distinct" in line
+    assert "(2 of 3 seeds; the fewest)" in line
+    # Each group recommends nine, together eleven.
+    other = outcome_of((4.0, 6.0))._replace(recommended=(np.arange(20) >= 11).astype(np.int64))
+    assert not warnings_of(outcome_of((4.0, 6.0), items=9), held_out=(other,))
+
+
+def test_a_saturated_task_is_warned_of():
+    (line,) = warnings_of(outcome_of((4.0, 6.0)), random=(9.0, 9.5))
+    assert line == (
+        "the task is saturated: on train users random earns 9.25, 92.5% of the oracle's 10.00, so that policies "
+        "can hardly differ"
+    )
+
+
+def test_repeats_are_counted_in_the_simulator(learnable):
+    """Item 0 is always liked: where repeats are allowed, all but its first recommendation is a repeat."""
+    dataset, _, _ = learnable
+    settings = {"history_length": 4, "session_capacity": 10, "users": "train"}
+    _, env, params = simulator_of(dataset, repeats="allow", **settings)
+    users = [user for user in range(9) if 0 not in np.asarray(params.histories.items[user])]
+    params = params.replace(session_users=jnp.array(users[:3], jnp.int32))
+    one_item = FixedRanking(jnp.zeros(40).at[0].set(1.0))
+    sessions = fixed_sessions(jax.random.key(0), env, params)
+    outcome = run_sessions(env, params, one_item, sessions)
+    np.testing.assert_array_equal(outcome.returns, sessions.durations)
+    np.testing.assert_array_equal(outcome.repeated, sessions.durations - 1)
+    assert outcome.recommended.sum() == outcome.recommended[0] == sessions.durations.sum()
+
+
+def test_warnings_stand_below_the_table_and_only_if_there_are_any(evaluation):
+    assert evaluation.warnings == []
+    assert evaluation.report() == format_table(evaluation.rows)
+    warned = dataclasses.replace(evaluation, warnings=["one", "two"])
+    assert warned.report() == f"{format_table(evaluation.rows)}\n\nwarning: one\nwarning: two"

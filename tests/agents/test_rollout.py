@@ -1,51 +1,31 @@
-"""Choosing items, collecting experience, and rebuilding observations from what was recorded."""
+"""Collecting experience, and rebuilding observations from what was recorded."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
 from agents import replay as replay_memory
-from agents.rollout import best_allowed, collect, random_allowed, start_sessions
+from agents.choice import random_allowed
+from agents.rollout import collect, start_sessions, value_where
 from tests.conftest import CAPACITY
 
 NUM_ENVS, STEPS = 3, 4
 
 
-# ---- choosing --------------------------------------------------------------------------------------------
+def at_random(env, params):
+    def act(keys, obs):
+        masks = jax.vmap(env.action_mask, (0, None))(obs, params)
+        return jax.vmap(random_allowed)(keys, masks), obs.length
+
+    return act
 
 
-def test_random_allowed_is_uniform_over_what_is_allowed():
-    mask = jnp.array([False, True, True, False, False, True, False, True, True, False])
-    keys = jax.random.split(jax.random.key(0), 5000)
-    drawn = jax.vmap(random_allowed, (0, None))(keys, mask)
-    assert drawn.dtype == jnp.int32
-    counts = np.bincount(drawn, minlength=10)
-    assert (counts[~mask] == 0).all()
-    assert stats.chisquare(counts[mask]).pvalue > 1e-4
-
-
-@settings(deadline=None, max_examples=50)
-@given(
-    mask=st.lists(st.booleans(), min_size=8, max_size=8).filter(any), seed=st.integers(0, 2**31 - 1)
-)
-def test_choices_are_allowed(mask, seed):
-    mask = np.array(mask)
-    scores = np.random.default_rng(seed).standard_normal(8).astype(np.float32)
-    assert mask[random_allowed(jax.random.key(seed), jnp.asarray(mask))]
-    best = int(best_allowed(jnp.asarray(scores), jnp.asarray(mask)))
-    assert mask[best]
-    assert scores[best] == scores[mask].max()
-
-
-def test_best_allowed_takes_the_first_of_equals():
-    mask = jnp.array([False, True, True, True])
-    assert best_allowed(jnp.array([9.0, 2.0, 5.0, 5.0]), mask) == 2
-    assert best_allowed(jnp.array([9.0, -1e30, -2e30, -3e30]), mask) == 1
+def worth(obs):
+    """A value that tells observations apart."""
+    return obs.items.sum(axis=-1) + 1000.0 * obs.length
 
 
 # ---- collecting ------------------------------------------------------------------------------------------
@@ -59,29 +39,26 @@ def experience(simulator):
 
     @jax.jit
     def roll(key, sessions, params):
-        def act(key, obs):
-            return random_allowed(key, env.action_mask(obs, params))
-
-        return collect(key, env, params, sessions, act, STEPS)
+        return collect(
+            key, env, params, sessions, at_random(env, params), STEPS, value=worth, keep_obs=True
+        )
 
     sessions = start_sessions(jax.random.key(1), env, params, NUM_ENVS)
     rollouts = []
     for step in range(40):
-        after, transitions, totals = roll(jax.random.key(step), sessions, params)
-        rollouts.append((sessions, after, transitions, totals))
+        after, rollout, totals = roll(jax.random.key(step), sessions, params)
+        rollouts.append((sessions, after, rollout, totals))
         sessions = after
     return env, params, rollouts
 
 
 def joined(rollouts):
-    return jax.tree.map(
-        lambda *x: np.concatenate(x), *(transitions for _, _, transitions, _ in rollouts)
-    )
+    return jax.tree.map(lambda *x: np.concatenate(x), *(rollout for _, _, rollout, _ in rollouts))
 
 
 def test_transitions_continue_from_step_to_step(experience):
     _, _, rollouts = experience
-    stream = joined(rollouts)
+    stream = joined(rollouts).transitions
     done = stream.terminated | stream.truncated
     assert stream.terminated.sum() > 10
     assert stream.truncated.sum() >= 1
@@ -96,7 +73,8 @@ def test_transitions_continue_from_step_to_step(experience):
 def test_totals_are_the_account_of_the_sessions(experience):
     _, _, rollouts = experience
     running = np.zeros(NUM_ENVS)
-    for before, after, transitions, totals in rollouts:
+    for before, after, rollout, totals in rollouts:
+        transitions = rollout.transitions
         np.testing.assert_array_equal(before.running_return, running)
         finished, finished_return = 0, 0.0
         done = np.asarray(transitions.terminated | transitions.truncated)
@@ -116,6 +94,37 @@ def test_totals_are_the_account_of_the_sessions(experience):
             assert means["session_return"] == totals.finished_return / finished
 
 
+def test_what_the_agent_saw_is_kept_with_what_it_noted(experience):
+    _, _, rollouts = experience
+    rollout = joined(rollouts)
+    np.testing.assert_array_equal(rollout.obs.length, rollout.extras)
+    np.testing.assert_array_equal(rollout.obs.user, rollout.transitions.user)
+    own = rollout.obs.length - rollout.transitions.session_length
+    first = np.flatnonzero(rollout.transitions.session_length[:, 0] == 0)
+    assert (rollout.obs.length[first, 0] == own[first, 0]).all()
+
+
+def test_final_values_are_those_of_the_last_windows_and_only_where_truncated(experience):
+    """The window after the last step is that before it with one more item; it is not the next row's."""
+    _, _, rollouts = experience
+    rollout = joined(rollouts)
+    steps = rollout.transitions
+    expected = np.where(steps.truncated, worth(rollout.obs) + steps.item + 1 + 1000.0, 0.0)
+    np.testing.assert_allclose(rollout.final_value, expected)
+
+
+@pytest.mark.parametrize("ended", [0, 1, 5, 9])
+def test_values_are_worked_out_only_where_they_are_asked_for(ended):
+    obs = jnp.arange(9.0)
+    truncated = jnp.isin(jnp.arange(9), jax.random.permutation(jax.random.key(0), 9)[:ended])
+    found = value_where(truncated, obs, lambda x: x + 10)
+    np.testing.assert_array_equal(found, jnp.where(truncated, obs + 10, 0))
+    several = jax.vmap(lambda mask: value_where(mask, obs, lambda x: x + 10))(
+        jnp.stack([truncated, ~truncated])
+    )
+    np.testing.assert_array_equal(several[1], jnp.where(truncated, 0, obs + 10))
+
+
 # ---- replay ----------------------------------------------------------------------------------------------
 
 
@@ -126,11 +135,8 @@ def recorded(simulator):
     params = params.replace(departure_probability=jnp.float32(0.1))
 
     def one_step(sessions, key):
-        def act(key, obs):
-            return random_allowed(key, env.action_mask(obs, params))
-
-        after, transitions, _ = collect(key, env, params, sessions, act, 1)
-        return after, (sessions.obs, jax.tree.map(lambda x: x[0], transitions))
+        after, rollout, _ = collect(key, env, params, sessions, at_random(env, params), 1)
+        return after, (sessions.obs, jax.tree.map(lambda x: x[0], rollout.transitions))
 
     start = start_sessions(jax.random.key(1), env, params, NUM_ENVS)
     keys = jax.random.split(jax.random.key(2), 200)
@@ -168,6 +174,50 @@ def test_sampled_observations_are_those_that_were_seen(recorded, capacity):
     counts = np.bincount(number, minlength=200 * NUM_ENVS)
     assert (counts[: first * NUM_ENVS] == 0).all()
     assert stats.chisquare(counts[first * NUM_ENVS :]).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("num_steps", [2, 4])
+def test_n_step_returns_are_a_plain_loop(recorded, num_steps):
+    """Rewards of n steps or up to the end, what is seen then, and no bootstrap once the user left."""
+    env, params, seen, stream = recorded
+    replay = replay_memory.Replay(stream, jnp.int32(200))
+    sample = jax.jit(
+        lambda key: replay_memory.sample(key, replay, env, params, 600, num_steps, 0.5)
+    )
+    batch = jax.device_get(sample(jax.random.key(0)))
+    stream, seen = jax.device_get((stream, seen))
+    endings = set()
+    for row in range(600):
+        step, column = divmod(int(batch.transition.reward[row]), NUM_ENVS)
+        assert step <= 200 - num_steps
+        reward, weight, left = 0.0, 1.0, False
+        for ahead in range(step, step + num_steps):
+            reward += weight * stream.reward[ahead, column]
+            weight *= 0.5
+            left = bool(stream.terminated[ahead, column])
+            if left or stream.truncated[ahead, column]:
+                break
+        np.testing.assert_allclose(batch.reward[row], reward)
+        np.testing.assert_allclose(batch.discount[row], 0.0 if left else weight)
+        assert batch.next_obs.length[row] == seen.length[step, column] + ahead + 1 - step
+        last = batch.next_obs.length[row] - 1
+        assert batch.next_obs.items[row, last] == stream.item[ahead, column]
+        endings.add((left, bool(stream.truncated[ahead, column])))
+    assert {(True, False), (False, True), (False, False)} <= endings
+
+
+def test_a_batch_is_spread_over_the_streams(recorded):
+    env, params, _, stream = recorded
+    replay = replay_memory.Replay(stream, jnp.int32(200))
+    for size, expected in ((6, [0, 0, 1, 1, 2, 2]), (3, [0, 1, 2])):
+        batch = replay_memory.sample(jax.random.key(0), replay, env, params, size)
+        column = np.asarray(batch.transition.reward).astype(int) % NUM_ENVS
+        np.testing.assert_array_equal(column, expected)
+    columns = set()
+    for seed in range(12):
+        batch = replay_memory.sample(jax.random.key(seed), replay, env, params, 1)
+        columns.add(int(batch.transition.reward[0]) % NUM_ENVS)
+    assert columns == {0, 1, 2}
 
 
 def test_rollouts_must_divide_the_ring(recorded):

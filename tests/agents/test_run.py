@@ -1,22 +1,27 @@
-"""The run folder: written whole, read back, refused when damaged; and the command line around it."""
+"""The run folder: written whole, resumed, repeated, read back, refused when damaged; and its command line."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from safetensors.numpy import load_file, save_file
 
 import agents
 import jaxsim
-from agents.__main__ import evaluate_run, train
+from agents.__main__ import COMMANDS, Experiment, RunOptions, evaluate_run, train, train_again
 from agents.dqn import DQNConfig
-from agents.run import check_output
+from agents.metrics import ProgressBar
+from agents.run import RUN_FILES, check_output, load_config, partial_folder, unfinished_run
 from jaxsim import InputError
+from jaxsim.cli import main
 from jaxsim.files import staged_folder
 from tests.factory import random_dataset, write_pack
 
@@ -27,19 +32,33 @@ SETTINGS = DQNConfig(
 )  # fmt: skip
 
 
+WINDOW = {"history_length": 4, "session_capacity": 10}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """The same training is run several times here."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory) -> Path:
-    """Large enough for the default window of 150, with no held-out user."""
-    data = random_dataset(1, num_users=4, num_items=160, window=150, width=4, num_blocks=1)
+    """With no held-out user."""
+    data = random_dataset(1, num_users=4, window=14, width=4, num_blocks=1)
     return write_pack(data, tmp_path_factory.mktemp("pack") / "tiny")
 
 
-def run_training(pack: Path, out: Path, **changes) -> None:
-    settings = {
-        "algorithm": "dqn", "settings": SETTINGS, "dataset": str(pack), "out": out, "seeds": 2,
-        "seed": 0, "evaluation_seed": 7, "semantics": "paper", "repeats": "mask", "overwrite": False,
-    }  # fmt: skip
-    train(**{**settings, **changes})
+def run_training(pack: Path, out: Path, settings=SETTINGS, **changes) -> None:
+    """Train two seeds of DQN; changes are of the experiment or of the run's options."""
+    experiment = {"dataset": str(pack), "seeds": 2, "evaluation_seed": 7, **WINDOW}
+    options = {"out": out}
+    for name, value in changes.items():
+        (experiment if hasattr(Experiment, name) else options)[name] = value
+    train("dqn", settings, Experiment(**experiment), RunOptions(**options))
 
 
 @pytest.fixture(scope="module")
@@ -69,21 +88,26 @@ def refusal(run) -> str:
 
 
 def test_a_run_folder_holds_everything(finished):
-    names = {path.name for path in finished.iterdir()}
-    assert names == {"config.json", "metrics.csv", "metrics.json", "learning_curve.png",
-                     "policy.safetensors"}  # fmt: skip
+    assert {path.name for path in finished.iterdir()} == set(RUN_FILES)
+    assert {"config.json", "metrics.csv", "metrics.json", "learning_curve.png",
+            "policy.safetensors", "returns.safetensors"} == set(RUN_FILES)  # fmt: skip
     assert [path.name for path in finished.parent.iterdir()] == ["finished"]  # nothing half-written
     assert (finished / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     log = pd.read_csv(finished / "metrics.csv")
     assert {"seed", "steps", "like_rate", "session_return", "loss"} <= set(log.columns)
     assert log["steps"].max() == SETTINGS.total_steps
+    config = load_config(finished)
+    assert (config.steps, config.num_seeds) == (160, 2)
+    assert config.seconds > 0 < config.compile_seconds
     rows = pd.DataFrame(json.loads((finished / "metrics.json").read_text())["rows"])
     assert set(rows["policy"]) >= {"dqn", "random", "popular", "like_rate", "static_best", "oracle"}
-    assert rows.set_index("policy").loc["dqn", ["seeds", "steps"]].tolist() == [2, 160]
+    mine = rows[rows["policy"] == "dqn"]
+    assert mine["mode"].tolist() == ["greedy", "sampled"]
+    assert mine[["seeds", "steps"]].to_numpy().tolist() == [[2, 160]] * 2
 
 
 def test_loaded_policies_recommend_as_those_trained(pack, finished):
-    env, params = jaxsim.make(jaxsim.load_dataset(pack))
+    env, params = jaxsim.make(jaxsim.load_dataset(pack), **WINDOW)
     policies = [agents.load(finished, seed) for seed in range(2)]
     assert policies[0].env == env
     weights = load_file(finished / "policy.safetensors")
@@ -105,14 +129,19 @@ def test_loaded_policies_recommend_as_those_trained(pack, finished):
 
 def test_a_run_is_evaluated_again_to_the_same_table(run, capsys):
     before = json.loads((run / "metrics.json").read_text())
+    expected = results(run)
     (run / "metrics.json").unlink()
+    (run / "returns.safetensors").unlink()
     evaluate_run(run)
+    assert results(run) == expected
     assert json.loads((run / "metrics.json").read_text()) == before
     assert "| dqn (2 seeds) |" in capsys.readouterr().out
 
 
 def test_a_run_is_not_evaluated_on_another_dataset(run, tmp_path):
-    other = write_pack(random_dataset(2, num_users=4, num_items=160, window=150), tmp_path / "b")
+    other = write_pack(
+        random_dataset(2, num_users=4, window=14, width=4, num_blocks=1), tmp_path / "b"
+    )
     with pytest.raises(InputError, match="another build"):
         evaluate_run(run, str(other))
 
@@ -207,25 +236,125 @@ def test_what_is_no_run_is_one_line(tmp_path, finished):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "sarsa"], "unknown command 'sarsa'; known: dqn"),
+        (["train", "sarsa"], "unknown command 'sarsa'; known: ppo, trpo, a2c, dqn"),
+        (["train", "dqn", "--seeds", "0"], "seeds is 0"),
+        (["train", "ppo", "--rollout-length", "6"], "must be a multiple of num_minibatches (4)"),
+        (["train", "dqn", "--resume", "--out", "no-such-run"], "no-such-run: no run to resume"),
+        (["train", "--config", "no-such-run"], "no-such-run: not a run folder"),
         (["evaluate", "no-such-run"], "no-such-run: not a run folder"),
     ],
 )
-def test_mistakes_on_the_command_line_are_one_line(words, message, tmp_path):
+def test_mistakes_on_the_command_line_are_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(COMMANDS, "python -m agents", "", words)
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_the_command_line_runs_as_a_module():
     done = subprocess.run(
-        [sys.executable, "-m", "agents", *words], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+        [sys.executable, "-m", "agents", "train", "--help"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("ppo", "trpo", "a2c", "dqn", "--config"))
 
 
 def test_other_mistakes_leave_nothing_behind(pack, tmp_path):
     for changes in (
         {"seeds": 0},
-        {"settings": DQNConfig(replay_steps=64)},
+        {"settings": replace(SETTINGS, replay_steps=10)},  # less than a session
+        {"settings": replace(SETTINGS, num_envs=10**9)},  # more than any memory
+        {"resume": True},
+        {"resume": True, "overwrite": True},
+        {"checkpoint_every": 0},
         {"dataset": str(tmp_path / "none")},
     ):
         with pytest.raises(InputError):
             run_training(pack, tmp_path / "out", **changes)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- stopped, resumed and repeated -------------------------------------------------------------------------
+
+
+def results(run: Path) -> list[bytes]:
+    """What must not depend on when, where and how often a run was stopped."""
+    returns = load_file(run / "returns.safetensors")
+    kept = [(run / name).read_bytes() for name in ("policy.safetensors", "metrics.csv")]
+    return [*kept, *(returns[name].tobytes() for name in sorted(returns))]
+
+
+@pytest.fixture
+def stopped(pack, tmp_path, monkeypatch) -> Path:
+    """Where a run would be that was interrupted in its 25th chunk."""
+
+    def write(self, measurement) -> None:
+        if measurement.steps == 25 * 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressBar, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(pack, tmp_path / "stopped")
+    return tmp_path / "stopped"
+
+
+def test_a_stopped_run_is_resumed_to_the_same_bits(pack, stopped, finished, capsys):
+    partial = partial_folder(stopped)
+    assert not stopped.exists()
+    assert len(pd.read_csv(partial / "metrics.csv")) == 2 * 25
+    before = sorted(path.relative_to(partial) for path in partial.rglob("*"))
+    for changes, message in (
+        ({}, "stopped.partial: holds a run; .* --resume"),
+        ({"resume": True, "seeds": 1}, "its seeds is 2, not 1"),
+        ({"resume": True, "settings": replace(SETTINGS, learning_rate=0.5, discount=0.9)},
+         "its discount is 0.975, not 0.9; its learning_rate is 0.002, not 0.5$"),
+        ({"resume": True, "session_capacity": 9}, "its session_capacity is 10, not 9"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            run_training(pack, stopped, **changes)
+    other = write_pack(
+        random_dataset(2, num_users=4, window=14, width=4, num_blocks=1), stopped.parent / "other"
+    )
+    with pytest.raises(InputError, match="its build of the dataset is"):
+        run_training(other, stopped, resume=True)
+    shutil.rmtree(other)
+    with (
+        unfinished_run(stopped, load_config(partial), resume=True),
+        pytest.raises(InputError, match="another process is training there"),
+    ):
+        run_training(pack, stopped, resume=True)
+    assert sorted(path.relative_to(partial) for path in partial.rglob("*")) == before
+
+    capsys.readouterr()
+    run_training(pack, stopped, resume=True)
+    assert "going on after 80 of 160 steps" in capsys.readouterr().out
+    assert results(stopped) == results(finished)
+    assert {path.name for path in stopped.iterdir()} == set(RUN_FILES)
+    assert [path.name for path in stopped.parent.iterdir()] == ["stopped"]
+    with pytest.raises(InputError, match="no run to resume, it is finished"):
+        run_training(pack, stopped, resume=True)
+
+
+def test_a_config_repeats_its_run_to_the_bit(finished, tmp_path):
+    out = tmp_path / "again"
+    train_again(finished / "config.json", RunOptions(out=out, keep_checkpoints=True))
+    assert results(out) == results(finished)
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["30", "40"]
+    configs = [vars(load_config(run)) for run in (out, finished)]
+    for config in configs:
+        del config["seconds"], config["compile_seconds"]
+    assert configs[0] == configs[1]
+    check_output(out, overwrite=True)
+
+
+def test_a_new_run_takes_the_place_of_an_old_one_when_it_is_whole(pack, run, monkeypatch):
+    before = results(run)
+    monkeypatch.setattr("agents.__main__.train_seeds", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run_training(pack, run, overwrite=True)
+    assert results(run) == before
+    assert (partial_folder(run) / "config.json").is_file()

@@ -292,19 +292,14 @@ def test_command_line_tells_a_mistake_in_one_line():
 
 def test_votes_are_measured_on_each_path_that_fits(monkeypatch):
     monkeypatch.setattr(vote_cost, "DIMENSION", 8)
-    budget = 10_000_000  # tables of 1,000 items take 8 MB, of 2,000 take 32
-    rows = vote_cost.measure_votes(1, budget, (3,), (1000, 2000), candidates=4)
+    budget = 100_000  # tables of 100 items take 80 KB, of 200 take 320
+    rows = vote_cost.measure_votes(1, budget, (3,), (100, 200), candidates=4)
     assert all(row["microseconds"] > 0 for row in rows)
     cells = [(row["vote"], row["catalogue"], row["items"], row["history"]) for row in rows]
     expected = [
-        *(
-            (v, p, 1000, h)
-            for v in ("f_mat", "f_sim")
-            for p in ("tables", "features")
-            for h in (3,)
-        ),
-        *((v, "features", 2000, h) for v in ("f_mat", "f_sim") for h in (3,)),
-        *(("f_sta", None, n, h) for n in (1000, 2000) for h in (3,)),
+        *((v, p, 100, h) for v in ("f_mat", "f_sim") for p in ("tables", "features") for h in (3,)),
+        *((v, "features", 200, h) for v in ("f_mat", "f_sim") for h in (3,)),
+        *(("f_sta", None, n, h) for n in (100, 200) for h in (3,)),
     ]
     assert sorted(cells, key=str) == sorted(expected, key=str)
     lines = throughput.vote_lines(rows)

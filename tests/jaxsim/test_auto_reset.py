@@ -51,6 +51,10 @@ def test_one_session(done, jitted):
     assert_equal((jax.jit(ours) if jitted else ours)(*args), plain(*args))
 
 
+AXES = (0, 0, 0, None)
+ours_of_many, plain_of_many = (jax.jit(jax.vmap(f, AXES)) for f in (ours, plain))
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -62,8 +66,7 @@ def test_many_sessions(seed, count, share):
     done = jnp.asarray(rng.random(count) < share)
     users = jnp.int32(rng.integers(0, USERS, count))
     args = done, random_state(rng, (count,)), users, random_params(rng)
-    axes = (0, 0, 0, None)
-    assert_equal(jax.jit(jax.vmap(ours, axes))(*args), jax.vmap(plain, axes)(*args))
+    assert_equal(ours_of_many(*args), plain_of_many(*args))
 
 
 @pytest.mark.parametrize("axes", [(0, None, None, None), (None, 0, None, None), (0, 0, None, 0),
@@ -92,6 +95,6 @@ def test_sessions_within_seeds(params_axis):
         jnp.int32(rng.integers(0, USERS, shape)),
         params,
     )
-    inner, outer = (0, 0, 0, None), (0, 0, 0, params_axis)
-    found, expected = (jax.jit(jax.vmap(jax.vmap(f, inner), outer))(*args) for f in (ours, plain))
+    outer = (0, 0, 0, params_axis)
+    found, expected = (jax.jit(jax.vmap(jax.vmap(f, AXES), outer))(*args) for f in (ours, plain))
     assert_equal(found, expected)

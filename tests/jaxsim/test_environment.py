@@ -1,10 +1,7 @@
 """The session: gymnax's contract, the transition, invalid actions, departure, and the observation."""
 
 import dataclasses
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import chex
 import gymnax
@@ -16,7 +13,7 @@ from gymnax.environments.environment import Environment
 from gymnax.wrappers import LogWrapper
 
 import jaxsim
-from agents.rollout import random_allowed
+from agents.choice import random_allowed
 from jaxsim import InputError
 from jaxsim.factory import prefix_bytes
 from tests import reference
@@ -324,40 +321,30 @@ def test_the_state_may_be_donated(simulator):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.key_values))
 
 
-SESSIONS_IN_64_BIT_MODE = """
-import jax, json, sys
-jax.config.update("jax_enable_x64", sys.argv[1] == "64")
-jax.config.update("jax_numpy_rank_promotion", "raise")
-from tests.conftest import simulator_of
-from tests.factory import random_dataset
-from agents.rollout import random_allowed
-_, env, params = simulator_of(random_dataset(0), catalogue=sys.argv[2])
-def body(carry, key):
-    obs, state = carry
-    mask = jax.vmap(env.action_mask, (0, None))(obs, params)
-    action = (mask.argmax(axis=1)).astype("int32")
-    obs, state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(
-        jax.random.split(key, 9), state, action, params)
-    return (obs, state), (obs.user, reward, state.items)
-start = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 9), params)
-found = jax.lax.scan(body, start, jax.random.split(jax.random.key(1), 30))[1]
-env.expected_response(jax.tree.map(lambda x: x[0], start[1]), params)
-print(json.dumps([x.tolist() for x in found] + [str(x.dtype) for x in found]))
-"""
-
-
 @pytest.mark.parametrize("catalogue", ["tables", "features"])
 def test_64_bit_mode_and_strict_ranks_change_nothing(catalogue):
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", SESSIONS_IN_64_BIT_MODE, bits, catalogue],
-            capture_output=True, text=True, cwd=Path(__file__).parents[2],
-        )
-        for bits in ("32", "64")
-    ]  # fmt: skip
-    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr + runs[1].stderr
-    assert runs[0].stdout == runs[1].stdout
-    assert '"int32", "float32", "int32"' in runs[0].stdout
+    def play():
+        _, env, params = simulator_of(random_dataset(0), catalogue=catalogue)
+
+        def body(carry, key):
+            obs, state = carry
+            mask = jax.vmap(env.action_mask, (0, None))(obs, params)
+            obs, state, reward, *_ = jax.vmap(env.step, (0, 0, 0, None))(
+                jax.random.split(key, 9), state, mask.argmax(axis=1).astype("int32"), params
+            )
+            return (obs, state), (obs.user, reward, state.items)
+
+        start = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 9), params)
+        found = jax.lax.scan(body, start, jax.random.split(jax.random.key(1), 30))[1]
+        one = jax.tree.map(lambda x: x[0], start[1])
+        return *found, jax.jit(env.expected_response)(one, params)
+
+    expected = play()
+    with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
+        assert jnp.arange(1.0).dtype == jnp.float64  # the mode is on
+        found = play()
+    assert [x.dtype for x in found] == [jnp.int32, jnp.float32, jnp.int32, jnp.float32]
+    chex.assert_trees_all_equal(found, expected)
 
 
 def test_the_state_of_a_given_user_may_be_donated(simulator):

@@ -16,8 +16,8 @@ from prep.reply_store import Record, ReplyStore
 from tests.prep.annotating_process import CONCURRENCY, annotate, start
 from tests.prep.openai_protocol_server import Answer, ProtocolServer, chat_completion, misbehaving
 
-KILLS = 100
-TASKS = 900  # more than are answered before the last kill
+KILLS = 30
+TASKS = 300  # more than are answered before the last kill
 PATIENCE_S = 300.0
 
 
@@ -58,7 +58,7 @@ def assert_no_trace_of_processes(store: Path) -> None:
         assert db.execute("SELECT count(*) FROM claims").fetchone() == (0,)
 
 
-def test_a_hundred_kills_change_nothing(tmp_path):
+def test_kills_at_any_moment_change_nothing(tmp_path):
     draw = random.Random(3)
     store = tmp_path / "replies.sqlite"
     with ProtocolServer(misbehaving) as server:

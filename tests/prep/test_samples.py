@@ -35,6 +35,7 @@ def last_of_pairs(table, user, item, time):
     return table.sort_values(time, kind="stable").drop_duplicates([user, item], keep="last")
 
 
+@pytest.mark.usefixtures("no_training")
 def test_yelp(tmp_path, capsys):
     dataset = build("yelp", "yelp", tmp_path / "out", "--state", "", "--annotate", "none",
                     "--encoder", HASHED)  # fmt: skip
@@ -111,6 +112,7 @@ def test_amazon_2014_keywords_come_from_t_obj_and_from_training_reviews(music):
             assert {music.keywords[place] for place in row[row >= 0]} == words, (item, side)
 
 
+@pytest.mark.usefixtures("no_training")
 def test_amazon_2018_without_metadata(tmp_path, capsys):
     dataset = build("amazon-movies", "amazon-2018", tmp_path / "out", "--annotate", "none",
                     "--encoder", HASHED)  # fmt: skip
@@ -125,6 +127,7 @@ def test_amazon_2018_without_metadata(tmp_path, capsys):
     assert not dataset.arrays["item_pos_embedding"].any()
 
 
+@pytest.mark.usefixtures("no_training")
 def test_anime(tmp_path):
     dataset = build("anime", "anime", tmp_path / "out", "--annotate", "none", "--encoder", HASHED)
     ratings = pd.read_csv(SAMPLES / "anime" / "rating.csv")

@@ -1,0 +1,84 @@
+"""Environments that do nothing: what a learner on the host would reach if the environment cost no time.
+
+Their spaces are those of a given environment, every observation is the same array, nothing is earned and no
+session ends, which also spares the learner resets.
+"""
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from jaxsim.gymnasium_adapter import Arrays
+
+Info = dict[str, Any]
+
+
+class EmptyEnv(gymnasium.Env[Arrays, np.int64]):
+    """One session of nothing, with the spaces of an environment."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
+
+    def __init__(self, like: gymnasium.Env[Arrays, np.int64]) -> None:
+        self.observation_space, self.action_space = like.observation_space, like.action_space
+        self._obs = constant_observation(like.observation_space)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Arrays, Info]:
+        """The constant observation."""
+        super().reset(seed=seed)
+        return self._obs, {}
+
+    def step(self, action: Any) -> tuple[Arrays, float, bool, bool, Info]:
+        """The constant observation, no reward, no end."""
+        return self._obs, 0.0, False, False, {}
+
+
+class EmptyVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
+    """Many sessions of nothing, with the spaces of an environment."""
+
+    metadata = {  # noqa: RUF012 (Gymnasium's own declaration)
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(self, like: gymnasium.Env[Arrays, np.int64], num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = like.observation_space
+        self.single_action_space = like.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        one = constant_observation(like.observation_space)
+        self._obs = {name: np.stack([value] * num_envs) for name, value in one.items()}
+        self._rewards = np.zeros(num_envs, np.float64)
+        self._ends = np.zeros(num_envs, bool)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Arrays, Info]:
+        """The constant observations."""
+        super().reset(seed=seed)
+        return self._obs, {}
+
+    def step(self, actions: Any) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, Info]:
+        """The constant observations, no rewards, no ends."""
+        return self._obs, self._rewards, self._ends, self._ends, {}
+
+
+def constant_observation(space: gymnasium.Space[Any]) -> Arrays:
+    """The lowest point of a dict of boxes, the padding everywhere, but with half a window of liked items.
+
+    A window without items would spare a network the embeddings that a real one costs.
+    """
+    assert isinstance(space, gymnasium.spaces.Dict)
+    boxes = {name: box for name, box in space.items() if isinstance(box, gymnasium.spaces.Box)}
+    obs = {name: np.array(box.low) for name, box in boxes.items()}
+    half = len(obs["items"]) // 2
+    obs["items"][:half] = np.arange(half) % (boxes["items"].high[0] + 1)
+    obs["responses"][:half] = 1
+    obs["responses"][half:] = 0
+    obs["length"][:] = half
+    return obs

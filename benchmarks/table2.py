@@ -1,0 +1,320 @@
+"""Table 2 of the paper, what reinforcement learning earns on the simulator: four agents beside honest baselines.
+
+Every agent is trained with several seeds and evaluated, greedy and sampled, on the fixed sessions of
+`python -m agents evaluate`, for users it trained on and held-out ones. The paper's own table stands beside it; its
+numbers are not comparable with ours (see `NOT_COMPARABLE`).
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import pandas as pd
+import tyro
+from matplotlib.figure import Figure
+
+from agents.algorithm import Algorithm, AlgorithmConfig
+from agents.baselines import EvaluatedPolicy
+from agents.evaluation import SAMPLED, Evaluation, Row, evaluate, to_json
+from agents.plots import plot_curves
+from agents.registry import ALGORITHMS
+from agents.run import dataset_digest, environment_settings
+from agents.training import Training, train_seeds
+from benchmarks.hardware import device_name
+from benchmarks.output import check_json, write_json
+from benchmarks.throughput import check_plot
+from jaxsim import Dataset, EnvParams, InputError, UserSimulator, load_dataset, make
+
+AGENTS = ("ppo", "trpo", "a2c", "dqn")  # in the paper's order
+
+PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
+    "yelp": {
+        "ppo": (9.97, 141.57, 34.59),
+        "trpo": (13.45, 157.42, 40.07),
+        "a2c": (24.15, 267.60, 48.35),
+        "dqn": (27.56, 330.98, 49.43),
+    },
+    "amazon-music": {
+        "ppo": (10.49, 129.03, 29.30),
+        "trpo": (11.31, 140.15, 32.46),
+        "a2c": (13.45, 141.03, 29.54),
+        "dqn": (16.70, 181.42, 33.18),
+    },
+    "amazon-games": {
+        "ppo": (18.72, 208.43, 33.15),
+        "trpo": (21.35, 242.26, 37.64),
+        "a2c": (27.56, 317.56, 43.52),
+        "dqn": (26.43, 269.02, 40.73),
+    },
+    "amazon-movies": {
+        "ppo": (29.42, 310.69, 38.59),
+        "trpo": (27.47, 301.40, 36.70),
+        "a2c": (31.72, 354.34, 42.37),
+        "dqn": (38.60, 416.18, 44.50),
+    },
+    "anime": {
+        "ppo": (14.12, 155.74, 25.46),
+        "trpo": (14.58, 163.44, 24.27),
+        "a2c": (21.50, 242.95, 31.52),
+        "dqn": (18.03, 201.94, 30.67),
+    },
+}
+"""The paper's Table 2: A.Rwd, T.Rwd and Liking% of each agent."""
+
+NOT_COMPARABLE = (
+    "The paper's numbers are not comparable with ours. It used other copies of its datasets and another language",
+    "model's words, and counts ratings from 3 as likes; its authors' code lets a liked item be recommended for",
+    "ever. It says neither how long a session lasts, nor how T.Rwd is summed (ours is 12 A.Rwd), nor how long",
+    "the agents were trained, and has no baselines: without random and oracle, a reward alone does not tell good",
+    "from bad. Compare the share of the way from random to the oracle, and the paired differences.",
+)
+
+
+@dataclass(frozen=True)
+class Table2:
+    """What was measured on one dataset.
+
+    Attributes:
+        result: the content of `--json`.
+        evaluation: of all agents and baselines.
+        logs: agent to its log of `Training`.
+    """
+
+    result: dict[str, Any]
+    evaluation: Evaluation
+    logs: dict[str, pd.DataFrame]
+
+
+def run_table2(
+    dataset: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    agents: tuple[str, ...] = (),
+    seeds: int = 5,
+    seed: int = 0,
+    total_steps: int | None = None,
+    evaluation_seed: int = 1_000_000,
+    json: Path | None = None,
+    plot: Path | None = None,
+) -> None:
+    """Train every agent on a dataset's simulator and print what they earn, beside the baselines and the paper.
+
+    Args:
+        dataset: name that `python -m prep build` has built, or path of a packed folder; give it several times for
+            several datasets. Without any, ml-100k.
+        agents: agents to train; without any, all.
+        seeds: seeds of each agent, trained at once.
+        seed: the first of them.
+        total_steps: environment steps of a seed, for a quick look; without it, each agent's own default.
+        evaluation_seed: seed of the fixed sessions.
+        json: also write the result here: an object, or of several datasets a list of them.
+        plot: also draw the learning curves here (PNG, or whatever the name ends in).
+    """
+    check_json(json)
+    check_plot(plot)
+    if seeds < 1:
+        raise InputError(f"--seeds {seeds}: give a whole number from 1")
+    configs = configs_of(agents or known_agents(), total_steps)
+    packed = [load_dataset(name) for name in dataset or ("ml-100k",)]
+    tables = []
+    for one in packed:
+        tables.append(measure(one, configs, seeds, seed, evaluation_seed))
+        print(f"\n{format_report(tables[-1])}\n", flush=True)
+    print(format_paper())
+    results: Any = [table.result for table in tables]
+    write_json(json, results[0] if len(tables) == 1 else results)
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        plot_tables(tables).savefig(plot, dpi=150)
+
+
+def known_agents() -> tuple[str, ...]:
+    """The algorithms there are, those of the paper first and in its order."""
+    known = [name for name in AGENTS if name in ALGORITHMS]
+    return (*known, *(name for name in ALGORITHMS if name not in known))
+
+
+def configs_of(agents: tuple[str, ...], total_steps: int | None) -> dict[str, AlgorithmConfig]:
+    """Agent to its default settings, with other `total_steps` if they are given.
+
+    Raises:
+        InputError: an agent is unknown or named twice, or `total_steps` makes no sense.
+    """
+    configs = {}
+    for name in agents:
+        if name not in ALGORITHMS:
+            raise InputError(f"--agents {name}: unknown; choose from {', '.join(known_agents())}")
+        if name in configs:
+            raise InputError(f"--agents {name}: is given twice")
+        config = ALGORITHMS[name][0]()
+        configs[name] = config if total_steps is None else replace(config, total_steps=total_steps)
+        configs[name].check()
+    return configs
+
+
+def measure(
+    dataset: Dataset,
+    configs: Mapping[str, AlgorithmConfig],
+    seeds: int,
+    seed: int,
+    evaluation_seed: int,
+) -> Table2:
+    """Train each agent and evaluate all of them on one dataset.
+
+    Args:
+        dataset: of `jaxsim.load_dataset`.
+        configs: agent to its settings.
+        seeds: of each agent, at least one.
+        seed: the first of them.
+        evaluation_seed: seed of the fixed sessions.
+
+    Raises:
+        InputError: a training diverged.
+    """
+    print(f"preparing the simulator of {dataset.name} ...", flush=True)
+    env, params = make(dataset)
+    trainings: dict[str, Training] = {}
+    greedy: dict[str, list[EvaluatedPolicy]] = {}
+    sampled: dict[str, list[EvaluatedPolicy]] = {}
+    for name, config in configs.items():
+        print(f"{name}:", flush=True)
+        trainer = ALGORITHMS[name][1](env, config)
+        trainings[name] = train_agent(trainer, params, seed, seeds)
+        greedy[name] = policies_of(trainer, trainings[name], seeds, sampled=False)
+        sampled[name] = policies_of(trainer, trainings[name], seeds, sampled=True)
+    start = time.perf_counter()
+    cost = {name: (one.steps, one.seconds) for name, one in trainings.items()}
+    key = jax.random.key(evaluation_seed)
+    evaluation = evaluate(dataset, env, params, greedy, key, cost, sampled)
+    return Table2(
+        {
+            **_setting(dataset, env, params),
+            "seeds": seeds,
+            "seed": seed,
+            "evaluation_seed": evaluation_seed,
+            "evaluation_seconds": time.perf_counter() - start,
+            "training": {name: _cost(one, configs[name], seeds) for name, one in trainings.items()},
+            "warnings": evaluation.warnings,
+            "rows": rows_of(evaluation.rows, trainings),
+            "curves": {name: _curve(one.log) for name, one in trainings.items()},
+        },
+        evaluation,
+        {name: one.log for name, one in trainings.items()},
+    )
+
+
+def train_agent(trainer: Algorithm, params: EnvParams, seed: int, seeds: int) -> Training:
+    """`train_seeds`, with its speed told."""
+    training = train_seeds(trainer, params, seed, seeds)
+    print(
+        f"trained {seeds} seeds of {training.steps:,} steps in {training.seconds:.1f} s, "
+        f"after {training.compile_seconds:.1f} s of compilation",
+        flush=True,
+    )
+    return training
+
+
+def policies_of(
+    trainer: Algorithm, training: Training, seeds: int, sampled: bool
+) -> list[EvaluatedPolicy]:
+    """The policy of each seed."""
+    return [
+        trainer.policy_of(jax.tree.map(lambda x, s=s: x[s], training.variables), sampled=sampled)
+        for s in range(seeds)
+    ]
+
+
+def rows_of(rows: list[Row], trainings: Mapping[str, Training]) -> list[dict[str, Any]]:
+    """The rows as plain dictionaries; a policy's plain name means its greedy mode, the other is NAME_sampled."""
+    named = [
+        replace(row, policy=f"{row.policy}_{SAMPLED}") if row.mode == SAMPLED else row
+        for row in rows
+    ]
+    return [
+        {**plain, "compile_seconds": _compile_seconds(row, trainings)}
+        for row, plain in zip(rows, to_json(named), strict=True)
+    ]
+
+
+def _compile_seconds(row: Row, trainings: Mapping[str, Training]) -> float:
+    return trainings[row.policy].compile_seconds if row.policy in trainings else 0.0
+
+
+def _setting(dataset: Dataset, env: UserSimulator, params: EnvParams) -> dict[str, Any]:
+    return {
+        "device": device_name(),
+        "jax": jax.__version__,
+        "dataset": dataset.name,
+        "dataset_digest": dataset_digest(dataset),
+        "items": env.num_items,
+        "training_users": len(params.session_users),
+        "environment": environment_settings(env),
+    }
+
+
+def _cost(training: Training, config: AlgorithmConfig, seeds: int) -> dict[str, Any]:
+    return {
+        "steps": training.steps,
+        "seconds": training.seconds,
+        "compile_seconds": training.compile_seconds,
+        "steps_per_second": seeds * training.steps / training.seconds,
+        "settings": asdict(config),
+    }
+
+
+def _curve(log: pd.DataFrame) -> dict[str, list[float]]:
+    """Likes per recommendation while training: mean and range of the seeds at each logged step."""
+    seeds = log.pivot(index="steps", columns="seed", values="like_rate")
+    return {
+        "steps": seeds.index.tolist(),
+        "mean": seeds.mean(axis=1).tolist(),
+        "low": seeds.min(axis=1).tolist(),
+        "high": seeds.max(axis=1).tolist(),
+    }
+
+
+def format_report(table: Table2) -> str:
+    """What was measured on one dataset, as text for a terminal."""
+    result = table.result
+    lines = [
+        f"{result['dataset']}: {result['items']:,} items, {result['training_users']:,} training users, "
+        f"{result['seeds']} seeds, {result['device']}, jax {result['jax']}",
+        "",
+        table.evaluation.report(),
+        "",
+        f"{'agent':8s}{'steps a seed':>14s}{'seconds':>10s}{'steps/s':>12s}{'compile s':>11s}",
+    ]
+    for name, cost in result["training"].items():
+        lines.append(
+            f"{name:8s}{cost['steps']:14,d}{cost['seconds']:10.1f}{cost['steps_per_second']:12,.0f}"
+            f"{cost['compile_seconds']:11.1f}"
+        )
+    lines.append(
+        f"seconds are of all {result['seeds']} seeds together, without compilation; evaluating took "
+        f"{result['evaluation_seconds']:.0f} s"
+    )
+    return "\n".join(lines)
+
+
+def format_paper() -> str:
+    """The paper's table, and why it is not comparable."""
+    lines = [
+        "the paper's Table 2: A.Rwd, T.Rwd, Liking%",
+        f"  {'dataset':15s}" + "".join(f"{name:>22s}" for name in AGENTS),
+    ]
+    for name, agents in PAPER.items():
+        cells = ("{:8.2f}{:8.2f}{:6.2f}".format(*agents[agent]) for agent in AGENTS)
+        lines.append(f"  {name:15s}" + "".join(cells))
+    return "\n".join([*lines, "", *NOT_COMPARABLE])
+
+
+def plot_tables(tables: list[Table2]) -> Figure:
+    """Learning curves, a panel for each dataset."""
+    figure = Figure(figsize=(11, 5 * len(tables)), layout="constrained")
+    panels = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
+    for axes, table in zip(panels, tables, strict=True):
+        result = table.result
+        title = f"{result['dataset']}, {result['seeds']} seeds, {result['device']}"
+        plot_curves(axes, table.logs, table.evaluation.rows, title)
+    return figure

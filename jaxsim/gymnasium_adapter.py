@@ -1,0 +1,360 @@
+"""The simulator behind Gymnasium's interface, for libraries that step an environment on the host.
+
+    env, params = jaxsim.make(dataset)
+    session = jaxsim.GymnasiumEnv(env, params, seed=0)       # one session
+    sessions = jaxsim.GymnasiumVectorEnv(env, params, num_envs=1024, seed=0)   # many, in one compiled program
+
+Sessions are those of `jaxsim.UserSimulator`. Each call goes to the device and back, so a library that can stay in
+JAX should step the `UserSimulator` itself.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from jaxsim.checks import check_range, integers
+from jaxsim.cli import InputError
+from jaxsim.environment import EnvParams, EnvState, Observation, UserSimulator
+
+Arrays = dict[str, np.ndarray]
+
+
+class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
+    """One session at a time, `gymnasium.Env`.
+
+    Action: an item, `Discrete(N)`. One that is masked or outside the catalogue earns 0 and sets
+    `info["invalid_action"]`. Observation: a dict of NumPy arrays, W = history_length + session_capacity:
+
+        user         int32[1]
+        items        int32[W], initial history, then the session; -1 pads
+        responses    int8[W], 1 like, -1 dislike, 0 padding
+        length       int32[1], positions in use
+
+    Reward: 1.0 for a like, 0.0 for a dislike. Terminated: the user left. Truncated: the session reached its
+    longest length. `info` of `reset` and of `step` holds `action_mask`, bool[N], the items that may be recommended
+    next; of `step` also `response`, a dict ({"like": int8[]}), `votes`, int8[3], and `invalid_action`, bool[].
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
+
+    def __init__(self, env: UserSimulator, params: EnvParams, seed: int) -> None:
+        """Prepare, without starting a session.
+
+        Args:
+            env, params: of `jaxsim.make`.
+            seed: of the sessions until `reset` is given another one, from 0 to 2^32 - 1.
+
+        Raises:
+            InputError: an unusable seed.
+        """
+        self.observation_space = observation_space(env)
+        self.action_space = spaces.Discrete(env.num_items)
+        self._num_users = env.num_users
+        self._params = params
+        self._programs = _session_programs(replace(env, defaults=None))
+        self._key = _key_of(seed)
+        self._state: EnvState | None = None
+        self._mask = np.ones(env.num_items, bool)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Arrays, dict[str, Any]]:
+        """Start a session.
+
+        Args:
+            seed: makes this session and those after it a function of the seed and the actions; without it the
+                stream of randomness goes on.
+            options: {"user": int} chooses whose session it is; without it he is drawn from `params.session_users`.
+
+        Raises:
+            InputError: a seed, an option or a user that does not exist.
+        """
+        super().reset(seed=seed)
+        if seed is not None:
+            self._key = _key_of(seed)
+        user = _chosen_user(options, self._num_users)
+        if user is None:
+            started = self._programs.reset(self._key, self._params)
+        else:
+            started = self._programs.reset_user(self._key, np.int32(user), self._params)
+        self._key, self._state, obs, mask = started
+        self._mask = np.array(mask)
+        return _arrays(jax.device_get(obs)), {"action_mask": self._mask.copy()}
+
+    def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
+        """Recommend an item, int[]; after a session has ended, `reset` comes first.
+
+        Raises:
+            InputError: no session is under way, or the action is not an integer.
+        """
+        if self._state is None:
+            raise InputError("no session is under way: call reset() first")
+        item = _int32(integers("action", action, rank=0), len(self._mask))
+        self._key, self._state, out = self._programs.step(
+            self._key, self._state, item, self._params
+        )
+        obs, mask, reward, terminated, truncated, info = jax.device_get(out)
+        self._mask = np.array(mask)
+        if terminated or truncated:
+            self._state = None
+        described = {**_described(info), "action_mask": self._mask.copy()}
+        return _arrays(obs), float(reward), bool(terminated), bool(truncated), described
+
+    def action_masks(self) -> np.ndarray:
+        """Items that may be recommended now, bool[N]; the name is that of sb3-contrib."""
+        return self._mask.copy()
+
+
+class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
+    """Many sessions stepped by one compiled program, `gymnasium.vector.VectorEnv`.
+
+    Spaces and values are those of `GymnasiumEnv` with a leading dimension of `num_envs`. A session that ends is
+    replaced in the same step (`AutoresetMode.SAME_STEP`): `infos["final_obs"][i]` is then its last observation,
+    and the rest of `infos` is of the step that ended it. Masks are computed when `action_masks` is called.
+    """
+
+    metadata = {  # noqa: RUF012 (Gymnasium's own declaration)
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+
+    def __init__(self, env: UserSimulator, params: EnvParams, num_envs: int, seed: int) -> None:
+        """Prepare, without starting sessions.
+
+        Args:
+            env, params: of `jaxsim.make`.
+            num_envs: sessions at once.
+            seed: of the sessions until `reset` is given another one, from 0 to 2^32 - 1.
+
+        Raises:
+            InputError: no sessions, or an unusable seed.
+        """
+        if num_envs < 1:
+            raise InputError(f"num_envs is {num_envs}, but must be at least 1")
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space(env)
+        self.single_action_space = spaces.Discrete(env.num_items)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._num_items, self._num_users = env.num_items, env.num_users
+        self._params = params
+        self._programs = _vector_programs(replace(env, defaults=None), num_envs)
+        self._key = _key_of(seed)
+        self._state: EnvState | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Arrays, dict[str, Any]]:
+        """Start every session anew; see `GymnasiumEnv.reset`. A chosen user is int[], or int[num_envs]."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._key = _key_of(seed)
+        user = _chosen_user(options, self._num_users, self.num_envs)
+        if user is None:
+            started = self._programs.reset(self._key, self._params)
+        else:
+            started = self._programs.reset_user(self._key, user, self._params)
+        self._key, self._state, obs = started
+        return _arrays(jax.device_get(obs)), {}
+
+    def step(
+        self, actions: Any
+    ) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Recommend an item in each session, int[num_envs].
+
+        Returns:
+            Observations, rewards float64[num_envs], terminations and truncations bool[num_envs], infos.
+
+        Raises:
+            InputError: no sessions are under way, or not one integer a session.
+        """
+        if self._state is None:
+            raise InputError("no sessions are under way: call reset() first")
+        numbers = integers("actions", actions, rank=1)
+        if len(numbers) != self.num_envs:
+            raise InputError(
+                f"actions has {len(numbers)} items: pass {self.num_envs}, one a session"
+            )
+        self._key, self._state, out, final = self._programs.step(
+            self._key, self._state, _int32(numbers, self._num_items), self._params
+        )
+        obs, reward, terminated, truncated, info = jax.device_get(out)
+        infos = _with_masks(_described(info), self.num_envs)
+        done = terminated | truncated
+        if done.any():
+            infos["final_obs"], infos["_final_obs"] = _rows_where(done, final), done
+        rewards = np.asarray(reward, np.float64)
+        return _arrays(obs), rewards, np.array(terminated), np.array(truncated), infos
+
+    def action_masks(self) -> np.ndarray:
+        """Items that may be recommended now, bool[num_envs, N].
+
+        Raises:
+            InputError: no sessions are under way.
+        """
+        if self._state is None:
+            raise InputError("no sessions are under way: call reset() first")
+        return np.array(self._programs.mask(self._state, self._params))
+
+
+def observation_space(env: UserSimulator) -> spaces.Dict:
+    """The space of one observation of `GymnasiumEnv`; scalars are arrays of one, which Stable-Baselines3 needs."""
+
+    def box(low: int, high: int, size: int, dtype: type = np.int32) -> spaces.Box:
+        return spaces.Box(low, high, (size,), dtype)
+
+    return spaces.Dict(
+        {
+            "user": box(0, env.num_users - 1, 1),
+            "items": box(-1, env.num_items - 1, env.window),
+            "responses": box(-1, 1, env.window, np.int8),
+            "length": box(0, env.window, 1),
+        }
+    )
+
+
+class _Programs(NamedTuple):
+    """Compiled programs of an environment; `mask` serves many sessions alone."""
+
+    reset: Callable[..., Any]
+    reset_user: Callable[..., Any]
+    step: Callable[..., Any]
+    mask: Callable[..., Any]
+
+
+# Cached, so that all adapters of equal environments share one compilation.
+@functools.lru_cache(maxsize=8)
+def _session_programs(env: UserSimulator) -> _Programs:
+    def started(key: jax.Array, obs: Observation, state: EnvState, params: EnvParams) -> Any:
+        return key, state, _fields(obs), env.action_mask(obs, params)
+
+    def reset(key: jax.Array, params: EnvParams) -> Any:
+        key, key_reset = jax.random.split(key)
+        return started(key, *env.reset_env(key_reset, params), params)
+
+    def reset_user(key: jax.Array, user: jax.Array, params: EnvParams) -> Any:
+        return started(key, *env.reset_user(user, params), params)
+
+    def step(key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams) -> Any:
+        key, key_step = jax.random.split(key)
+        obs, state, reward, terminated, info = env.step_env(key_step, state, action, params)
+        mask = env.action_mask(obs, params)
+        truncated = env.is_truncated(state, params)
+        return key, state, (_fields(obs), mask, reward, terminated, truncated, info)
+
+    return _Programs(jax.jit(reset), jax.jit(reset_user), _jit_step(step), env.action_mask)
+
+
+@functools.lru_cache(maxsize=8)
+def _vector_programs(env: UserSimulator, num_envs: int) -> _Programs:
+    def reset(key: jax.Array, params: EnvParams) -> Any:
+        key, key_reset = jax.random.split(key)
+        obs, state = jax.vmap(env.reset_env, (0, None))(
+            jax.random.split(key_reset, num_envs), params
+        )
+        return key, state, _fields(obs)
+
+    def reset_user(key: jax.Array, users: jax.Array, params: EnvParams) -> Any:
+        obs, state = jax.vmap(env.reset_user, (0, None))(users, params)
+        return key, state, _fields(obs)
+
+    def step(key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams) -> Any:
+        key, key_step = jax.random.split(key)
+        obs, state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
+            jax.random.split(key_step, num_envs), state, action, params
+        )
+        kept = {name: info[name] for name in ("response", "votes", "invalid_action")}
+        out = _fields(obs), reward, terminated, truncated, kept
+        return key, state, out, _fields(info["final_observation"])
+
+    def mask(state: EnvState, params: EnvParams) -> jax.Array:
+        return jax.vmap(lambda one: env.action_mask(env.get_obs(one), params))(state)
+
+    return _Programs(jax.jit(reset), jax.jit(reset_user), _jit_step(step), jax.jit(mask))
+
+
+def _jit_step(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Jitted; the state is donated, so that f_sta's cache is written in place."""
+    return jax.jit(step, donate_argnums=1)
+
+
+def _fields(obs: Observation) -> dict[str, jax.Array]:
+    """An observation as the dict of `observation_space`."""
+    return {
+        "user": obs.user[..., None],
+        "items": obs.items,
+        "responses": obs.responses,
+        "length": obs.length[..., None],
+    }
+
+
+def _arrays(obs: Arrays) -> Arrays:
+    """Copies that belong to the caller: what comes from the device is read-only."""
+    return {name: np.array(value) for name, value in obs.items()}
+
+
+def _described(info: dict[str, Any]) -> dict[str, Any]:
+    """The info of a step as NumPy values in plain dicts."""
+    return {**info, "response": asdict(info["response"])}
+
+
+def _with_masks(infos: dict[str, Any], num_envs: int) -> dict[str, Any]:
+    """Gymnasium's form of the infos of many: beside each entry `_entry`, which sessions have it (all)."""
+    described: dict[str, Any] = {}
+    for name, value in infos.items():
+        nested = isinstance(value, dict)
+        described[name] = _with_masks(value, num_envs) if nested else value
+        described[f"_{name}"] = np.ones(num_envs, bool)
+    return described
+
+
+def _rows_where(done: np.ndarray, final: dict[str, jax.Array]) -> np.ndarray:
+    """The observations of the sessions that ended, object[num_envs]; None elsewhere."""
+    fetched = jax.device_get(final)
+    rows = np.full(len(done), None, dtype=object)
+    for i in np.flatnonzero(done):
+        rows[i] = {name: np.array(value[i]) for name, value in fetched.items()}
+    return rows
+
+
+def _int32(items: Any, num_items: int) -> np.ndarray:
+    """Items as int32; what lies outside the catalogue stays outside, and must never wrap to an item."""
+    return np.clip(np.asarray(items), -1, num_items).astype(np.int32)
+
+
+def _key_of(seed: int) -> jax.Array:
+    check_range("seed", integers("seed", seed, rank=0), 0, 2**32, "seeds")
+    return jax.random.key(int(seed))
+
+
+def _chosen_user(
+    options: dict[str, Any] | None, num_users: int, num_envs: int | None = None
+) -> np.ndarray | None:
+    """The user that `reset` was asked for, int32[] or int32[num_envs]; None without any.
+
+    Raises:
+        InputError: another option, or no user of the dataset.
+    """
+    unknown = set(options or ()) - {"user"}
+    if unknown:
+        raise InputError(f"options has {sorted(unknown)[0]!r}: the only option is 'user'")
+    if not options:
+        return None
+    rank = 0 if num_envs is None else np.ndim(options["user"])
+    user = np.asarray(integers("user", options["user"], rank))
+    check_range("user", user, 0, num_users, "the dataset's users")
+    if num_envs is None:
+        return user.astype(np.int32)
+    if user.shape not in ((), (num_envs,)):
+        raise InputError(
+            f"user has shape {list(user.shape)}: pass one, or {num_envs}, one a session"
+        )
+    return np.broadcast_to(user, (num_envs,)).astype(np.int32)

@@ -1,0 +1,305 @@
+"""The simulator behind Gymnasium's interface gives the sessions of the simulator itself."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+from jaxsim import InputError
+from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv, _session_programs
+from tests.conftest import CAPACITY
+
+NUM_ENVS = 5
+
+
+@pytest.fixture
+def session(simulator) -> GymnasiumEnv:
+    return GymnasiumEnv(simulator.env, simulator.params, seed=0)
+
+
+def leaving_with(simulator, probability):
+    return simulator.params.replace(departure_probability=jnp.float32(probability))
+
+
+def assert_same_obs(found, expected):
+    assert set(found) == {"user", "items", "responses", "length"}
+    for name, value in found.items():
+        np.testing.assert_array_equal(value.squeeze(), np.asarray(getattr(expected, name)))
+
+
+# ---- one session -----------------------------------------------------------------------------------------
+
+
+def test_gymnasium_accepts_it(session):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(session, skip_render_check=True)  # without a spec there is nothing to render
+
+
+def test_stable_baselines_accepts_it(session):
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checker.check_env(session)
+
+
+def test_a_session_is_that_of_the_simulator(simulator):
+    """The same keys and actions, stepped by hand."""
+    _, env, params = simulator
+    params = leaving_with(simulator, 0.2)
+    session = GymnasiumEnv(env, params, seed=1)
+    found, info = session.reset(seed=7)
+    key, key_reset = jax.random.split(jax.random.key(7))
+    obs, state = env.reset(key_reset, params)
+    step_env, rng, ended = jax.jit(env.step_env), np.random.default_rng(0), False
+    while not ended:
+        assert_same_obs(found, obs)
+        np.testing.assert_array_equal(info["action_mask"], env.action_mask(obs, params))
+        action = rng.choice(np.flatnonzero(info["action_mask"]))
+        found, reward, terminated, truncated, info = session.step(action)
+        key, key_step = jax.random.split(key)
+        obs, state, own_reward, own_terminated, own_info = step_env(key_step, state, action, params)
+        assert (reward, terminated) == (float(own_reward), bool(own_terminated))
+        assert truncated == bool(env.is_truncated(state, params))
+        assert info["response"] == {"like": own_info["response"].like}
+        np.testing.assert_array_equal(info["votes"], own_info["votes"])
+        assert not info["invalid_action"]
+        ended = terminated or truncated
+    assert_same_obs(found, obs)
+    assert int(found["length"][0]) > int(state.history_length)
+
+
+def play(session, seed, steps=6):
+    obs, info = session.reset(seed=seed)
+    record = [obs]
+    for _ in range(steps):
+        obs, reward, terminated, truncated, info = session.step(np.argmax(info["action_mask"]))
+        record += [obs, reward, info["votes"]]
+        if terminated or truncated:
+            obs, info = session.reset()
+            record.append(obs)
+    return record
+
+
+def equal(one, other):
+    return len(jax.tree.leaves(one)) == len(jax.tree.leaves(other)) and all(
+        np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def test_sessions_are_a_function_of_the_seed(simulator, session):
+    other = GymnasiumEnv(simulator.env, simulator.params, seed=99)
+    first = play(session, 3)
+    assert equal(first, play(other, 3))
+    assert equal(first, play(session, 3))
+    assert not equal(first, play(session, 4))
+
+
+def test_without_a_seed_the_stream_goes_on(simulator, session):
+    users = [int(session.reset()[0]["user"][0]) for _ in range(12)]
+    assert len(set(users)) > 3
+    again = GymnasiumEnv(simulator.env, simulator.params, seed=0)
+    assert users == [int(again.reset()[0]["user"][0]) for _ in range(12)]
+
+
+def test_the_largest_seed_serves(session):
+    session.reset(seed=2**32 - 1)
+
+
+def test_a_user_can_be_chosen(simulator, session):
+    for user in (0, 11):
+        obs, _ = session.reset(options={"user": user})
+        assert_same_obs(obs, simulator.env.reset_user(jnp.int32(user), simulator.params)[0])
+    first = session.reset(seed=2, options={"user": 3})
+    assert equal(first, session.reset(seed=2, options={"user": 3}))
+
+
+@pytest.mark.parametrize(
+    "invalid",
+    [
+        pytest.param(None, id="an item of the history"),
+        pytest.param(-1, id="below the catalogue"),
+        pytest.param(40, id="above the catalogue"),
+        pytest.param(2**32 + 20, id="one that would wrap to an item"),
+    ],
+)
+def test_an_invalid_action_earns_nothing(simulator, invalid):
+    session = GymnasiumEnv(simulator.env, leaving_with(simulator, 0.0), seed=0)
+    before, info = session.reset(options={"user": 0})
+    action = int(before["items"][0]) if invalid is None else invalid
+    obs, reward, terminated, truncated, after = session.step(action)
+    assert (reward, terminated, truncated) == (0.0, False, False)
+    assert after["invalid_action"]
+    assert after["response"] == {"like": 0}
+    assert equal(obs, before)
+    obs, _, _, _, after = session.step(np.argmax(info["action_mask"]))
+    assert not after["invalid_action"]
+    assert obs["length"][0] == before["length"][0] + 1
+
+
+def test_the_mask_forbids_the_window(session):
+    obs, info = session.reset(options={"user": 0})
+    for _ in range(3):
+        seen = obs["items"][obs["items"] >= 0]
+        expected = ~np.isin(np.arange(40), seen)
+        np.testing.assert_array_equal(info["action_mask"], expected)
+        np.testing.assert_array_equal(session.action_masks(), expected)
+        info["action_mask"][:] = True  # the caller's own
+        obs, _, terminated, truncated, info = session.step(int(np.argmax(expected)))
+        assert (terminated, truncated) == (False, False)
+
+
+@pytest.mark.parametrize(("probability", "steps"), [(0.0, CAPACITY), (1.0, 1)])
+def test_how_a_session_ends(simulator, probability, steps):
+    session = GymnasiumEnv(simulator.env, leaving_with(simulator, probability), seed=0)
+    _, info = session.reset()
+    ends = []
+    for _ in range(steps):
+        _, _, terminated, truncated, info = session.step(np.argmax(info["action_mask"]))
+        ends.append((terminated, truncated))
+    assert ends[:-1] == [(False, False)] * (steps - 1)
+    assert ends[-1] == (probability == 1.0, probability == 0.0)
+    with pytest.raises(InputError, match=r"call reset\(\) first"):
+        session.step(0)
+
+
+def test_arrays_belong_to_the_caller(session):
+    obs, _ = session.reset(seed=1)
+    for value in obs.values():
+        value[:] = 0
+    obs, *_ = session.step(0)
+    assert obs["length"][0] > 0
+
+
+def test_adapters_of_equal_environments_compile_once(simulator):
+    sessions = [GymnasiumEnv(simulator.env, simulator.params, seed=s) for s in range(2)]
+    for session in sessions:
+        play(session, 0, steps=3)
+    programs = _session_programs(simulator.env)
+    assert all(session._programs is programs for session in sessions)
+    assert programs.step._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda s: s.step(0), r"call reset\(\) first", id="no session"),
+        pytest.param(lambda s: s.reset(options={"users": 0}), "only option is 'user'", id="option"),
+        pytest.param(lambda s: s.reset(options={"user": 23}), "user is 23, outside", id="user"),
+        pytest.param(lambda s: s.reset(options={"user": [1, 2]}), "user is", id="users"),
+        pytest.param(lambda s: (s.reset(), s.step(0.5)), "action is .*integers", id="action"),
+        pytest.param(lambda s: s.reset(seed=2**32), "seed is 4294967296, outside", id="seed"),
+    ],
+)
+def test_mistakes_are_one_line(session, call, message):
+    with pytest.raises(InputError, match=message) as error:
+        call(session)
+    assert "\n" not in str(error.value)
+
+
+# ---- many sessions ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sessions(simulator) -> GymnasiumVectorEnv:
+    return GymnasiumVectorEnv(simulator.env, leaving_with(simulator, 0.3), NUM_ENVS, seed=0)
+
+
+def test_many_sessions_are_those_of_the_simulator(simulator, sessions):
+    _, env, _ = simulator
+    params = leaving_with(simulator, 0.3)
+    step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
+    mask = jax.jit(jax.vmap(env.action_mask, (0, None)))
+    found, infos = sessions.reset(seed=5)
+    assert infos == {}
+    key, key_reset = jax.random.split(jax.random.key(5))
+    obs, state = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, NUM_ENVS), params)
+    ended = 0
+    for _ in range(8):
+        assert_same_obs(found, obs)
+        assert sessions.observation_space.contains(found)
+        masks = sessions.action_masks()
+        np.testing.assert_array_equal(masks, mask(obs, params))
+        actions = masks.argmax(axis=1)
+        assert sessions.action_space.contains(actions)
+        found, rewards, terminations, truncations, infos = sessions.step(actions)
+        key, key_step = jax.random.split(key)
+        keys = jax.random.split(key_step, NUM_ENVS)
+        obs, state, own_rewards, terminated, truncated, info = step(keys, state, actions, params)
+        np.testing.assert_array_equal(rewards, own_rewards)
+        np.testing.assert_array_equal(terminations, terminated)
+        np.testing.assert_array_equal(truncations, truncated)
+        np.testing.assert_array_equal(infos["votes"], info["votes"])
+        np.testing.assert_array_equal(infos["response"]["like"], info["response"].like)
+        assert not infos["invalid_action"].any()
+        assert infos["_votes"].all()
+        assert infos["response"]["_like"].all()
+        ended += check_final_observations(infos, terminations | truncations, info)
+    assert ended > 3
+
+
+def check_final_observations(infos, done, info):
+    assert ("final_obs" in infos) == done.any()
+    for i in np.flatnonzero(done):
+        final = jax.tree.map(lambda x, i=i: x[i], info["final_observation"])
+        assert_same_obs(infos["final_obs"][i], final)
+    if done.any():
+        np.testing.assert_array_equal(infos["_final_obs"], done)
+        assert all(infos["final_obs"][i] is None for i in np.flatnonzero(~done))
+    return done.sum()
+
+
+def test_many_sessions_declare_how_they_reset(sessions):
+    assert sessions.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert sessions.num_envs == NUM_ENVS
+    assert sessions.single_observation_space.contains(
+        {name: value[0] for name, value in sessions.reset()[0].items()}
+    )
+
+
+def test_many_sessions_are_a_function_of_the_seed(sessions):
+    first = sessions.reset(seed=1)
+    assert not equal(first, sessions.reset())
+    assert equal(first, sessions.reset(seed=1))
+
+
+def test_users_of_many_sessions_can_be_chosen(sessions):
+    users = np.array([4, 0, 22, 4, 9])
+    np.testing.assert_array_equal(sessions.reset(options={"user": users})[0]["user"][:, 0], users)
+    assert (sessions.reset(options={"user": 6})[0]["user"] == 6).all()
+
+
+def test_invalid_actions_of_many_sessions_earn_nothing(sessions):
+    sessions.reset()
+    actions = np.array([40, -3, 2**40, 2**32, sessions.action_masks()[4].argmax()])
+    _, rewards, _, _, infos = sessions.step(actions)
+    assert infos["invalid_action"].tolist() == [True] * 4 + [False]
+    assert not rewards[:4].any()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        pytest.param(lambda s: s.step(np.zeros(5, int)), r"call reset\(\) first", id="step"),
+        pytest.param(lambda s: s.action_masks(), r"call reset\(\) first", id="masks"),
+        pytest.param(
+            lambda s: (s.reset(), s.step(np.zeros(4, int))), "actions has 4 .* pass 5", id="actions"
+        ),
+        pytest.param(lambda s: s.reset(options={"user": [1, 2]}), "user has shape", id="users"),
+        pytest.param(lambda s: s.reset(options={"user": [0, 1, 2, 3, 23]}), "has 23", id="user"),
+    ],
+)
+def test_mistakes_with_many_sessions_are_one_line(sessions, call, message):
+    with pytest.raises(InputError, match=message) as error:
+        call(sessions)
+    assert "\n" not in str(error.value)
+
+
+def test_no_sessions_are_refused(simulator):
+    with pytest.raises(InputError, match="num_envs is 0"):
+        GymnasiumVectorEnv(simulator.env, simulator.params, 0, seed=0)
