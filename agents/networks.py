@@ -16,7 +16,8 @@ from jaxsim import Observation
 Encoder = Literal["mean", "gru", "attention"]
 
 # Likes of an item in the low half of an integer, dislikes in the high half.
-_DISLIKE = 1 << 16
+_DISLIKE_BIT = 16
+_DISLIKE = 1 << _DISLIKE_BIT
 _HISTORY_STD, _ITEM_STD = 0.1, 0.01
 HISTORY_EMBEDDING, ITEM_EMBEDDING = "history_embedding", "item_embedding"
 
@@ -63,8 +64,8 @@ class HistoryEncoder(nn.Module):
         both = jax.vmap(self._count)(obs.items, obs.responses)
         parts = []
         for count, half in (
-            (both % _DISLIKE, table[:, : self.width]),
-            (both // _DISLIKE, table[:, self.width :]),
+            (both & (_DISLIKE - 1), table[:, : self.width]),
+            (both >> _DISLIKE_BIT, table[:, self.width :]),
         ):
             weights = count.astype(jnp.float32)
             # Divided after the product, which has fewer numbers.

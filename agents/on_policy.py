@@ -20,6 +20,10 @@ from jaxsim import EnvParams, Observation
 class OnPolicyConfig(AlgorithmConfig):
     """Settings of algorithms that learn from what their present policy collects."""
 
+    num_envs: int = 64
+    """Sessions that run at once."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of Adam, decayed linearly to a tenth."""
     trace_decay: float = 0.2
     """lambda of generalised advantage estimation."""
     normalise_advantages: bool = True

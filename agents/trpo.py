@@ -28,6 +28,8 @@ _DETACHED = "logits_and_detached_value"
 class TRPOConfig(OnPolicyConfig):
     """Settings of TRPO; its learning rate is that of the critic."""
 
+    learning_rate: float = 3e-3
+    """Peak learning rate of Adam on the critic, decayed linearly to a tenth."""
     rollout_length: int = 16
     """Steps of each session between two steps of the policy."""
     max_kl: float = 0.04
