@@ -70,8 +70,12 @@ PROBES = {
     # The same, but the user really leaves: the value is that of the steps that are left.
     "finite": probe(jnp.ones((2, NUM_ITEMS)), steps=CAPACITY),
     "bandit": probe(twice(one_hot((3, 1.0))), steps=1),
-    # What the first response was decides which item earns; it must not have been recommended already.
-    "memory": probe([one_hot((1, 1.0)), one_hot((4, 1.0))], steps=2, cue=True),
+    # What the first response was decides which items earn.
+    "memory": probe(
+        [one_hot((1, 1.0), (2, 1.0), (3, 1.0)), one_hot((4, 1.0), (5, 1.0), (6, 1.0))],
+        steps=2,
+        cue=True,
+    ),
     # The best item is not always allowed, and never twice.
     "masked": probe(twice(one_hot((0, 1.0), (1, 0.5))), steps=2, half_start=True),
 }
