@@ -36,12 +36,13 @@ from agents.run import (
     environment_settings,
     load_config,
     load_policies,
+    named_folder,
     publish,
     save_evaluation,
     unfinished_run,
     write_results,
 )
-from agents.training import Training, train_seeds
+from agents.training import Training, check_seeds, train_seeds
 from jaxsim import (
     Dataset,
     EnvParams,
@@ -110,11 +111,11 @@ def train(
     algorithm: str, settings: AlgorithmConfig, experiment: Experiment, options: RunOptions
 ) -> None:
     """Train, evaluate beside the baselines, and write the run folder."""
-    out = options.out or Path("runs") / f"{algorithm}-{Path(experiment.dataset).name}"
+    out = named_folder(options.out or Path("runs") / f"{algorithm}-{Path(experiment.dataset).name}")
     settings.check()
     options.check()
-    if experiment.seeds < 1:
-        raise InputError(f"seeds is {experiment.seeds}, but must be at least 1")
+    check_seeds(experiment.seed, experiment.seeds)
+    check_seeds(experiment.evaluation_seed, name="evaluation_seed")
     check_output(out, options.overwrite, options.resume)
     packed = load_dataset(experiment.dataset)
     print(f"preparing the simulator of {packed.name} ...", flush=True)
@@ -189,7 +190,8 @@ def _train_in(
             devices=config.devices,
         )
     except KeyboardInterrupt:
-        print(f"\n{partial}: stopped; the same command with --resume goes on", flush=True)
+        how = "--resume in place of --overwrite" if options.overwrite else "--resume"
+        print(f"\n{partial}: stopped; the same command with {how} goes on", flush=True)
         raise
     finally:
         checkpoints.close()
@@ -256,8 +258,7 @@ def train_again(
     """
     saved = load_config(config)
     where = dataset or saved.dataset
-    if dataset_digest(load_dataset(where)) != saved.dataset_digest:
-        raise InputError(f"{config}: was trained on another build of {where}; pass --dataset")
+    _check_build(config, saved, load_dataset(where), dataset)
     experiment = Experiment(
         dataset=where,
         seeds=saved.num_seeds,
@@ -267,6 +268,17 @@ def train_again(
         **saved.make_options(),
     )
     train(saved.algorithm, saved.make_settings(), experiment, options)
+
+
+def _check_build(run: Path, config: RunConfig, packed: Dataset, dataset: str | None) -> None:
+    """Refuse another build of the dataset than a run was trained on; `dataset` is where it was said to be now."""
+    if dataset_digest(packed) == config.dataset_digest:
+        return
+    remedy = "pass --dataset with the folder of that build" if dataset is None else "pass that one"
+    raise InputError(
+        f"{run}: was trained on another build of the dataset than {dataset or config.dataset} is now; {remedy}, "
+        "or train anew"
+    )
 
 
 def evaluate_run(run: Annotated[Path, tyro.conf.Positional], dataset: str | None = None) -> None:
@@ -279,10 +291,7 @@ def evaluate_run(run: Annotated[Path, tyro.conf.Positional], dataset: str | None
     config = load_config(run)
     policies = load_policies(run)
     packed = load_dataset(dataset or config.dataset)
-    if dataset_digest(packed) != config.dataset_digest:
-        raise InputError(
-            f"{run}: was trained on another build of {config.dataset}; train again, or pass --dataset"
-        )
+    _check_build(run, config, packed, dataset)
     env, params = make(packed, **config.make_options())
     variables = [policy.variables for policy in policies]
     evaluation = _evaluate(config, packed, env, params, variables)

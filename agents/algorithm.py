@@ -18,6 +18,7 @@ from agents.rollout import RecommenderEnv, Sessions, SessionTotals, start_sessio
 from jaxsim import EnvParams, InputError
 
 LOG_POINTS = 40  # a run is logged, and its progress shown, this many times
+_COUNTABLE = 2**31
 _LAST_RATE = 0.1  # of the peak learning rate, at the end of training
 
 ItemEmbedding = Literal["learned", "keywords"]
@@ -54,6 +55,14 @@ class AlgorithmConfig:
             raise InputError(f"discount is {self.discount}, but must be at least 0 and less than 1")
         self._check_choice("encoder", get_args(Encoder))
         self._check_choice("item_embedding", get_args(ItemEmbedding))
+        most = max(
+            self.num_iterations * self.rollout_length,  # of one session's stream
+            self.iterations_per_log * self.steps_per_iteration,  # between two lines of the log
+        )
+        if most >= _COUNTABLE:
+            raise InputError(
+                f"total_steps is {self.total_steps}, more than 32-bit counters hold: lower it, or raise num_envs"
+            )
 
     def _check_whole(self, *names: str) -> None:
         for name in names:

@@ -32,11 +32,12 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self.folder, options=options, item_names=("state", "progress")
         )
+        self._damaged: set[int] = set()
 
     @property
     def latest(self) -> Path | None:
-        """Where the latest checkpoint is; None if there is none."""
-        chunks = self._manager.latest_step()
+        """Where the latest checkpoint is, of those not found damaged; None if there is none."""
+        chunks = max(set(self._manager.all_steps()) - self._damaged, default=None)
         return None if chunks is None else self.folder / str(chunks)
 
     def is_due(self, chunks: int, total: int) -> bool:
@@ -44,7 +45,12 @@ class Checkpoints:
         return chunks % self.every == 0 or chunks == total
 
     def save(self, progress: Progress) -> None:
-        """Write a checkpoint, then remove all but the latest."""
+        """Write a checkpoint, then remove all but the latest; those found damaged are removed before."""
+        for chunks in self._manager.all_steps():
+            # Orbax writes none that is not later than all that are there.
+            if chunks in self._damaged or chunks >= progress.chunks:
+                self._manager.delete(chunks)
+        self._damaged.clear()
         account = {
             "log": progress.log,
             "seconds": progress.seconds,
@@ -63,38 +69,38 @@ class Checkpoints:
 
         Args:
             template: the state's structure, shapes and dtypes, as `jax.eval_shape` gives them; with shardings
-                where it is not all on the default device.
+                where it is not all on the default device. The state is placed as they say.
 
         Raises:
             InputError: there are checkpoints, but none that can be read.
         """
         failure = ""
+        damaged: set[int] = set()
         for chunks in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return self._restore(chunks, template)
+                progress = self._restore(chunks, template)
             except (
                 Exception
             ) as error:  # of many types: what a damaged file raises is up to its reader
                 failure = " ".join(str(error).split())[:200]
                 print(f"{self.folder / str(chunks)}: cannot be read, trying the one before")
+                damaged.add(chunks)
+            else:
+                self._damaged = damaged
+                return progress
         if failure:
             raise InputError(f"{self.folder}: no checkpoint can be read ({failure}); start again")
         return None
 
     def _restore(self, chunks: int, template: Any) -> Progress:
-        plain = jax.eval_shape(_keys_to_data, template)
-        placed = jax.tree.map(_on_default_device, plain)
+        placed = jax.tree.map(_data_of, template)
         found = self._manager.restore(
             chunks,
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore(placed), progress=ocp.args.JsonRestore()
             ),
         )
-        state = jax.tree.map(
-            lambda like, x: jax.random.wrap_key_data(x) if _is_key(like) else x,
-            template,
-            found["state"],
-        )
+        state = jax.tree.map(_from_data, template, found["state"])
         return Progress(state=state, chunks=chunks, **found["progress"])
 
     def close(self) -> None:
@@ -111,6 +117,17 @@ def _keys_to_data(state: Any) -> Any:
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
 
 
-def _on_default_device(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+def _data_of(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """What `_keys_to_data` makes of an array, and where it lies; the words of a key are its last axis."""
+    plain = jax.eval_shape(_keys_to_data, leaf)
+    return jax.ShapeDtypeStruct(plain.shape, plain.dtype, sharding=_sharding_of(leaf))
+
+
+def _from_data(leaf: jax.ShapeDtypeStruct, data: jax.Array) -> jax.Array:
+    if not _is_key(leaf):
+        return data
+    return jax.device_put(jax.random.wrap_key_data(data), _sharding_of(leaf))
+
+
+def _sharding_of(leaf: jax.ShapeDtypeStruct) -> jax.sharding.Sharding:
+    return leaf.sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])

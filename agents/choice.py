@@ -33,14 +33,16 @@ def draw_weighted(key: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def _first_above(weights: jax.Array, aim: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The first index whose cumulative weight is above `aim`, and how far into its weight `aim` lies.
+    """The first index with a weight whose cumulative weight is above `aim`, and how far into it `aim` lies.
 
-    Rounding may put `aim` at or above the sum: then the last index that has any weight.
+    Rounding may put `aim` at or above the sum: then it is the last index that has any weight. It may also leave a
+    cumulative weight a little above the one before where nothing was added, so only indices with a weight count.
     """
     cumulative = jnp.cumsum(weights)
     index = jnp.arange(weights.shape[0], dtype=jnp.int32)
-    last = jnp.max(jnp.where(weights > 0, index, 0))
-    chosen = jnp.minimum((cumulative <= aim).sum(dtype=jnp.int32), last)
+    weighs = weights > 0
+    last = jnp.max(jnp.where(weighs, index, 0))
+    chosen = jnp.min(jnp.where(weighs & (cumulative > aim), index, last))
     return chosen, aim - (cumulative[chosen] - weights[chosen])
 
 
@@ -61,6 +63,15 @@ def best_allowed(scores: jax.Array, mask: jax.Array) -> jax.Array:
     # Two plain reductions: on a CPU, XLA's argmax takes ten times as long.
     best = jnp.where(mask & (allowed == allowed.max()), index, scores.shape[0])
     return jnp.minimum(best.min(), scores.shape[0] - 1)
+
+
+def epsilon_greedy(
+    key: jax.Array, scores: jax.Array, mask: jax.Array, epsilon: jax.Array
+) -> jax.Array:
+    """The best allowed item, or with chance epsilon any allowed one, int32[]."""
+    key_explore, key_random = jax.random.split(key)
+    explore = jax.random.bernoulli(key_explore, epsilon)
+    return jnp.where(explore, random_allowed(key_random, mask), best_allowed(scores, mask))
 
 
 def mask_logits(logits: jax.Array, mask: jax.Array) -> jax.Array:

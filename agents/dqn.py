@@ -15,7 +15,7 @@ from flax import struct
 
 from agents import replay as replay_memory
 from agents.algorithm import Account, Algorithm, AlgorithmConfig, TrainState
-from agents.choice import best_allowed, random_allowed, score_of
+from agents.choice import best_allowed, epsilon_greedy, score_of
 from agents.networks import DuelingItemScorer
 from agents.parallel import own_share
 from agents.policy import EpsilonGreedyPolicy, GreedyPolicy, NetworkPolicy
@@ -93,10 +93,11 @@ class DQN(Algorithm[DQNConfig]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.config.replay_steps <= self.env.session_capacity:
+        least = self.env.session_capacity + self.config.num_steps
+        if self.config.replay_steps < least:
             raise InputError(
-                f"replay_steps is {self.config.replay_steps}, but must be more than the session capacity "
-                f"({self.env.session_capacity})"
+                f"replay_steps is {self.config.replay_steps}, but must be at least the session capacity and "
+                f"num_steps together ({least})"
             )
 
     @property
@@ -134,17 +135,10 @@ class DQN(Algorithm[DQNConfig]):
         key, key_collect, key_learn = jax.random.split(state.key, 3)
         epsilon = self.exploration(state.iteration)
 
-        def act_alone(key: jax.Array, scores: jax.Array, obs: Observation) -> jax.Array:
-            key_explore, key_random = jax.random.split(key)
-            mask = self.env.action_mask(obs, params)
-            explore = jax.random.bernoulli(key_explore, epsilon)
-            chosen = jnp.where(
-                explore, random_allowed(key_random, mask), best_allowed(scores, mask)
-            )
-            return chosen
-
         def act(keys: jax.Array, obs: Observation) -> tuple[jax.Array, None]:
-            return jax.vmap(act_alone)(keys, self.network.apply(state.variables, obs), obs), None
+            scores = self.network.apply(state.variables, obs)
+            masks = jax.vmap(lambda one: self.env.action_mask(one, params))(obs)
+            return jax.vmap(epsilon_greedy, (0, 0, 0, None))(keys, scores, masks, epsilon), None
 
         sessions, rollout, totals = collect(
             key_collect,

@@ -86,9 +86,10 @@ class HistoryEncoder(nn.Module):
 
     def _gru(self, table: jax.Array, obs: Observation) -> jax.Array:
         """The state of a GRU after the latest position, float32[n, width]."""
-        return nn.RNN(nn.GRUCell(self.width), return_carry=True)(
+        carry, _ = nn.RNN(nn.GRUCell(self.width), return_carry=True)(
             self._tokens(table, obs), seq_lengths=obs.length
-        )[0]
+        )
+        return jnp.where((obs.length > 0)[:, None], carry, 0.0)
 
     def _attention(self, table: jax.Array, obs: Observation) -> jax.Array:
         """The window, weighted by a query of its latest position and by how long ago, float32[n, 2 width]."""

@@ -13,7 +13,7 @@ from agents.choice import draw_softmax, entropy, mask_logits, score_of
 from agents.networks import ActorCritic
 from agents.parallel import mean_over_devices
 from agents.rollout import SessionTotals, collect
-from jaxsim import EnvParams, Observation
+from jaxsim import EnvParams, InputError, Observation
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class OnPolicyConfig(AlgorithmConfig):
         """Raise an InputError for the first setting that makes no sense."""
         super().check()
         self._check_share("trace_decay")
+        if self.normalise_advantages and self.steps_per_gradient < 2:
+            raise InputError(
+                f"num_envs is {self.num_envs} and rollout_length {self.rollout_length}: a gradient step has one "
+                "advantage, which normalising makes 0; raise one of them, or leave normalise_advantages out"
+            )
 
 
 @struct.dataclass

@@ -3,12 +3,11 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
 from agents.baselines import Memoryless
-from agents.choice import best_allowed, draw_softmax, mask_logits, random_allowed
+from agents.choice import best_allowed, draw_softmax, epsilon_greedy, mask_logits
 from agents.rollout import RecommenderEnv
 from jaxsim import EnvParams, Observation
 
@@ -74,8 +73,4 @@ class EpsilonGreedyPolicy(NetworkPolicy):
         self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
-        mask = env.action_mask(obs, params)
-        key_explore, key_random = jax.random.split(key)
-        explore = jax.random.bernoulli(key_explore, self.epsilon)
-        greedy = best_allowed(self.scores(obs), mask)
-        return jnp.where(explore, random_allowed(key_random, mask), greedy)
+        return epsilon_greedy(key, self.scores(obs), env.action_mask(obs, params), self.epsilon)

@@ -113,7 +113,8 @@ def sample(
         # Slots in order of streams, so that a device's slots are of its own; a batch smaller than the number of
         # streams has some of them for each slot.
         choices = max(1, own_streams // share)
-        first_column = slot * own_streams // share
+        # One divides the other; a product of the two could pass int32.
+        first_column = slot // max(1, share // own_streams) * choices
         column = first_column + jax.random.randint(key_column, (), 0, choices)
         return _rebuild(replay, env, params, step, column, num_steps, discount)
 

@@ -135,6 +135,19 @@ def describe_machine() -> dict[str, str]:
     }
 
 
+def named_folder(out: Path) -> Path:
+    """A path that ends with a name, as that of a run folder must, of the same folder.
+
+    Raises:
+        InputError: the folder has no name.
+    """
+    if out.name in ("", ".."):
+        out = out.resolve()
+    if not out.name:
+        raise InputError(f"{out}: is not the name of a run folder; choose another --out")
+    return out
+
+
 def partial_folder(out: Path) -> Path:
     """Where a run is until it is finished."""
     return out.with_name(f"{out.name}.partial")
@@ -149,9 +162,9 @@ def check_output(folder: Path, overwrite: bool, resume: bool = False) -> None:
         resume: whether an unfinished one is to be finished.
 
     Raises:
-        InputError: it is there and is not a run and nothing else, or is one and `overwrite` is False; there is
-            an unfinished one that is neither to be replaced nor to be finished, or there is none to be finished;
-            or the folder around it cannot be written to.
+        InputError: it is there and is not a run and nothing else, or is one that neither `overwrite` nor the
+            unfinished run is to replace; there is an unfinished one that is neither to be replaced nor to be
+            finished, or there is none to be finished; or the folder around it cannot be written to.
     """
     check_writable(folder)
     partial = partial_folder(folder)
@@ -159,21 +172,25 @@ def check_output(folder: Path, overwrite: bool, resume: bool = False) -> None:
     if resume and not begun:
         state = "is finished" if (folder / "config.json").is_file() else "was not begun"
         raise InputError(f"{folder}: no run to resume, it {state}; leave --resume out")
+    # A run that is resumed may have been begun to replace another.
+    _check_replaceable(folder, overwrite or resume, "pass --overwrite")
     if not resume:
-        _check_replaceable(folder, overwrite, "pass --overwrite")
         _check_replaceable(partial, overwrite, "go on with --resume, or pass --overwrite")
 
 
 def _check_replaceable(folder: Path, overwrite: bool, remedy: str) -> None:
-    if not folder.exists():
-        return
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
-    if not names:
-        return
-    if not names <= {*RUN_FILES, CHECKPOINTS, TENSORBOARD, _LOCK}:
+    if _is_foreign(folder):
         raise InputError(f"{folder}: exists and is not a run folder; choose another --out")
-    if not overwrite:
+    if not overwrite and folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: holds a run; choose another --out, or {remedy}")
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether something is there that is not a run and nothing else."""
+    if not folder.is_dir():
+        return folder.exists() or folder.is_symlink()
+    names = {path.name for path in folder.iterdir()}
+    return not names <= {*RUN_FILES, CHECKPOINTS, TENSORBOARD, _LOCK}
 
 
 @contextmanager
@@ -228,8 +245,17 @@ def write_results(
 
 
 def publish(out: Path, keep_checkpoints: bool) -> None:
-    """Give a run folder with its results its final name, in place of one that has it."""
+    """Give a run folder with its results its final name, in place of one that has it.
+
+    Raises:
+        InputError: something else has got that name since training began.
+    """
     partial, replaced = partial_folder(out), out.with_name(f".{out.name}.replaced")
+    if _is_foreign(out):
+        raise InputError(
+            f"{out}: exists by now and is not a run folder; the trained run is in {partial}: move {out.name} away, "
+            "then --resume finishes"
+        )
     (partial / _LOCK).unlink(missing_ok=True)
     shutil.rmtree(replaced, ignore_errors=True)
     if out.exists():

@@ -14,10 +14,13 @@ import pandas as pd
 from agents.algorithm import LOG_POINTS, Algorithm
 from agents.metrics import Measurement, MetricsLog, MetricsWriter
 from agents.parallel import ONE_DEVICE, Layout, lay_out
-from jaxsim import EnvParams, InputError
+from jaxsim import EnvParams, InputError, place_params
 
 if TYPE_CHECKING:
     from agents.checkpoints import Checkpoints
+
+
+_SEEDS = 2**32  # a key is made of 32 bits
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Training:
     """What a training run of S seeds leaves.
 
     Attributes:
-        variables: the network's, leading dimension S.
+        variables: the network's, leading dimension S; on the default device.
         log: one row a seed and log interval: seed, steps, like_rate, session_return, and the algorithm's
             diagnostics.
         steps: environment steps of one seed.
@@ -91,6 +94,24 @@ def training_functions(algorithm: Algorithm, layout: Layout = ONE_DEVICE) -> Tra
     )
 
 
+def check_seeds(seed: int, num_seeds: int = 1, name: str = "seed") -> None:
+    """Refuse seeds that no PRNG key can be made of, or that would give the key of another seed.
+
+    Args:
+        seed: the first; `seed`, ..., `seed + num_seeds - 1` must all be from 0 to 2**32 - 1.
+        num_seeds: how many.
+        name: of the setting.
+
+    Raises:
+        InputError: some are not, or there are none.
+    """
+    if num_seeds < 1:
+        raise InputError(f"seeds is {num_seeds}, but must be at least 1")
+    largest = _SEEDS - num_seeds
+    if not 0 <= seed <= largest:
+        raise InputError(f"{name} is {seed}, but must be from 0 to {largest}")
+
+
 def _is_finite(tree: Any) -> jax.Array:
     """Whether every number of a tree is, bool[]."""
     numbers = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
@@ -121,15 +142,16 @@ def train_seeds(
         devices: how many to split the run over, see `agents.parallel.lay_out`.
 
     Raises:
-        InputError: there is no seed to train, the devices cannot share the run, no checkpoint can be read, or
+        InputError: there is no seed to train or one out of range, the devices cannot share the run, no checkpoint can be read, or
             training diverged: a diagnostic, or a number of a network or its optimiser, became infinite or NaN.
     """
-    if num_seeds < 1:
-        raise InputError(f"seeds is {num_seeds}, but must be at least 1")
+    check_seeds(seed, num_seeds)
     config = algorithm.config
     steps_per_chunk = config.iterations_per_log * config.steps_per_iteration
     algorithm, layout = lay_out(algorithm, num_seeds, devices)
     functions = training_functions(algorithm, layout)
+    if layout.mesh is not None:
+        params = place_params(params, layout.mesh)
     keys = jnp.stack([jax.random.key(seed + index) for index in range(num_seeds)])
     compiled, progress = _prepare(algorithm, functions, (keys, params, item_vectors), checkpoints)
     state, log = progress.state, MetricsLog(progress.log)
@@ -152,12 +174,17 @@ def train_seeds(
                     Progress(state, chunks, log.text, seconds, progress.compile_seconds)
                 )
     return Training(
-        variables=algorithm.variables(state),
+        variables=_on_default_device(algorithm.variables(state), layout),
         log=log.frame(),
         steps=LOG_POINTS * steps_per_chunk,
         compile_seconds=progress.compile_seconds,
         seconds=time.perf_counter() - begin,
     )
+
+
+def _on_default_device(tree: Any, layout: Layout) -> Any:
+    """Arrays that what follows need not compute with on every device of a mesh."""
+    return tree if layout.mesh is None else jax.tree.map(jnp.asarray, jax.device_get(tree))
 
 
 def _prepare(

@@ -35,7 +35,8 @@ VECTOR_ENVS = 64
 REPLAY_SIZE = 100_000  # its default of a million would be 1.5 GB of observations
 EXPLORATION_STEPS = 20_000
 ENDLESS = 10**9  # training is stopped by the clock
-_CHECKS = 60  # of the reward, within the time limit
+_FIRST_CHECKS = 0.25  # seconds between looks at the reward, at first
+_CHECK_SHARE = 0.05  # and later, as a share of the time trained
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,7 @@ class _Watch(BaseCallback):
         reward = self.target.mean_reward(self.policy())
         reached = reward >= self.target.reward
         self.attempt.add(seconds, self.num_timesteps, reward, reached)
-        self.next_check = seconds + self.limit / _CHECKS
+        # Often at first: what is learned fast must not be reported late.
+        self.next_check = seconds + max(_FIRST_CHECKS, _CHECK_SHARE * seconds)
         self.resumed = time.perf_counter()
         return not reached and seconds < self.limit

@@ -1,8 +1,9 @@
 """The search that chose the agents' default settings: random settings side by side in one program.
 
 Numeric settings may be traced, so dozens of trainings with different ones are one vmapped training, compiled
-once. Each is judged by its greedy policy in sessions of training users that no table is made of (another
-evaluation seed); held-out users are never looked at. Whole-number settings are searched by running this again with other ones.
+once. Each is judged by its greedy policy in sessions of training users; trainings and sessions have other seeds
+than the tables', and held-out users are never looked at. Whole-number settings are searched by running this again
+with other ones.
 """
 
 from dataclasses import replace
@@ -16,13 +17,16 @@ import tyro
 
 from agents.algorithm import Algorithm, AlgorithmConfig
 from agents.baselines import baselines
+from agents.memory import check_memory
 from agents.registry import ALGORITHMS
 from agents.run import describe_machine
 from agents.session_runs import fixed_sessions, run_sessions
 from benchmarks.output import check_json, write_json
 from jaxsim import EnvParams, InputError, UserSimulator, load_dataset, make
 
-SESSIONS_SEED = 2_000_000  # not that of the tables
+# Not those of the tables, which are to be of trainings and sessions that chose nothing.
+SESSIONS_SEED = 2_000_000
+TRAINING_SEED = 3_000_000
 
 # Lowest and highest value, drawn uniformly in the logarithm or, where the lowest is 0, evenly.
 RANGES: dict[str, tuple[float, float]] = {
@@ -68,14 +72,14 @@ def train_trials(
         trainer: Algorithm = kind(env, replace(config, **settings))
         return trainer.variables(trainer.train(key, params))
 
-    keys = jnp.stack([jax.random.key(seed) for seed in range(seeds)])
+    keys = jnp.stack([jax.random.key(TRAINING_SEED + index) for index in range(seeds)])
     over_seeds = jax.vmap(train, (0, None, None))
     return jax.jit(jax.vmap(over_seeds, (None, 0, None)))(keys, drawn, params)
 
 
 def search(
     algorithm: Annotated[str, tyro.conf.Positional],
-    settings: tuple[str, ...],
+    settings: Annotated[tuple[str, ...], tyro.conf.Positional],
     dataset: str = "ml-100k",
     trials: int = 12,
     seeds: int = 1,
@@ -98,11 +102,14 @@ def search(
         json: file to write.
     """
     check_json(json)
+    if trials < 1 or seeds < 1 or users < 1:
+        raise InputError("trials, seeds and users must be at least 1")
     if algorithm not in ALGORITHMS:
         raise InputError(f"unknown algorithm {algorithm!r}; known: {', '.join(ALGORITHMS)}")
     config = _config_of(algorithm, settings, whole)
     packed = load_dataset(dataset)
     env, params = make(packed)
+    check_memory(ALGORITHMS[algorithm][1](env, config), params, trials * seeds)
     drawn = draw_settings(jax.random.key(seed), config, settings, trials)
     variables = train_trials(env, params, algorithm, config, drawn, seeds)
     judges = params.replace(session_users=params.session_users[:users])
@@ -110,17 +117,11 @@ def search(
     trainer = ALGORITHMS[algorithm][1](env, config)
     rows = []
     for trial in range(trials):
-        returns = [
-            run_sessions(
-                env,
-                params,
-                trainer.policy_of(jax.tree.map(lambda x, t=trial, s=one: x[t, s], variables)),
-                sessions,
-            ).returns.mean()
-            for one in range(seeds)
-        ]
+        mine = [jax.tree.map(lambda x, at=(trial, one): x[at], variables) for one in range(seeds)]
+        policies = map(trainer.policy_of, mine)
+        rewards = [float(run_sessions(env, params, p, sessions).returns.mean()) for p in policies]
         values = {name: float(drawn[name][trial]) for name in settings}
-        rows.append({"a_rwd": float(np.mean(returns)), "worst": float(np.min(returns)), **values})
+        rows.append({"a_rwd": float(np.mean(rewards)), "worst": min(rewards), **values})
     rows.sort(key=lambda row: -row["a_rwd"])
     for row in rows:
         print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))

@@ -10,6 +10,7 @@ from agents.session_runs import FixedSessions, fixed_sessions, run_sessions
 from jaxsim import Dataset, EnvParams, UserSimulator
 
 BASELINE = "like_rate"
+SESSIONS_SEED = 4_000_000  # apart from those of trainings
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def like_rate_target(
     dataset: Dataset, env: UserSimulator, params: EnvParams, num_sessions: int, seed: int
 ) -> Target:
     """What the baseline earns in `num_sessions` sessions, spread evenly over the users; all of them, if fewer."""
-    every = fixed_sessions(jax.random.key(seed), env, params, repeats=1)
+    every = fixed_sessions(jax.random.key(SESSIONS_SEED + seed), env, params, repeats=1)
     count = min(num_sessions, len(every.users))
     rows = np.linspace(0, len(every.users) - 1, count).astype(np.int32)
     target = Target(env, params, FixedSessions(*(x[rows] for x in every)), 0.0)

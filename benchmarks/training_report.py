@@ -62,6 +62,9 @@ def _target_lines(result: dict[str, Any]) -> list[str]:
             line += _beside(row[key], own, ".1f", faster_is_more=False)
         lines.append(line)
     lines.append(
+        "ours choose among allowed items; SB3's learn what is not allowed from rewards of 0, and are judged without"
+    )
+    lines.append(
         f"- not within {result['limit_seconds']:g} s, or not within its training; or not measured"
     )
     return lines

@@ -201,6 +201,8 @@ def _is_none(axis: Any) -> bool:
 
 
 def _spec(axis: int | None) -> PartitionSpec:
+    if axis is not None and axis < 0:
+        raise InputError(f"axis {axis}: count the axes of sessions from the front, from 0")
     return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, SESSIONS)
 
 

@@ -77,14 +77,13 @@ class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
         Raises:
             InputError: a seed, an option or a user that does not exist.
         """
-        super().reset(seed=seed)
-        if seed is not None:
-            self._key = _key_of(seed)
+        key = self._key if seed is None else _key_of(seed)
         user = _chosen_user(options, self._num_users)
+        super().reset(seed=seed)
         if user is None:
-            started = self._programs.reset(self._key, self._params)
+            started = self._programs.reset(key, self._params)
         else:
-            started = self._programs.reset_user(self._key, np.int32(user), self._params)
+            started = self._programs.reset_user(key, np.int32(user), self._params)
         self._key, self._state, obs, mask = started
         self._mask = np.array(mask)
         return _arrays(jax.device_get(obs)), {"action_mask": self._mask.copy()}
@@ -154,14 +153,13 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Arrays, dict[str, Any]]:
         """Start every session anew; see `GymnasiumEnv.reset`. A chosen user is int[], or int[num_envs]."""
-        super().reset(seed=seed)
-        if seed is not None:
-            self._key = _key_of(seed)
+        key = self._key if seed is None else _key_of(seed)
         user = _chosen_user(options, self._num_users, self.num_envs)
+        super().reset(seed=seed)
         if user is None:
-            started = self._programs.reset(self._key, self._params)
+            started = self._programs.reset(key, self._params)
         else:
-            started = self._programs.reset_user(self._key, user, self._params)
+            started = self._programs.reset_user(key, user, self._params)
         self._key, self._state, obs = started
         return _arrays(jax.device_get(obs)), {}
 

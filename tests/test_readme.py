@@ -20,6 +20,10 @@ ROOT = Path(__file__).parents[1]
         "benchmarks throughput",
         "agents train dqn",
         "agents evaluate",
+        "agents compare",
+        "benchmarks table2",
+        "benchmarks training",
+        "benchmarks search",
         "benchmarks fidelity",
     ],
 )

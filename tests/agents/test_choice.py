@@ -13,6 +13,7 @@ from agents.choice import (
     draw_softmax,
     draw_weighted,
     entropy,
+    epsilon_greedy,
     kl_divergence,
     mask_logits,
     random_allowed,
@@ -82,6 +83,28 @@ def test_a_draw_at_the_edge_still_has_weight(monkeypatch):
     assert draw_weighted(jax.random.key(0), jnp.array([0.3, 0.7, 0.0, 0.0, 0.0])) == 1
     monkeypatch.setattr(jax.random, "uniform", lambda *_: jnp.float32(0.0))
     assert draw_weighted(jax.random.key(0), jnp.array([0.0, 0.0, 0.0, 0.2, 0.8])) == 3
+
+
+def test_no_aim_chooses_what_has_no_weight(monkeypatch):
+    """At every edge between blocks and items, and a rounding error to either side of it."""
+    weights = np.random.default_rng(0).exponential(size=200).astype(np.float32)
+    weights[np.random.default_rng(1).random(200) < 0.5] = 0
+    edges = np.cumsum(weights, dtype=np.float64) / weights.sum(dtype=np.float64)
+    edges = edges.astype(np.float32)
+    aims = np.concatenate([np.nextafter(edges, 0), edges, np.nextafter(edges, 2), [0, 1]])
+    monkeypatch.setattr(jax.random, "uniform", lambda aim, *_: aim)
+    chosen = jax.vmap(draw_weighted, (0, None))(jnp.asarray(aims), jnp.asarray(weights))
+    assert (weights[chosen] > 0).all()
+    assert set(chosen.tolist()) == set(np.flatnonzero(weights).tolist())
+
+
+def test_epsilon_is_the_chance_of_any_item():
+    scores, mask = jnp.array([1.0, 9.0, 3.0, 2.0]), jnp.array([True, False, True, True])
+    keys = jax.random.split(jax.random.key(0), 3000)
+    drawn = jax.vmap(epsilon_greedy, (0, None, None, None))(keys, scores, mask, 0.3)
+    counts = np.bincount(drawn, minlength=4)
+    assert counts[1] == 0
+    assert stats.chisquare(counts[[0, 2, 3]], [300, 2400, 300]).pvalue > 1e-4
 
 
 def test_masked_distributions_against_scipy():

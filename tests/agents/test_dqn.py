@@ -177,6 +177,8 @@ def test_a_training_that_diverges_is_stopped(learnable):
         ({"discount": -0.1}, "discount"),
         ({"replay_steps": 30, "rollout_length": 4}, "multiple of rollout_length"),
         ({"replay_steps": 8}, "session capacity"),
+        ({"replay_steps": 12, "num_steps": 3}, "session capacity and num_steps"),
+        ({"total_steps": 10**12}, "32-bit counters"),
         ({"batch_size": 100, "num_envs": 64}, "multiple of num_envs"),
         ({"num_steps": 5, "rollout_length": 4}, "num_steps"),
         ({"num_envs": 2.5}, "num_envs"),

@@ -198,6 +198,7 @@ def test_seeds_and_settings_side_by_side_are_those_alone(kind, config):
         (PPOConfig(trace_decay=-0.1), "trace_decay"),
         (PPOConfig(entropy_weight=float("nan")), "entropy_weight"),
         (PPOConfig(discount=1.0), "discount"),
+        (PPOConfig(num_envs=1, num_minibatches=16), "which normalising makes 0"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )

@@ -1,0 +1,79 @@
+"""The search for settings: what it draws, that side by side is one by one, and what it refuses."""
+
+import json
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.a2c import A2C, A2CConfig
+from benchmarks import search as module
+from benchmarks.search import RANGES, TRAINING_SEED, draw_settings, search, train_trials
+from jaxsim import InputError
+from tests.agents.conftest import learnable_dataset
+from tests.agents.probes import PROBES, ProbeEnv
+
+
+def test_settings_are_drawn_within_their_ranges_and_the_first_are_the_defaults():
+    names = ("learning_rate", "trace_decay")
+    drawn = draw_settings(jax.random.key(0), A2CConfig(), names, 500)
+    for name in names:
+        low, high = RANGES[name]
+        values = np.asarray(drawn[name])
+        assert values[0] == np.float32(getattr(A2CConfig(), name))
+        assert low <= values[1:].min() < values[1:].max() <= high * 1.0001
+    # Learning rates by order of magnitude, shares evenly.
+    low, high = RANGES["learning_rate"]
+    assert np.median(drawn["learning_rate"]) == pytest.approx((low * high) ** 0.5, rel=0.2)
+    assert np.median(drawn["trace_decay"]) == pytest.approx(RANGES["trace_decay"][1] / 2, rel=0.2)
+
+
+def test_trials_side_by_side_are_those_alone():
+    config = A2CConfig(total_steps=500, num_envs=4, rollout_length=2, width=4)
+    drawn = {"learning_rate": jnp.array([1e-3, 3e-2]), "discount": jnp.array([0.9, 0.2])}
+    env, params = ProbeEnv(), PROBES["masked"]
+    both = train_trials(env, params, "a2c", config, drawn, seeds=2)
+    alone = A2C(env, replace(config, learning_rate=3e-2, discount=0.2))
+    expected = jax.jit(alone.train)(jax.random.key(TRAINING_SEED + 1), params).variables
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x[1, 1], y, atol=1e-3), both, expected)
+
+
+def test_a_search_ranks_its_trials_and_shows_the_baselines(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(module, "load_dataset", lambda name: learnable_dataset())
+    small = {"history_length": 4, "session_capacity": 10}
+    monkeypatch.setattr(module, "make", lambda packed: _make(packed, **small))
+    whole = ("total_steps=200", "num_envs=4", "rollout_length=2", "width=4")
+    path = tmp_path / "search.json"
+    search("a2c", ("learning_rate",), trials=3, users=4, whole=whole, json=path)
+    found = json.loads(path.read_text())
+    rewards = [row["a_rwd"] for row in found["rows"]]
+    assert len(rewards) == 3
+    assert rewards == sorted(rewards, reverse=True)
+    assert found["baselines"]["oracle"] >= found["baselines"]["random"]
+    assert "oracle" in capsys.readouterr().out
+
+
+def _make(packed, **settings):
+    import jaxsim
+
+    return jaxsim.make(packed, **settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"algorithm": "sarsa"}, "unknown algorithm 'sarsa'; known: ppo"),
+        ({"settings": ("clip_range",)}, "a2c has no setting 'clip_range' to search; known: "),
+        ({"settings": ("width",)}, "no setting 'width' to search"),
+        ({"whole": ("num_envs",)}, "--whole num_envs: give NAME=NUMBER"),
+        ({"whole": ("learning_rate=3",)}, "give NAME=NUMBER of a whole-number setting"),
+        ({"whole": ("num_envs=0",)}, "num_envs is 0"),
+        ({"trials": 0}, "must be at least 1"),
+    ],
+    ids=["algorithm", "other's setting", "whole number", "no value", "not whole", "zero", "trials"],
+)
+def test_what_cannot_be_searched_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        search(**{"algorithm": "a2c", "settings": ("learning_rate",), **arguments})
