@@ -253,8 +253,8 @@ def publish(out: Path, keep_checkpoints: bool) -> None:
     partial, replaced = partial_folder(out), out.with_name(f".{out.name}.replaced")
     if _is_foreign(out):
         raise InputError(
-            f"{out}: exists by now and is not a run folder; the trained run is in {partial}: move {out.name} away, "
-            "then --resume finishes"
+            f"{out}: exists by now and is not a run folder; the trained run is in {partial}: move {out.name} "
+            "away, then --resume finishes"
         )
     (partial / _LOCK).unlink(missing_ok=True)
     shutil.rmtree(replaced, ignore_errors=True)

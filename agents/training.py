@@ -142,8 +142,9 @@ def train_seeds(
         devices: how many to split the run over, see `agents.parallel.lay_out`.
 
     Raises:
-        InputError: there is no seed to train or one out of range, the devices cannot share the run, no checkpoint can be read, or
-            training diverged: a diagnostic, or a number of a network or its optimiser, became infinite or NaN.
+        InputError: there is no seed to train or one out of range, the devices cannot share the run, no checkpoint
+            can be read, or training diverged: a diagnostic, or a number of a network or its optimiser, became
+            infinite or NaN.
     """
     check_seeds(seed, num_seeds)
     config = algorithm.config

@@ -62,7 +62,7 @@ def _target_lines(result: dict[str, Any]) -> list[str]:
             line += _beside(row[key], own, ".1f", faster_is_more=False)
         lines.append(line)
     lines.append(
-        "ours choose among allowed items; SB3's learn what is not allowed from rewards of 0, and are judged without"
+        "ours choose among allowed items; SB3's learn what is not from rewards of 0, and are judged without it"
     )
     lines.append(
         f"- not within {result['limit_seconds']:g} s, or not within its training; or not measured"

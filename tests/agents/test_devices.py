@@ -15,7 +15,7 @@ from jaxsim import InputError
 from tests.agents.probes import ProbeEnv
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["ppo 1", "trpo 1", "dqn 1", "a2c 4"]
+NAMES = ["ppo", "trpo", "dqn", "whole seeds"]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,11 @@ def test_four_devices_agree_with_one(differences, name):
     assert found["account"] < 1e-3
     assert found["copies"] == 0
     assert found["moved"] > 0
+
+
+@pytest.mark.parametrize("name", ["ppo", "whole seeds"])
+def test_a_resumed_run_on_four_devices_ends_the_same(differences, name):
+    assert differences[name]["resumed"] == 0
 
 
 def test_every_case_is_looked_at(differences):

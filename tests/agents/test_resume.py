@@ -102,16 +102,25 @@ def damage(checkpoint: Path) -> None:
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # orbax's, of its threads
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, undisturbed, capsys):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_is_written_again(
+    tmp_path, undisturbed, capsys
+):
     with pytest.raises(Stop):
         train_walk(tmp_path, 10, Stopper(25))
     assert checkpoint_names(tmp_path) == ["10", "20"]
     damage(tmp_path / "checkpoints" / "20")
-    found = train_walk(tmp_path, 10)
-    assert_same_end(found, tmp_path, undisturbed)
+    with pytest.raises(InputError, match=r"the last good checkpoint is .*/checkpoints/10; "):
+        train_walk(tmp_path, 10, algorithm=walk(breaks_at=15))
+    capsys.readouterr()
+    with pytest.raises(Stop):
+        train_walk(tmp_path, 10, Stopper(25))
     told = capsys.readouterr().out
     assert "20: cannot be read" in told
     assert "going on after 40 of 160 steps" in told
+    assert_same_end(train_walk(tmp_path, 10), tmp_path, undisturbed)
+    told = capsys.readouterr().out
+    assert "cannot be read" not in told
+    assert "going on after 80 of 160 steps" in told
 
 
 @pytest.mark.filterwarnings(

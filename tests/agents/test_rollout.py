@@ -1,5 +1,7 @@
 """Collecting experience, and rebuilding observations from what was recorded."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -209,15 +211,15 @@ def test_n_step_returns_are_a_plain_loop(recorded, num_steps):
 def test_a_batch_is_spread_over_the_streams(recorded):
     env, params, _, stream = recorded
     replay = replay_memory.Replay(stream, jnp.int32(200))
+
+    @partial(jax.jit, static_argnums=1)
+    def columns(key, size):
+        batch = replay_memory.sample(key, replay, env, params, size)
+        return batch.transition.reward.astype(int) % NUM_ENVS
+
     for size, expected in ((6, [0, 0, 1, 1, 2, 2]), (3, [0, 1, 2])):
-        batch = replay_memory.sample(jax.random.key(0), replay, env, params, size)
-        column = np.asarray(batch.transition.reward).astype(int) % NUM_ENVS
-        np.testing.assert_array_equal(column, expected)
-    columns = set()
-    for seed in range(12):
-        batch = replay_memory.sample(jax.random.key(seed), replay, env, params, 1)
-        columns.add(int(batch.transition.reward[0]) % NUM_ENVS)
-    assert columns == {0, 1, 2}
+        np.testing.assert_array_equal(columns(jax.random.key(0), size), expected)
+    assert {int(columns(jax.random.key(seed), 1)[0]) for seed in range(12)} == {0, 1, 2}
 
 
 def test_rollouts_must_divide_the_ring(recorded):

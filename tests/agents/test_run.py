@@ -19,7 +19,14 @@ import jaxsim
 from agents.__main__ import COMMANDS, Experiment, RunOptions, evaluate_run, train, train_again
 from agents.dqn import DQNConfig
 from agents.metrics import ProgressBar
-from agents.run import RUN_FILES, check_output, load_config, partial_folder, unfinished_run
+from agents.run import (
+    RUN_FILES,
+    check_output,
+    load_config,
+    partial_folder,
+    publish,
+    unfinished_run,
+)
 from jaxsim import InputError
 from jaxsim.cli import main
 from jaxsim.files import staged_folder
@@ -142,8 +149,13 @@ def test_a_run_is_not_evaluated_on_another_dataset(run, tmp_path):
     other = write_pack(
         random_dataset(2, num_users=4, window=14, width=4, num_blocks=1), tmp_path / "b"
     )
-    with pytest.raises(InputError, match="another build"):
+    with pytest.raises(InputError, match=r"another build of the dataset than .*/b is now; pass t"):
         evaluate_run(run, str(other))
+    with pytest.raises(InputError, match=r"another build of the dataset than .*/b is now; pass t"):
+        train_again(run, dataset=str(other))
+    edit_config(run, dataset=str(other))
+    with pytest.raises(InputError, match=r"/b is now; pass --dataset with the folder"):
+        train_again(run)
 
 
 def test_a_run_is_not_overwritten_unasked(pack, run, tmp_path):
@@ -240,6 +252,10 @@ def test_what_is_no_run_is_one_line(tmp_path, finished):
         (["train", "dqn", "--seeds", "0"], "seeds is 0"),
         (["train", "ppo", "--rollout-length", "6"], "must be a multiple of num_minibatches (4)"),
         (["train", "dqn", "--resume", "--out", "no-such-run"], "no-such-run: no run to resume"),
+        (["train", "dqn", "--seed", str(2**63)], "seed is 9223372036854775808, but must be from 0"),
+        (["train", "dqn", "--evaluation-seed", str(2**32)], "evaluation_seed is 4294967296, but"),
+        (["train", "dqn", "--out", "/"], "/: is not the name of a run folder; choose another"),
+        (["train", "dqn", "--out", "."], ": exists and is not a run folder; choose another --out"),
         (["train", "--config", "no-such-run"], "no-such-run: not a run folder"),
         (["evaluate", "no-such-run"], "no-such-run: not a run folder"),
     ],
@@ -311,7 +327,7 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(pack, stopped, finished, caps
         ({}, "stopped.partial: holds a run; .* --resume"),
         ({"resume": True, "seeds": 1}, "its seeds is 2, not 1"),
         ({"resume": True, "settings": replace(SETTINGS, learning_rate=0.5, discount=0.9)},
-         "its discount is 0.975, not 0.9; its learning_rate is 0.002, not 0.5$"),
+         "its discount is 0.4, not 0.9; its learning_rate is 0.002, not 0.5$"),
         ({"resume": True, "session_capacity": 9}, "its session_capacity is 10, not 9"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
@@ -328,6 +344,16 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(pack, stopped, finished, caps
     ):
         run_training(pack, stopped, resume=True)
     assert sorted(path.relative_to(partial) for path in partial.rglob("*")) == before
+
+    stopped.mkdir()
+    (stopped / "thesis.tex").write_text("a year of work")
+    with pytest.raises(InputError, match="stopped: exists and is not a run folder"):
+        run_training(pack, stopped, resume=True)
+    with pytest.raises(InputError, match=r"stopped: exists by now .* run is in .*stopped\.partial"):
+        publish(stopped, keep_checkpoints=False)
+    assert (stopped / "thesis.tex").read_text() == "a year of work"
+    assert sorted(path.relative_to(partial) for path in partial.rglob("*")) == before
+    shutil.rmtree(stopped)
 
     capsys.readouterr()
     run_training(pack, stopped, resume=True)
@@ -351,10 +377,16 @@ def test_a_config_repeats_its_run_to_the_bit(finished, tmp_path):
     check_output(out, overwrite=True)
 
 
-def test_a_new_run_takes_the_place_of_an_old_one_when_it_is_whole(pack, run, monkeypatch):
+def test_a_new_run_takes_the_place_of_an_old_one_when_it_is_whole(pack, run, monkeypatch, capsys):
     before = results(run)
-    monkeypatch.setattr("agents.__main__.train_seeds", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agents.__main__.train_seeds", interrupt)
+    with pytest.raises(KeyboardInterrupt):
         run_training(pack, run, overwrite=True)
+    assert "with --resume in place of --overwrite goes on" in capsys.readouterr().out
+    check_output(run, overwrite=False, resume=True)
     assert results(run) == before
     assert (partial_folder(run) / "config.json").is_file()

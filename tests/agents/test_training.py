@@ -19,8 +19,10 @@ from agents.metrics import (
     TensorBoardWriter,
     check_tensorboard,
 )
-from agents.training import train_seeds
+from agents.ppo import PPO, PPOConfig
+from agents.training import check_seeds, train_seeds
 from jaxsim import InputError
+from tests.agents.probes import CAPACITY, HISTORY, NUM_ITEMS, PROBES, ProbeEnv
 from tests.agents.training_process import STEPS_PER_CHUNK, walk
 
 SEEDS = np.array([4, 5])
@@ -194,9 +196,24 @@ def test_a_run_that_diverges_without_checkpoint_says_so():
         train_seeds(walk(breaks_at=0, breaks="loss"), None, 4, 2)
 
 
-def test_no_seed_is_refused():
-    with pytest.raises(InputError, match="seeds is 0"):
-        train_seeds(walk(), None, 0, 0)
+@pytest.mark.parametrize(
+    ("seed", "num_seeds", "message"),
+    [
+        (0, 0, "seeds is 0"),
+        (-1, 1, "seed is -1, but must be from 0 to 4294967295"),
+        (2**32 - 1, 2, "seed is 4294967295, but must be from 0 to 4294967294"),
+        (2**63, 1, "seed is 9223372036854775808, but"),
+    ],
+)
+def test_seeds_that_are_none_are_refused(seed, num_seeds, message):
+    with pytest.raises(InputError, match=message):
+        train_seeds(walk(), None, seed, num_seeds)
+
+
+def test_the_largest_seed_is_one():
+    check_seeds(2**32 - 2, 2)
+    with pytest.raises(InputError, match="evaluation_seed is 4294967296"):
+        check_seeds(2**32, name="evaluation_seed")
 
 
 # ---- memory ------------------------------------------------------------------------------------------------
@@ -211,6 +228,31 @@ def test_the_estimate_is_of_states_and_scores():
     assert memory.training_bytes(algorithm, None, 3) == expected
 
 
+def test_each_device_has_its_share():
+    algorithm = walk(num_envs=12, rollout_length=1)
+    params = jnp.zeros(1000)
+    # Three seeds on each of two devices, beside a copy of the params.
+    alone = memory.training_bytes(algorithm, params, 3)
+    assert memory.training_bytes(algorithm, params, 6, devices=2) == alone + 4000
+    # Four devices cannot share six seeds: sessions are split, networks are not.
+    state = 4 * (6 + 1 + 2) + 12 * 50 // 4
+    scores = 4 * 12 * 7 // 4
+    expected = 6 * (memory.STATE_COPIES * state + memory.SCORE_COPIES * scores) + 4000
+    assert memory.training_bytes(algorithm, params, 6, devices=4) == expected
+
+
+@pytest.mark.parametrize(("encoder", "copies"), [("mean", 0), ("attention", 7), ("gru", 13)])
+def test_encoders_hold_the_window_of_every_step(encoder, copies):
+    def estimate(rollout_length: int) -> int:
+        config = PPOConfig(
+            num_envs=8, rollout_length=rollout_length, num_minibatches=1, width=8, encoder=encoder
+        )
+        return memory.training_bytes(PPO(ProbeEnv(), config), PROBES["masked"], 2)
+
+    per_step = 4 * (memory.SCORE_COPIES * NUM_ITEMS + copies * 8 * (HISTORY + CAPACITY))
+    assert estimate(5) - estimate(3) == 2 * 8 * 2 * per_step
+
+
 def test_more_environments_than_memory_are_refused_with_how_many_fit(monkeypatch):
     wanted = walk(num_envs=10**6)
     free = memory.training_bytes(walk(num_envs=1234), None, 2)
@@ -220,6 +262,10 @@ def test_more_environments_than_memory_are_refused_with_how_many_fit(monkeypatch
     memory.check_memory(walk(num_envs=1234), None, 2)
     with pytest.raises(InputError, match="of 1234 would fit"):
         memory.check_memory(walk(num_envs=1235), None, 2)
+    free = 4 * memory.training_bytes(walk(num_envs=1234), None, 2, devices=4)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    with pytest.raises(InputError, match=r"on each of 4 devices.* num_envs of 1232 would fit"):
+        memory.check_memory(wanted, None, 2, devices=4)  # a multiple of 4
     monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
     with pytest.raises(InputError, match=r"0\.0 GB are free on cpu; no num_envs would fit"):
         memory.check_memory(wanted, None, 2)

@@ -23,12 +23,12 @@ PARAMS = PROBES["masked"]
 def trust_region():
     """An agent with weights far from zero, what it collected, and its Fisher matrix from the KL's Hessian."""
     agent = TRPO(ProbeEnv(), CONFIG)
-    state = agent.init(jax.random.key(0), PARAMS)
+    state = jax.jit(agent.init)(jax.random.key(0), PARAMS)
     noise = jax.random.split(jax.random.key(1), 40)
     leaves, treedef = jax.tree.flatten(state.variables)
     leaves = [x + 0.5 * jax.random.normal(k, x.shape) for x, k in zip(leaves, noise, strict=False)]
     state = state.replace(variables=jax.tree.unflatten(treedef, leaves))
-    _, experience, _ = agent.collect_experience(state, PARAMS)
+    _, experience, _ = jax.jit(agent.collect_experience)(state, PARAMS)
     batch = flatten(experience)
     mask = agent.masks(batch.obs, PARAMS)
     actor, critic = split_critic(state.variables)
@@ -43,23 +43,35 @@ def trust_region():
     return agent, state, experience, vector, unravel, np.asarray(hessian, np.float64), log_p
 
 
+@pytest.fixture(scope="module")
+def stepped(trust_region):
+    agent, state, experience, *_ = trust_region
+    return jax.jit(agent.step_policy)(state.variables, experience, PARAMS)
+
+
 def test_fisher_products_are_those_of_the_hessian_of_the_kl(trust_region):
     agent, state, experience, vector, unravel, hessian, _ = trust_region
     batch = flatten(experience)
     actor, critic = split_critic(state.variables)
-    product = agent.fisher_product(actor, critic, batch.obs, agent.masks(batch.obs, PARAMS))
+    mask = agent.masks(batch.obs, PARAMS)
+
+    @jax.jit
+    def multiply(v):
+        product = agent.fisher_product(actor, critic, batch.obs, mask)
+        return ravel_pytree(product(unravel(v)))[0]
+
     assert np.linalg.norm(hessian) > 0.1
     for seed in range(3):
         v = jax.random.normal(jax.random.key(seed), vector.shape)
-        found, _ = ravel_pytree(product(unravel(v)))
+        found = multiply(v)
         expected = hessian @ v + CONFIG.cg_damping * v
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4)
 
 
-def test_the_step_is_that_of_a_dense_solve(trust_region):
-    agent, state, experience, vector, _, hessian, log_p = trust_region
+def test_the_step_is_that_of_a_dense_solve(trust_region, stepped):
+    agent, _, experience, vector, _, hessian, log_p = trust_region
     batch = flatten(experience)
-    variables, step = jax.jit(agent.step_policy)(state.variables, experience, PARAMS)
+    variables, step = stepped
     after, _ = ravel_pytree(split_critic(variables)[0])
 
     advantage = np.asarray(agent.advantages_of(batch))
@@ -86,9 +98,9 @@ def test_the_step_is_that_of_a_dense_solve(trust_region):
     assert improvement > 0
 
 
-def test_the_step_leaves_the_critic_and_the_fit_leaves_the_actor(trust_region):
+def test_the_step_leaves_the_critic_and_the_fit_leaves_the_actor(trust_region, stepped):
     agent, state, experience, *_ = trust_region
-    variables, _ = agent.step_policy(state.variables, experience, PARAMS)
+    variables, _ = stepped
     jax.tree.map(
         np.testing.assert_array_equal,
         split_critic(variables)[1],
@@ -97,8 +109,9 @@ def test_the_step_leaves_the_critic_and_the_fit_leaves_the_actor(trust_region):
     batch = flatten(experience)
     optimiser, losses = state.optimiser, []
     variables = state.variables
+    fit = jax.jit(agent.fit_critic)
     for _ in range(5):
-        variables, optimiser, loss = agent.fit_critic(variables, optimiser, batch)
+        variables, optimiser, loss = fit(variables, optimiser, batch)
         losses.append(float(loss))
     assert losses[-1] < losses[0]
     jax.tree.map(
