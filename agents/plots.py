@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from agents.evaluation import BASELINE, GREEDY, SAMPLED, Row
 
@@ -55,6 +56,7 @@ def plot_curves(
             axes.plot(seeds.index[-1], row.like_rate, _MARKERS[row.mode], color=color, label=text)
     _plot_baselines(axes, [row for row in train if row.mode == BASELINE])
     axes.set(xlabel="environment steps of a seed", ylabel="likes per recommendation", title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(5))  # more long numbers would run into each other
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
