@@ -1,0 +1,6 @@
+"""The tests, and what must be set before any of them imports JAX."""
+
+import os
+
+# Most of what they run is compiled for a second of work: not worth optimising. Processes that they start inherit it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")

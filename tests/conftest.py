@@ -1,6 +1,5 @@
 """Simulators that many tests share; small, so that they compile in seconds."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +13,6 @@ from prep.config import BuildConfig
 from prep.fetch import FetchError, pip_wheel
 from prep.sources import ml_100k
 from tests.factory import random_dataset
-
-# Most of what the tests run is compiled for a second of work: not worth optimising. Read when JAX first compiles.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 HISTORY, CAPACITY = 8, 12
 
