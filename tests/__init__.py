@@ -2,5 +2,5 @@
 
 import os
 
-# Most of what they run is compiled for a second of work: not worth optimising. Processes that they start inherit it.
+# Most of what they run is compiled for a second of work: not worth optimising. Their subprocesses inherit it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
