@@ -201,8 +201,11 @@ class Algorithm(ABC, Generic[ConfigT]):
     @property
     def state_axes(self) -> Any:
         """Which axis of each part of the state is that of sessions, None where all devices share it."""
-        axes: dict[str, Any] = {"variables": None, "optimiser": None, "sessions": 0}
-        return TrainState(**axes, **dict.fromkeys(("iteration", "key")))  # type: ignore[arg-type]
+        shared: Any = None
+        axis: Any = 0
+        return TrainState(
+            variables=shared, optimiser=shared, sessions=axis, iteration=shared, key=shared
+        )
 
     def variables(self, state: Any) -> Any:
         """The network's variables in a training state."""

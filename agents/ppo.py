@@ -31,8 +31,9 @@ class PPOConfig(OnPolicyConfig):
 
     def check(self) -> None:
         """Raise an InputError for the first setting that makes no sense."""
-        super().check()
+        # First, for what the other checks ask about a gradient step divides by it.
         self._check_whole("num_epochs", "num_minibatches")
+        super().check()
         self._check_divides("num_minibatches", "rollout_length")
         self._check_positive("clip_range")
         self._check_not_negative("value_weight", "entropy_weight")

@@ -194,6 +194,7 @@ def test_seeds_and_settings_side_by_side_are_those_alone(kind, config):
     [
         (PPOConfig(num_minibatches=3), "multiple of num_minibatches"),
         (PPOConfig(num_epochs=0), "num_epochs"),
+        (PPOConfig(num_minibatches=0), "num_minibatches is 0"),
         (PPOConfig(clip_range=0.0), "clip_range"),
         (PPOConfig(trace_decay=-0.1), "trace_decay"),
         (PPOConfig(entropy_weight=float("nan")), "entropy_weight"),
