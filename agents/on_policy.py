@@ -40,6 +40,29 @@ class OnPolicyConfig(AlgorithmConfig):
             )
 
 
+@dataclass(frozen=True)
+class JointLossConfig(OnPolicyConfig):
+    """Settings of algorithms that train actor and critic with one loss."""
+
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    entropy_weight: float = 0.001
+    """Weight of the policy's entropy, which keeps it exploring."""
+
+    def check(self) -> None:
+        """Raise an InputError for the first setting that makes no sense."""
+        super().check()
+        self._check_not_negative("value_weight", "entropy_weight")
+
+    def joint_loss(
+        self, policy_loss: jax.Array, value_loss: jax.Array, spread: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum, less the entropy `spread`; and its parts by name. All float32[]."""
+        total = policy_loss + self.value_weight * value_loss - self.entropy_weight * spread
+        parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": spread}
+        return total, {"loss": total, **parts}
+
+
 @struct.dataclass
 class Experience:
     """A rollout to learn from; leading dimensions [T, B], or those of a part of it.

@@ -7,13 +7,19 @@ import jax
 import jax.numpy as jnp
 
 from agents.algorithm import Account, TrainState
-from agents.on_policy import Experience, OnPolicy, OnPolicyConfig, flatten, policy_terms
+from agents.on_policy import (
+    Experience,
+    JointLossConfig,
+    OnPolicy,
+    flatten,
+    policy_terms,
+)
 from agents.parallel import own_keys
 from jaxsim import EnvParams
 
 
 @dataclass(frozen=True)
-class PPOConfig(OnPolicyConfig):
+class PPOConfig(JointLossConfig):
     """Settings of PPO."""
 
     rollout_length: int = 16
@@ -24,10 +30,6 @@ class PPOConfig(OnPolicyConfig):
     """Gradient steps in an epoch; each is on as many steps of every session."""
     clip_range: float = 0.2
     """How far the probability of an item may move from when it was chosen, before its gradient is cut."""
-    value_weight: float = 0.5
-    """Weight of the value loss."""
-    entropy_weight: float = 0.001
-    """Weight of the policy's entropy, which keeps it exploring."""
 
     def check(self) -> None:
         """Raise an InputError for the first setting that makes no sense."""
@@ -36,7 +38,6 @@ class PPOConfig(OnPolicyConfig):
         super().check()
         self._check_divides("num_minibatches", "rollout_length")
         self._check_positive("clip_range")
-        self._check_not_negative("value_weight", "entropy_weight")
 
     @property
     def gradient_steps_per_iteration(self) -> int:
@@ -100,19 +101,16 @@ class PPO(OnPolicy[PPOConfig]):
         def loss(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             found, value = self.log_probabilities(variables, batch.obs, mask, "logits_and_value")
             ratio, spread = policy_terms(found, batch)
-            c = self.config
-            clipped = jnp.clip(ratio, 1 - c.clip_range, 1 + c.clip_range)
+            reach = self.config.clip_range
+            clipped = jnp.clip(ratio, 1 - reach, 1 + reach)
             policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
             value_loss = self.value_loss(value, batch.target)
-            total = policy_loss + c.value_weight * value_loss - c.entropy_weight * spread
+            total, parts = self.config.joint_loss(policy_loss, value_loss, spread)
             return total, {
-                "loss": total,
-                "policy_loss": policy_loss,
-                "value_loss": value_loss,
-                "entropy": spread,
+                **parts,
                 # An estimate without bias or negative values (Schulman, 2020).
                 "kl": (ratio - 1 - jnp.log(ratio)).mean(),
-                "clipped": (jnp.abs(ratio - 1) > c.clip_range).mean(dtype=jnp.float32),
+                "clipped": (jnp.abs(ratio - 1) > reach).mean(dtype=jnp.float32),
             }
 
         gradients, diagnostics = jax.grad(loss, has_aux=True)(variables)
