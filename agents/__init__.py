@@ -4,16 +4,16 @@ policy = agents.load("runs/demo")
 action = policy(key, obs, params)
 """
 
-from agents.a2c import A2C, A2CConfig
-from agents.dqn import DQN, DQNConfig
-from agents.evaluation import Evaluation, evaluate
-from agents.policy import GreedyPolicy, SampledPolicy
-from agents.ppo import PPO, PPOConfig
-from agents.registry import ALGORITHMS
-from agents.run import load
-from agents.session_runs import fixed_sessions, run_sessions
-from agents.training import train_seeds
-from agents.trpo import TRPO, TRPOConfig
+from agents.algorithms.a2c import A2C, A2CConfig
+from agents.algorithms.dqn import DQN, DQNConfig
+from agents.algorithms.policy import GreedyPolicy, SampledPolicy
+from agents.algorithms.ppo import PPO, PPOConfig
+from agents.algorithms.registry import ALGORITHMS
+from agents.algorithms.trpo import TRPO, TRPOConfig
+from agents.evaluation.evaluate import Evaluation, evaluate
+from agents.evaluation.sessions import fixed_sessions, run_sessions
+from agents.runs.folder import load
+from agents.runs.training import train_seeds
 
 __all__ = [
     "A2C",

@@ -9,23 +9,15 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from agents.algorithm import Algorithm, AlgorithmConfig
-from agents.checkpoints import CHECKPOINT_EVERY, Checkpoints
-from agents.comparison import compare_runs
-from agents.evaluation import Evaluation, evaluate
-from agents.item_vectors import keyword_vectors
-from agents.memory import check_memory
-from agents.metrics import (
-    CSVWriter,
-    MetricsWriter,
-    ProgressBar,
-    TensorBoardWriter,
-    check_tensorboard,
-)
-from agents.parallel import lay_out
-from agents.plots import learning_curve
-from agents.registry import ALGORITHMS
-from agents.run import (
+from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithms.item_vectors import keyword_vectors
+from agents.algorithms.parallel import lay_out
+from agents.algorithms.registry import ALGORITHMS
+from agents.evaluation.comparison import compare_runs
+from agents.evaluation.evaluate import Evaluation, evaluate
+from agents.evaluation.plots import learning_curve
+from agents.runs.checkpoints import CHECKPOINT_EVERY, Checkpoints
+from agents.runs.folder import (
     CHECKPOINTS,
     RUN_FILES,
     TENSORBOARD,
@@ -42,7 +34,15 @@ from agents.run import (
     unfinished_run,
     write_results,
 )
-from agents.training import Training, check_seeds, train_seeds
+from agents.runs.memory import check_memory
+from agents.runs.metrics import (
+    CSVWriter,
+    MetricsWriter,
+    ProgressBar,
+    TensorBoardWriter,
+    check_tensorboard,
+)
+from agents.runs.training import Training, check_seeds, train_seeds
 from jaxsim import (
     Dataset,
     EnvParams,

@@ -9,8 +9,8 @@ from benchmarks.output import check_json, write_json
 from benchmarks.search import search
 from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
-from benchmarks.throughput import run_throughput
-from benchmarks.training import run_training
+from benchmarks.throughput.command import run_throughput
+from benchmarks.training.command import run_training
 from jaxsim import load_dataset
 from jaxsim.cli import main
 

@@ -15,7 +15,7 @@ from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from agents.baselines import smoothed, training_counts
+from agents.evaluation.baselines import smoothed, training_counts
 from jaxsim import (
     TEST,
     TRAIN,

@@ -19,8 +19,8 @@ from prep.interactions import k_core
 from prep.ratings import load_raw
 from prep.sources import SOURCES, get_source
 from prep.sources.anime import Anime
+from prep.sources.base import RawData, SourceOptions
 from prep.sources.yelp import STATE, state_of
-from prep.tables import RawData, SourceOptions
 
 Name = Literal["ml-100k", "yelp", "amazon-music", "amazon-games", "amazon-movies", "anime"]
 

@@ -16,16 +16,16 @@ import pandas as pd
 import tyro
 from matplotlib.figure import Figure
 
-from agents.algorithm import Algorithm, AlgorithmConfig
-from agents.baselines import EvaluatedPolicy
-from agents.evaluation import SAMPLED, Evaluation, Row, evaluate, to_json
-from agents.plots import plot_curves
-from agents.registry import ALGORITHMS
-from agents.run import dataset_digest, environment_settings
-from agents.training import Training, train_seeds
+from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithms.registry import ALGORITHMS
+from agents.evaluation.baselines import EvaluatedPolicy
+from agents.evaluation.evaluate import SAMPLED, Evaluation, Row, evaluate, to_json
+from agents.evaluation.plots import plot_curves
+from agents.runs.folder import dataset_digest, environment_settings
+from agents.runs.training import Training, train_seeds
 from benchmarks.hardware import device_name
 from benchmarks.output import check_json, write_json
-from benchmarks.throughput import check_plot
+from benchmarks.throughput.command import check_plot
 from jaxsim import Dataset, EnvParams, InputError, UserSimulator, load_dataset, make
 
 AGENTS = ("ppo", "trpo", "a2c", "dqn")  # in the paper's order

@@ -8,7 +8,6 @@ obs, state, reward, terminated, truncated, info = env.step(key, state, action, p
 
 from jaxsim.auto_reset import reset_where
 from jaxsim.catalogue import Catalogue, ItemFeatures, Pairs, PairTables
-from jaxsim.cli import InputError
 from jaxsim.dataset import (
     ARRAY_SCHEMA,
     FORMAT_VERSION,
@@ -48,7 +47,8 @@ from jaxsim.environment import (
     Prefix,
     UserSimulator,
 )
-from jaxsim.explanation import Explanation, explain
+from jaxsim.errors import InputError
+from jaxsim.explanation.question import Explanation, explain
 from jaxsim.factory import Repeats, Users, make
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
 from jaxsim.registration import NAMED_DATASETS, environment_id, register_environments

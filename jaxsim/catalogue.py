@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 
 from jaxsim.chunking import in_chunks
-from jaxsim.cli import InputError
+from jaxsim.errors import InputError
 from jaxsim.keyword_matching import count_common_bits, is_shared, pack_members, shared_table
 from jaxsim.similarity import NO_COSINE, cosine_table, cosines, unit_vectors
 

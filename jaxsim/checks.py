@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsim.cli import InputError
+from jaxsim.errors import InputError
 
 
 def known(*values: Any) -> bool:

@@ -12,11 +12,9 @@ from typing import Any
 
 import tyro
 
+from jaxsim.errors import InputError
+
 Commands = Mapping[str, "Callable[..., Any] | Commands"]
-
-
-class InputError(ValueError):
-    """Something the user supplied cannot be used; the message is one line that says what to do."""
 
 
 def main(commands: Commands, prog: str, description: str, args: list[str] | None = None) -> None:

@@ -18,7 +18,7 @@ import platformdirs
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from jaxsim.cli import InputError
+from jaxsim.errors import InputError
 
 FORMAT_VERSION = 1
 

@@ -26,8 +26,8 @@ from jaxsim import ensemble
 from jaxsim.auto_reset import reset_where
 from jaxsim.catalogue import Catalogue
 from jaxsim.checks import check_key, check_range, decision_arguments, integers, known, to_int32
-from jaxsim.cli import InputError
 from jaxsim.ensemble import Decision
+from jaxsim.errors import InputError
 from jaxsim.sasrec import KeyValues, SASRec
 
 ENVIRONMENT_ID = "UserSimulator-v0"

@@ -14,10 +14,10 @@ from jaxsim.catalogue import (
     PairTables,
     build_catalogue,
 )
-from jaxsim.cli import InputError
 from jaxsim.dataset import TRAIN, Dataset
 from jaxsim.ensemble import SEMANTICS, Semantics
 from jaxsim.environment import EnvParams, Histories, Prefix, UserSimulator, read_history
+from jaxsim.errors import InputError
 from jaxsim.sasrec import SASRec, restore
 
 Repeats = Literal["mask", "allow"]

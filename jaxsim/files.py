@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jaxsim.cli import InputError
+from jaxsim.errors import InputError
 
 
 def check_writable(path: Path) -> None:

@@ -21,8 +21,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from jaxsim.checks import check_range, integers
-from jaxsim.cli import InputError
 from jaxsim.environment import EnvParams, EnvState, Observation, UserSimulator
+from jaxsim.errors import InputError
 
 Arrays = dict[str, np.ndarray]
 

@@ -20,7 +20,7 @@ from flax import linen as nn
 from flax import struct
 from flax.traverse_util import unflatten_dict
 
-from jaxsim.cli import InputError
+from jaxsim.errors import InputError
 
 LAYER_NORM_EPSILON = 1e-6
 

@@ -14,13 +14,19 @@ import pandas as pd
 
 from jaxsim import InputError, dataset_path, sha256_of
 from jaxsim.dataset import MIN_INTERACTIONS
-from prep.categories import filter_categories
 from prep.config import BuildConfig
-from prep.embedding import HASHED, POOLING, SHIPPED_VECTORS, item_embeddings, keyword_vectors
-from prep.keywords import ItemKeywords, index_rows
+from prep.features.categories import filter_categories
+from prep.features.embedding import (
+    HASHED,
+    POOLING,
+    SHIPPED_VECTORS,
+    item_embeddings,
+    keyword_vectors,
+)
+from prep.features.keywords import ItemKeywords, index_rows
 from prep.pack import PackedContents, check_output, write_dataset
 from prep.ratings import Ratings, read_ratings
-from prep.replies import POLARITIES
+from prep.replies.files import POLARITIES
 from prep.sources import get_source
 from prep.statistic_model import SASRecTraining, train_sasrec
 from prep.synthetic import SyntheticConfig, SyntheticData, make_synthetic

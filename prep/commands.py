@@ -8,16 +8,16 @@ import tyro
 
 from jaxsim import InputError
 from jaxsim.cli import main
+from prep.annotation.ask import annotate_dataset
 from prep.build import build_dataset, build_synthetic
 from prep.config import AnnotationConfig, BuildConfig
 from prep.convert import convert_dataset, format_conversion
-from prep.embedding import DEFAULT_ENCODER, HASHED, KeywordVectors, encode, save_vectors
-from prep.model_replies import annotate_dataset
-from prep.replies import POLARITIES, ReplyLine, parse_reply, read_replies
+from prep.features.embedding import DEFAULT_ENCODER, HASHED, KeywordVectors, encode, save_vectors
+from prep.replies.files import POLARITIES, ReplyLine, parse_reply, read_replies
 from prep.report import format_report, format_synthetic, warnings_of
 from prep.sources import get_source
+from prep.sources.base import SourceOptions
 from prep.synthetic import SyntheticConfig
-from prep.tables import SourceOptions
 
 Dataset = Annotated[str, tyro.conf.Positional]
 

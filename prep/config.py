@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxsim import InputError
-from prep.embedding import DEFAULT_ENCODER
+from prep.features.embedding import DEFAULT_ENCODER
+from prep.sources.base import SourceOptions
 from prep.statistic_model import SASRecTraining
-from prep.tables import SourceOptions
 
 Annotate = Literal["replies", "none", "huggingface", "openai", "ray", "replay"]
 

@@ -1,6 +1,6 @@
 """`python -m prep convert`: raw files of any publisher to two Parquet tables of one form.
 
-The form is that of a table of one's own (`prep.sources.table_file`), so that other tools can read and write it.
+The form is that of a table of one's own (`prep.sources.table`), so that other tools can read and write it.
 """
 
 import json
@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from jaxsim import InputError, sha256_of
 from jaxsim.files import check_writable, staged_folder
 from prep.ratings import CONVERSION, load_raw
-from prep.streams import SkippedLines
-from prep.tables import RawData, Reviews, Source, SourceOptions
+from prep.readers.lines import SkippedLines
+from prep.sources.base import RawData, Reviews, Source, SourceOptions
 
 _ROWS_OF_A_GROUP = 100_000
 _FILES = {CONVERSION, "ratings.parquet", "items.parquet"}

@@ -56,7 +56,7 @@ def index_interactions(
     """Order the ratings by (user, time, original row), keep a user's last of each item, and split.
 
     Args:
-        ratings: as in `prep.tables.RawData`.
+        ratings: as in `prep.sources.base.RawData`.
         like_threshold: a rating of at least this is a like.
         more_items: raw ids of items that belong to the catalogue even without a rating.
         min_user_ratings, min_item_ratings: users and items with fewer ratings are dropped, again and again until

@@ -14,9 +14,9 @@ from jaxsim import InputError
 from jaxsim.dataset import TRAIN
 from prep.config import RatingsConfig
 from prep.interactions import Interactions, index_interactions
-from prep.sources.table_file import TableFile
-from prep.streams import SkippedLines
-from prep.tables import RawData, Source, SourceOptions
+from prep.readers.lines import SkippedLines
+from prep.sources.base import RawData, Source, SourceOptions
+from prep.sources.table import TableFile
 
 CONVERSION = "conversion.json"
 
@@ -202,7 +202,7 @@ def items_in_order(items: pd.DataFrame, item_ids: Sequence[str]) -> tuple[pd.Dat
     """Bring the described items into index order, and name those that are not described by their ids.
 
     Args:
-        items: as in `prep.tables.RawData`.
+        items: as in `prep.sources.base.RawData`.
         item_ids: raw ids in index order; N of them.
 
     Returns:

@@ -28,9 +28,9 @@ from tqdm import tqdm
 
 from jaxsim import Dataset, InputError, load_dataset
 from jaxsim.dataset import MIN_INTERACTIONS
-from prep.embedding import item_embeddings
+from prep.features.embedding import item_embeddings
+from prep.features.keywords import exceeds_share
 from prep.interactions import split_codes
-from prep.keywords import exceeds_share
 
 ENCODER = "synthetic"
 MIN_ITEMS, MAX_SHARE = 2, 0.10  # of keywords, as in every dataset

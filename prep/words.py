@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from jaxsim import InputError
-from prep.attribute_keywords import attribute_keywords
+from prep.annotation.ask import ask_language_model
 from prep.config import BuildConfig
-from prep.keywords import KeywordFilter, filter_keywords
-from prep.model_replies import ask_language_model
+from prep.features.attributes import attribute_keywords
+from prep.features.keywords import KeywordFilter, filter_keywords
 from prep.ratings import Ratings
-from prep.replies import Annotations, ReplyCounts, ReplyLine, annotate, read_replies
-from prep.streams import SkippedLines
-from prep.tables import Source
+from prep.readers.lines import SkippedLines
+from prep.replies.files import Annotations, ReplyCounts, ReplyLine, annotate, read_replies
+from prep.sources.base import Source
 
 _NOBODY = "none (words of categories and attributes)"
 _LOUD = """\

@@ -2,14 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from benchmarks import fidelity
 from benchmarks.__main__ import run_fidelity
+from tests.paths import ROOT
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 
 
 def test_data_keywords_and_votes_of_movielens(movielens):

@@ -5,10 +5,10 @@ from pathlib import Path
 from jaxsim import InputError
 from prep.sources.amazon import AMAZON
 from prep.sources.anime import Anime
+from prep.sources.base import Source
 from prep.sources.ml_100k import MovieLens100K
-from prep.sources.table_file import TableFile
+from prep.sources.table import TableFile
 from prep.sources.yelp import Yelp
-from prep.tables import Source
 
 SOURCES: dict[str, Source] = {
     source.name: source for source in (MovieLens100K(), Yelp(), *AMAZON, Anime())

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsim import InputError
-from prep.sources.json_lines import (
+from prep.readers.json_lines import (
     Item,
     Record,
     Records,
@@ -32,8 +32,8 @@ from prep.sources.json_lines import (
     parse_json,
     parse_json_or_literal,
 )
-from prep.streams import LineFile
-from prep.tables import RawData, SourceOptions
+from prep.readers.lines import LineFile
+from prep.sources.base import RawData, SourceOptions
 
 EARLIEST, LATEST = (
     631_152_000,

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxsim import InputError
-from prep.files import BROKEN_ZIP
-from prep.sources.csv_blocks import Column
-from prep.sources.csv_ratings import CsvRatings, RatingColumns
-from prep.sources.items_file import csv_rows
-from prep.sources.json_lines import BadLineError, Item, items_table
-from prep.sources.rating_rows import RatingsCollector, Scale
-from prep.streams import LineFile, SkippedLines
-from prep.tables import RawData, SourceOptions
+from prep.readers.csv import CsvRatings, RatingColumns
+from prep.readers.csv_blocks import Column
+from prep.readers.items import csv_rows
+from prep.readers.json_lines import BadLineError, Item, items_table
+from prep.readers.lines import LineFile, SkippedLines
+from prep.readers.rows import RatingsCollector, Scale
+from prep.readers.whole_files import BROKEN_ZIP
+from prep.sources.base import RawData, SourceOptions
 
 OFFER = "https://www.kaggle.com/datasets/CooperUnion/anime-recommendations-database"
 ITEMS, RATINGS = "anime.csv", "rating.csv"

@@ -21,8 +21,8 @@ import pandas as pd
 
 from jaxsim import InputError, cache_dir
 from prep.fetch import FetchError, download, make_folder, pip_wheel, staged_file
-from prep.files import BROKEN_ZIP, RawFile, read_raw
-from prep.tables import RawData, SourceOptions
+from prep.readers.whole_files import BROKEN_ZIP, RawFile, read_raw
+from prep.sources.base import RawData, SourceOptions
 
 ZIP_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 ZIP_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
@@ -57,7 +57,7 @@ it commercially without it. The full terms are in the README of their ml-100k.zi
   https://doi.org/10.1145/2827872
 """
 
-_SHIPPED = Path(__file__).parent.parent / "data" / "ml-100k"
+_SHIPPED = Path(__file__).parents[1] / "data" / "ml-100k"
 _ID = re.compile(r"\d{1,9}", re.ASCII)
 _STARS = re.compile(r"([1-5])(?:\.0*)?", re.ASCII)
 _SECONDS = re.compile(r"(\d{1,15})(?:\.0*)?", re.ASCII)

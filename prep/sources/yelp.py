@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxsim import InputError
-from prep.sources.json_lines import (
+from prep.readers.json_lines import (
     BadLineError,
     Item,
     Record,
@@ -26,8 +26,8 @@ from prep.sources.json_lines import (
     parse_literal,
     text_of,
 )
-from prep.streams import LineFile
-from prep.tables import RawData, SourceOptions
+from prep.readers.lines import LineFile
+from prep.sources.base import RawData, SourceOptions
 
 OFFER = "https://business.yelp.com/data/resources/open-dataset/"
 BUSINESSES = "yelp_academic_dataset_business.json"

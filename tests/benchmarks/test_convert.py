@@ -10,7 +10,7 @@ from benchmarks import convert
 from benchmarks.raw_files import ANIME_TITLES, write_anime, write_movies
 from jaxsim import InputError
 from prep.sources.amazon import AMAZON
-from prep.tables import SourceOptions
+from prep.sources.base import SourceOptions
 
 MOVIES = AMAZON[2]
 

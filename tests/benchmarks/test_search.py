@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from agents.a2c import A2CConfig
+from agents.algorithms.a2c import A2CConfig
 from benchmarks import search as module
 from benchmarks.search import RANGES, draw_settings, search
 from jaxsim import InputError

@@ -10,9 +10,9 @@ import pytest
 from benchmarks import table1
 from benchmarks.table1 import PAPER, Counts, distance, measure, run_table1
 from jaxsim import InputError
-from prep.tables import SourceOptions
+from prep.sources.base import SourceOptions
+from tests.paths import SAMPLES
 
-SAMPLES = Path(__file__).parents[3] / "shared" / "data" / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the excerpts are not here")
 
 # User 1 rates titles 1 to 6, user 2 titles 1 to 5, user 3 title 1 twice, user 4 watched title 7 without rating it.

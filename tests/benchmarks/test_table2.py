@@ -14,10 +14,10 @@ import pytest
 from matplotlib.figure import Figure
 
 import jaxsim
-from agents.algorithm import AlgorithmConfig
-from agents.baselines import FixedRanking, RandomPolicy
-from agents.plots import learning_curve, plot_curves
-from agents.training import Training
+from agents.algorithms.algorithm import AlgorithmConfig
+from agents.evaluation.baselines import FixedRanking, RandomPolicy
+from agents.evaluation.plots import learning_curve, plot_curves
+from agents.runs.training import Training
 from benchmarks import table2
 from benchmarks.table2 import PAPER, configs_of, format_paper, known_agents, run_table2
 from jaxsim import InputError

@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks import hardware, throughput, vote_cost
+from benchmarks import hardware
 from benchmarks.hardware import Device
-from benchmarks.random_actions import draw_allowed
-from benchmarks.rollout import Runner, rollout, start
-from benchmarks.step_cost import state_bytes, step_bytes, step_flops, tree_bytes
-from benchmarks.throughput_plot import plot_throughput
+from benchmarks.throughput import command as throughput
+from benchmarks.throughput import vote_cost
+from benchmarks.throughput.plot import plot_throughput
+from benchmarks.throughput.random_actions import draw_allowed
+from benchmarks.throughput.rollout import Runner, rollout, start
+from benchmarks.throughput.step_cost import state_bytes, step_bytes, step_flops, tree_bytes
 from jaxsim import InputError, SASRec
 from tests.conftest import CAPACITY, HISTORY, simulator_of
 from tests.factory import random_dataset, write_pack

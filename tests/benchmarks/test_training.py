@@ -8,17 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agents.algorithm import LOG_POINTS
-from agents.baselines import FixedRanking, smoothed, training_counts
-from agents.dqn import DQN, DQNConfig
-from agents.registry import ALGORITHMS
-from benchmarks import learner as learner_module
-from benchmarks import training
-from benchmarks.empty_env import EmptyEnv, EmptyVectorEnv
-from benchmarks.learner import Learner
-from benchmarks.target import Attempt, Target, like_rate_target
-from benchmarks.training import equal_samples, median_seconds, plain_config, samples_per_step
-from benchmarks.training_report import format_report
+from agents.algorithms.algorithm import LOG_POINTS
+from agents.algorithms.dqn import DQN, DQNConfig
+from agents.algorithms.registry import ALGORITHMS
+from agents.evaluation.baselines import FixedRanking, smoothed, training_counts
+from benchmarks.training import command as training
+from benchmarks.training import learner as learner_module
+from benchmarks.training.command import (
+    equal_samples,
+    median_seconds,
+    plain_config,
+    samples_per_step,
+)
+from benchmarks.training.empty_env import EmptyEnv, EmptyVectorEnv
+from benchmarks.training.learner import Learner
+from benchmarks.training.report import format_report
+from benchmarks.training.target import Attempt, Target, like_rate_target
 from jaxsim import InputError, Observation
 from jaxsim.gymnasium_adapter import GymnasiumEnv
 
@@ -282,7 +287,7 @@ def test_the_samples_are_those_of_the_agents_themselves(sb3, simulator):
 def test_the_extractor_means_what_was_liked_and_what_was_disliked(sb3, simulator):
     import torch
 
-    from benchmarks.sb3_network import HistoryExtractor
+    from benchmarks.training.sb3_network import HistoryExtractor
 
     space = GymnasiumEnv(simulator.env, simulator.params, seed=0).observation_space
     extractor = HistoryExtractor(space, width=2)

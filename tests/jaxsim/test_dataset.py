@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,7 @@ import jaxsim
 from jaxsim import InputError
 from jaxsim.cli import main
 from tests.factory import random_dataset, sign_pack, write_pack
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 @pytest.fixture

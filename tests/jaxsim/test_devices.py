@@ -22,8 +22,8 @@ from tests.conftest import CAPACITY, HISTORY, simulator_of
 from tests.factory import random_dataset
 from tests.jaxsim import device_process
 from tests.jaxsim.device_process import Case
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 FOUR_DEVICES = [
     Case("tables", "replicated", "over_sessions"),
     Case("tables", "split", "over_sessions"),

@@ -13,7 +13,7 @@ from gymnax.environments.environment import Environment
 from gymnax.wrappers import LogWrapper
 
 import jaxsim
-from agents.choice import random_allowed
+from agents.algorithms.choice import random_allowed
 from jaxsim import InputError
 from jaxsim.factory import prefix_bytes
 from tests import reference

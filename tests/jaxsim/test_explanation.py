@@ -15,9 +15,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from jaxsim import InputError
-from jaxsim.counterfactuals import MAX_REMOVALS, respond_to_each
-from jaxsim.explanation import explain
-from jaxsim.explanation_tables import COLUMNS
+from jaxsim.explanation.counterfactuals import MAX_REMOVALS, respond_to_each
+from jaxsim.explanation.question import explain
+from jaxsim.explanation.tables import COLUMNS
 from tests import reference
 from tests.conftest import Simulator, simulator_of
 from tests.factory import make_dataset, random_dataset

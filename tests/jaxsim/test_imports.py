@@ -4,13 +4,11 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import jaxsim
-
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def imports(package: str) -> Iterator[tuple[str, str, list[str]]]:

@@ -11,8 +11,8 @@ from jaxsim import InputError
 from prep.config import RatingsConfig
 from prep.convert import convert_dataset
 from prep.ratings import items_in_order, load_raw, read_ratings
-from prep.streams import SkippedLines
-from prep.tables import RawData, SourceOptions
+from prep.readers.lines import SkippedLines
+from prep.sources.base import RawData, SourceOptions
 
 
 class Texts:

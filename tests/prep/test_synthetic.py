@@ -13,9 +13,9 @@ from benchmarks.fidelity import events_of, margins, permuted
 from jaxsim import InputError
 from jaxsim.catalogue import build_catalogue
 from prep import synthetic
-from prep.categories import filter_categories
+from prep.features.categories import filter_categories
+from prep.features.keywords import ItemKeywords, filter_keywords, index_rows, normalise_keyword
 from prep.interactions import split_codes
-from prep.keywords import ItemKeywords, filter_keywords, index_rows, normalise_keyword
 from prep.pack import PackedContents, write_dataset
 from prep.synthetic import SyntheticConfig, SyntheticData, make_synthetic, true_like_probability
 from tests.factory import random_dataset, sasrec_weights

@@ -1,0 +1,194 @@
+"""What PPO, A2C and TRPO share: one network for actor and critic, and rollouts with advantages."""
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from agents.algorithms.advantages import generalised_advantages, next_values
+from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, TrainState
+from agents.algorithms.choice import draw_softmax, entropy, mask_logits, score_of
+from agents.algorithms.networks import ActorCritic
+from agents.algorithms.parallel import mean_over_devices
+from agents.algorithms.rollout import SessionTotals, collect
+from jaxsim import EnvParams, InputError, Observation
+
+
+@dataclass(frozen=True)
+class OnPolicyConfig(AlgorithmConfig):
+    """Settings of algorithms that learn from what their present policy collects."""
+
+    num_envs: int = 64
+    """Sessions that run at once."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of Adam, decayed linearly to a tenth."""
+    trace_decay: float = 0.2
+    """lambda of generalised advantage estimation."""
+    normalise_advantages: bool = True
+    """Whether advantages are shifted to mean 0 and scaled to variance 1 in each gradient step."""
+
+    def check(self) -> None:
+        """Raise an InputError for the first setting that makes no sense."""
+        super().check()
+        self._check_share("trace_decay")
+        if self.normalise_advantages and self.steps_per_gradient < 2:
+            raise InputError(
+                f"num_envs is {self.num_envs} and rollout_length {self.rollout_length}: a gradient step has one "
+                "advantage, which normalising makes 0; raise one of them, or leave normalise_advantages out"
+            )
+
+
+@dataclass(frozen=True)
+class JointLossConfig(OnPolicyConfig):
+    """Settings of algorithms that train actor and critic with one loss."""
+
+    value_weight: float = 0.5
+    """Weight of the value loss."""
+    entropy_weight: float = 0.001
+    """Weight of the policy's entropy, which keeps it exploring."""
+
+    def check(self) -> None:
+        """Raise an InputError for the first setting that makes no sense."""
+        super().check()
+        self._check_not_negative("value_weight", "entropy_weight")
+
+    def joint_loss(
+        self, policy_loss: jax.Array, value_loss: jax.Array, spread: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum, less the entropy `spread`; and its parts by name. All float32[]."""
+        total = policy_loss + self.value_weight * value_loss - self.entropy_weight * spread
+        parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": spread}
+        return total, {"loss": total, **parts}
+
+
+@struct.dataclass
+class Experience:
+    """A rollout to learn from; leading dimensions [T, B], or those of a part of it.
+
+    Attributes:
+        obs: what the agent saw.
+        item: int32, what it recommended.
+        log_probability: float32, of the item when it was chosen.
+        value: float32, of the observation then.
+        advantage: float32.
+        target: float32, what the value should have been: advantage + value.
+    """
+
+    obs: Observation
+    item: jax.Array
+    log_probability: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+
+
+ConfigT = TypeVar("ConfigT", bound=OnPolicyConfig)
+
+
+@dataclass(frozen=True)
+class OnPolicy(Algorithm[ConfigT]):
+    """Actor and critic on one environment."""
+
+    @property
+    def network(self) -> ActorCritic:
+        """Logits of a softmax policy, and values."""
+        c = self.config
+        return ActorCritic(self.env.num_items, c.width, c.encoder, c.initial_value)
+
+    def init(
+        self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None
+    ) -> TrainState:
+        """See `Algorithm`."""
+        return self._start(key, params, item_vectors)
+
+    def collect_experience(
+        self, state: TrainState, params: EnvParams
+    ) -> tuple[TrainState, Experience, SessionTotals]:
+        """Roll out the present policy, and estimate advantages; the state's key is used and renewed."""
+        key, key_collect = jax.random.split(state.key)
+        network = self.network
+
+        def act(keys: jax.Array, obs: Observation) -> tuple[jax.Array, Any]:
+            logits, value = network.apply(state.variables, obs, method="logits_and_value")
+            logits = mask_logits(logits, self.masks(obs, params))
+            item = jax.vmap(draw_softmax)(keys, logits)
+            return item, (score_of(jax.nn.log_softmax(logits), item), value)
+
+        def value_of(obs: Observation) -> jax.Array:
+            return network.apply(state.variables, obs, method="value")
+
+        sessions, rollout, totals = collect(
+            key_collect,
+            self.env,
+            params,
+            state.sessions,
+            act,
+            self.config.rollout_length,
+            num_envs=self.config.num_envs,
+            value=value_of,
+            keep_obs=True,
+            axis_name=self.axis_name,
+        )
+        steps = rollout.transitions
+        log_probabilities, values = rollout.extras
+        assert rollout.obs is not None
+        assert rollout.final_value is not None
+        following = next_values(
+            values, value_of(sessions.obs), rollout.final_value, steps.truncated
+        )
+        advantages = generalised_advantages(
+            steps.reward,
+            values,
+            following,
+            steps.terminated,
+            steps.truncated,
+            self.config.discount,
+            self.config.trace_decay,
+        )
+        experience = Experience(
+            obs=rollout.obs,
+            item=steps.item,
+            log_probability=log_probabilities,
+            value=values,
+            advantage=advantages,
+            target=advantages + values,
+        )
+        state = replace(state, sessions=sessions, key=key, iteration=state.iteration + 1)
+        return state, experience, totals
+
+    def masks(self, obs: Observation, params: EnvParams) -> jax.Array:
+        """What may be recommended after observations [n], bool[n, N]."""
+        return jax.vmap(lambda one: self.env.action_mask(one, params))(obs)
+
+    def log_probabilities(
+        self, variables: Any, obs: Observation, mask: jax.Array, method: str
+    ) -> tuple[jax.Array, jax.Array]:
+        """Log-probabilities of the policy float32[n, N], and values float32[n]."""
+        logits, value = self.network.apply(variables, obs, method=method)
+        return jax.nn.log_softmax(mask_logits(logits, mask)), value
+
+    def advantages_of(self, batch: Experience) -> jax.Array:
+        """Advantages, float32[n], normalised over all devices if the settings say so."""
+        advantage = batch.advantage
+        if not self.config.normalise_advantages:
+            return advantage
+        mean = mean_over_devices(advantage.mean(), self.axis_name)
+        variance = mean_over_devices(((advantage - mean) ** 2).mean(), self.axis_name)
+        return (advantage - mean) / jnp.sqrt(variance + 1e-8)
+
+    def value_loss(self, value: jax.Array, target: jax.Array) -> jax.Array:
+        """Half the mean squared error, in units of the value before training; float32[]."""
+        return 0.5 * (((value - target) / self.config.initial_value) ** 2).mean()
+
+
+def flatten(experience: Experience) -> Experience:
+    """Leading dimensions [T, B] as one."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), experience)
+
+
+def policy_terms(log_probabilities: jax.Array, batch: Experience) -> tuple[jax.Array, jax.Array]:
+    """Probability of the batch's items relative to when they were chosen, float32[n], and mean entropy."""
+    chosen = score_of(log_probabilities, batch.item)
+    return jnp.exp(chosen - batch.log_probability), entropy(log_probabilities).mean()

@@ -1,0 +1,244 @@
+"""TRPO (Schulman et al., 2015): the natural gradient by conjugate gradients, and a line search within a KL bound.
+
+The critic has layers of its own behind the actor's encoder and leaves that as it is, so a step of the policy is
+what the trust region says and nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.scipy.sparse.linalg import cg
+
+from agents.algorithms.algorithm import Account, TrainState
+from agents.algorithms.choice import entropy, kl_divergence, mask_logits
+from agents.algorithms.networks import CRITIC_LAYERS
+from agents.algorithms.on_policy import Experience, OnPolicy, OnPolicyConfig, flatten, policy_terms
+from agents.algorithms.parallel import mean_over_devices
+from jaxsim import EnvParams, Observation
+
+_DETACHED = "logits_and_detached_value"
+
+
+@dataclass(frozen=True)
+class TRPOConfig(OnPolicyConfig):
+    """Settings of TRPO; its learning rate is that of the critic."""
+
+    learning_rate: float = 3e-3
+    """Peak learning rate of Adam on the critic, decayed linearly to a tenth."""
+    rollout_length: int = 16
+    """Steps of each session between two steps of the policy."""
+    max_kl: float = 0.04
+    """Largest mean KL divergence, in nats, of the new policy from the old one."""
+    cg_iterations: int = 10
+    """Conjugate-gradient iterations."""
+    cg_damping: float = 0.002
+    """Multiple of the identity that is added to the Fisher matrix."""
+    fisher_stride: int = 4
+    """The Fisher matrix is averaged over every so many steps of the rollout."""
+    line_search_steps: int = 10
+    """Step sizes that are tried before the policy is left as it is."""
+    line_search_shrink: float = 0.7
+    """Each step size as a share of the one before."""
+    critic_epochs: int = 10
+    """Gradient steps of the critic a rollout, each on all of it."""
+
+    def check(self) -> None:
+        """Raise an InputError for the first setting that makes no sense."""
+        super().check()
+        self._check_positive("max_kl", "cg_damping")
+        self._check_whole("cg_iterations", "fisher_stride", "line_search_steps", "critic_epochs")
+        self._check_share("line_search_shrink", above=0.0)
+        self._check_divides("fisher_stride", "rollout_length")
+
+    @property
+    def gradient_steps_per_iteration(self) -> int:
+        """Gradient steps of the critic in a round of learning."""
+        return self.critic_epochs
+
+
+@struct.dataclass
+class PolicyStep:
+    """What a step of the policy did, float32[] each.
+
+    Attributes:
+        kl: mean KL divergence of the new policy from the old one.
+        improvement: of the surrogate objective.
+        step_size: share of the full step; 0 if the line search found none that may be taken.
+    """
+
+    kl: jax.Array
+    improvement: jax.Array
+    step_size: jax.Array
+
+
+@dataclass(frozen=True)
+class TRPO(OnPolicy[TRPOConfig]):
+    """TRPO on one environment."""
+
+    def init(
+        self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None
+    ) -> TrainState:
+        """See `Algorithm`; the optimiser is that of the critic's layers alone."""
+        state = super().init(key, params, item_vectors)
+        _, critic = split_critic(state.variables)
+        return replace(state, optimiser=self.optimiser.init(critic))
+
+    def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Account]:
+        """Collect one rollout, step the policy, then fit the critic."""
+        state, experience, totals = self.collect_experience(state, params)
+        variables, step = self.step_policy(state.variables, experience, params)
+        batch = flatten(experience)
+        variables, optimiser, value_loss = self.fit_critic(variables, state.optimiser, batch)
+        diagnostics = {
+            "loss": value_loss - step.improvement,
+            "value_loss": value_loss,
+            "kl": step.kl,
+            "improvement": step.improvement,
+            "step_size": step.step_size,
+            "entropy": self._entropy(variables, experience, params),
+        }
+        return replace(state, variables=variables, optimiser=optimiser), (totals, diagnostics)
+
+    # ---- the policy ----------------------------------------------------------------------------------------
+
+    def step_policy(
+        self, variables: Any, experience: Experience, params: EnvParams
+    ) -> tuple[Any, PolicyStep]:
+        """The variables after one step within the trust region; experience is [T, B]."""
+        batch = flatten(experience)
+        mask = self.masks(batch.obs, params)
+        advantage = self.advantages_of(batch)
+        actor, critic = split_critic(variables)
+
+        def judge(actor: Any) -> tuple[jax.Array, jax.Array]:
+            """Surrogate objective, and mean KL divergence from the policy before, on this device."""
+            new = self._actor_log_probabilities(actor, critic, batch.obs, mask)
+            ratio, _ = policy_terms(new, batch)
+            return (ratio * advantage).mean(), kl_divergence(old, new).mean()
+
+        old = self._actor_log_probabilities(actor, critic, batch.obs, mask)
+        gradient = jax.grad(lambda a: judge(a)[0])(actor)
+        gradient = mean_over_devices(gradient, self.axis_name)
+        part = flatten(jax.tree.map(lambda x: x[:: self.config.fisher_stride], experience))
+        product = self.fisher_product(actor, critic, part.obs, self.masks(part.obs, params))
+        direction, _ = cg(product, gradient, tol=1e-10, maxiter=self.config.cg_iterations)
+        curvature = optax.tree.vdot(direction, product(direction))
+        scale = jnp.sqrt(2 * self.config.max_kl / jnp.maximum(curvature, 1e-12))
+        full = jax.tree.map(lambda x: scale * x, direction)
+        actor, step = self.line_search(
+            actor, full, lambda a: mean_over_devices(judge(a), self.axis_name)
+        )
+        return join_critic(actor, critic), step
+
+    def fisher_product(
+        self, actor: Any, critic: Any, obs: Observation, mask: jax.Array
+    ) -> Callable[[Any], Any]:
+        """The function v -> (F + damping) v, F the mean Fisher matrix of the policy at observations [n].
+
+        F = J' (diag(p) - p p') J with the Jacobian J of the logits: the Hessian of the KL divergence. The network
+        is linearised once.
+        """
+
+        def logits(actor: Any) -> jax.Array:
+            variables = join_critic(actor, critic)
+            return mask_logits(self.network.apply(variables, obs), mask)
+
+        found, forwards = jax.linearize(logits, actor)
+        backwards = jax.linear_transpose(forwards, actor)
+        probability = jax.nn.softmax(found)
+
+        def product(vector: Any) -> Any:
+            change = forwards(vector)
+            centred = change - (probability * change).sum(axis=-1, keepdims=True)
+            (pulled,) = backwards(probability * centred / len(mask))
+            pulled = mean_over_devices(pulled, self.axis_name)
+            return jax.tree.map(lambda x, v: x + self.config.cg_damping * v, pulled, vector)
+
+        return product
+
+    def line_search(
+        self, actor: Any, full: Any, judge: Callable[[Any], tuple[jax.Array, jax.Array]]
+    ) -> tuple[Any, PolicyStep]:
+        """The largest step tried that improves the surrogate within the KL bound, or none.
+
+        Args:
+            actor: where to start.
+            full: the full step.
+            judge: actor -> surrogate objective and KL divergence from the start.
+        """
+        c = self.config
+        before, _ = judge(actor)
+
+        def moved(step_size: jax.Array) -> Any:
+            return jax.tree.map(
+                lambda x, d: jnp.where(step_size > 0, x + step_size * d, x), actor, full
+            )
+
+        def refused(carry: tuple[jax.Array, PolicyStep]) -> jax.Array:
+            tries, step = carry
+            accepted = (step.improvement > 0) & (step.kl <= c.max_kl)
+            return ~accepted & (tries < c.line_search_steps)
+
+        def attempt(carry: tuple[jax.Array, PolicyStep]) -> tuple[jax.Array, PolicyStep]:
+            tries, _ = carry
+            step_size = jnp.float32(c.line_search_shrink) ** tries
+            surrogate, kl = judge(moved(step_size))
+            return tries + 1, PolicyStep(kl, surrogate - before, step_size)
+
+        nothing = PolicyStep(jnp.float32(0), jnp.float32(0), jnp.float32(0))
+        _, step = jax.lax.while_loop(refused, attempt, (jnp.int32(0), nothing))
+        accepted = (step.improvement > 0) & (step.kl <= c.max_kl)
+        step = jax.tree.map(lambda x: jnp.where(accepted, x, 0.0), step)
+        return moved(step.step_size), step
+
+    def _actor_log_probabilities(
+        self, actor: Any, critic: Any, obs: Observation, mask: jax.Array
+    ) -> jax.Array:
+        variables = join_critic(actor, critic)
+        return self.log_probabilities(variables, obs, mask, _DETACHED)[0]
+
+    def _entropy(self, variables: Any, experience: Experience, params: EnvParams) -> jax.Array:
+        """Of the policy at the rollout's last observations."""
+        last = jax.tree.map(lambda x: x[-1], experience.obs)
+        found, _ = self.log_probabilities(variables, last, self.masks(last, params), _DETACHED)
+        return entropy(found).mean()
+
+    # ---- the critic ----------------------------------------------------------------------------------------
+
+    def fit_critic(
+        self, variables: Any, optimiser: Any, batch: Experience
+    ) -> tuple[Any, Any, jax.Array]:
+        """Gradient steps of the critic's layers on a batch [n]: variables, optimiser, first loss."""
+        actor, critic = split_critic(variables)
+        # The encoder does not change here, so windows are encoded once.
+        state = self.network.apply(variables, batch.obs, method="encode")
+
+        def loss(critic: Any) -> jax.Array:
+            value = self.network.apply(join_critic(actor, critic), state, method="value_of_state")
+            return self.value_loss(value, batch.target)
+
+        def step(learner: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], jax.Array]:
+            found, gradients = jax.value_and_grad(loss)(learner[0])
+            return self._apply_gradients(*learner, gradients), found
+
+        (critic, optimiser), losses = jax.lax.scan(
+            step, (critic, optimiser), None, length=self.config.critic_epochs
+        )
+        return join_critic(actor, critic), optimiser, losses[0]
+
+
+def split_critic(variables: Any) -> tuple[Any, Any]:
+    """Variables of the actor with the encoder, and of the critic's own layers."""
+    layers = variables["params"]
+    actor = {name: layer for name, layer in layers.items() if name not in CRITIC_LAYERS}
+    return actor, {name: layers[name] for name in CRITIC_LAYERS}
+
+
+def join_critic(actor: Any, critic: Any) -> Any:
+    """The inverse of `split_critic`."""
+    return {"params": {**actor, **critic}}

@@ -1,0 +1,1 @@
+"""Evaluation on fixed sessions: baselines, intervals, comparison of runs, plots."""

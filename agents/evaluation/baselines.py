@@ -1,0 +1,212 @@
+"""What every learned policy is measured against.
+
+A baseline is a pytree with the methods of `EvaluatedPolicy`: most look at the observation alone; the oracle reads
+the simulator's state, which no recommender can. Each has a static name: JAX takes dataclass pytrees whose static
+fields and leaves agree for the same, whatever their type, so two policies without any could share a compilation.
+"""
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from agents.algorithms.choice import best_allowed, random_allowed
+from agents.algorithms.rollout import RecommenderEnv
+from jaxsim import (
+    TRAIN,
+    Dataset,
+    EnvParams,
+    EnvState,
+    Evidence,
+    Observation,
+    UserSimulator,
+    add_evidence,
+    gather_evidence,
+)
+
+SMOOTHING = 5.0
+
+
+class EvaluatedPolicy(Protocol):
+    """What evaluation asks of a policy; all methods are for one session and are vmapped."""
+
+    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Any:
+        """What the policy remembers at the start of a session."""
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: Any,
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """The item to recommend, int32[]."""
+
+    def remember(self, memory: Any, item: jax.Array, like: jax.Array, params: EnvParams) -> Any:
+        """The memory after a response."""
+
+
+class Memoryless:
+    """A policy that looks at the observation alone: it has only to `choose`."""
+
+    def choose(
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
+    ) -> jax.Array:
+        """The item to recommend, int32[]."""
+        raise NotImplementedError(f"{type(self).__name__}.choose")
+
+    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: tuple[()],
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """What it would choose; the memory and the state are not read."""
+        return self.choose(key, env, obs, params)
+
+    def remember(
+        self, memory: tuple[()], item: jax.Array, like: jax.Array, params: EnvParams
+    ) -> tuple[()]:
+        """Nothing."""
+        return memory
+
+
+@struct.dataclass
+class RandomPolicy(Memoryless):
+    """Any allowed item, uniformly."""
+
+    name: str = struct.field(pytree_node=False, default="random")
+
+    def choose(
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        return random_allowed(key, env.action_mask(obs, params))
+
+
+@struct.dataclass
+class FixedRanking(Memoryless):
+    """The allowed item of the highest score, the same scores for every user.
+
+    Attributes:
+        scores: float32[N].
+    """
+
+    scores: jax.Array
+    name: str = struct.field(pytree_node=False, default="fixed_ranking")
+
+    def choose(
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        return best_allowed(self.scores, env.action_mask(obs, params))
+
+
+@struct.dataclass
+class RepeatLastLiked(Memoryless):
+    """The allowed item liked latest, again; any allowed item if there is none. Meant for `repeats="allow"`."""
+
+    name: str = struct.field(pytree_node=False, default="repeat_last_liked")
+
+    def choose(
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        mask = env.action_mask(obs, params)
+        liked = (obs.responses > 0) & mask[jnp.maximum(obs.items, 0)]
+        latest = obs.items[obs.items.shape[-1] - 1 - jnp.argmax(liked[::-1])]
+        return jnp.where(liked.any(), latest, random_allowed(key, mask))
+
+
+@struct.dataclass
+class Oracle:
+    """The allowed item of the highest expected response: greedy on the simulator itself."""
+
+    name: str = struct.field(pytree_node=False, default="oracle")
+
+    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Evidence:
+        """The evidence of the initial history."""
+        return gather_evidence(params.catalogue, obs.items, obs.responses)
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: Evidence,
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """See `EvaluatedPolicy`."""
+        expected = env.expected_likes(memory, state, params)
+        return best_allowed(expected, env.action_mask(obs, params))
+
+    def remember(
+        self, memory: Evidence, item: jax.Array, like: jax.Array, params: EnvParams
+    ) -> Evidence:
+        """The evidence with the new interaction."""
+        return add_evidence(params.catalogue, memory, item, like)
+
+
+def baselines(
+    dataset: Dataset, env: UserSimulator, params: EnvParams
+) -> dict[str, EvaluatedPolicy]:
+    """The baselines by name, in the order of the table.
+
+    Args:
+        dataset: popularity and like rates come from its training interactions.
+        env, params: of `jaxsim.make(dataset, users="train")`; static_best is ranked by these users.
+    """
+    counts, likes = training_counts(dataset)
+    like_rate = smoothed(likes, counts, likes.sum() / counts.sum())
+    found: dict[str, EvaluatedPolicy] = {
+        "random": RandomPolicy(),
+        "popular": FixedRanking(jnp.asarray(counts, jnp.float32)),
+        "like_rate": FixedRanking(jnp.asarray(like_rate, jnp.float32)),
+        "static_best": FixedRanking(simulated_like_rate(env, params)),
+        "oracle": Oracle(),
+    }
+    if env.repeats == "allow":
+        found["repeat_last_liked"] = RepeatLastLiked()
+    return found
+
+
+def smoothed(likes: np.ndarray, counts: np.ndarray, mean: float) -> np.ndarray:
+    """Like rates of likes among counts, float64 of their shape, drawn towards the mean by SMOOTHING trials."""
+    return (likes + SMOOTHING * mean) / (counts + SMOOTHING)
+
+
+def training_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Training interactions and training likes of each item, float64[N] each."""
+    train = dataset.arrays["interaction_split"] == TRAIN
+    items = dataset.arrays["interaction_item"][train]
+    liked = dataset.arrays["interaction_label"][train]
+    counts = np.bincount(items, minlength=dataset.num_items).astype(np.float64)
+    likes = np.bincount(items, weights=liked, minlength=dataset.num_items)
+    return counts, likes
+
+
+def simulated_like_rate(env: UserSimulator, params: EnvParams) -> jax.Array:
+    """Expected response of each item at the start of a session, averaged over session users, float32[N]."""
+
+    def at_start(user: jax.Array, params: EnvParams) -> jax.Array:
+        _, state = env.reset_user(user, params)
+        return env.expected_response(state, params)
+
+    def average(params: EnvParams) -> jax.Array:
+        return jax.lax.map(
+            lambda user: at_start(user, params), params.session_users, batch_size=64
+        ).mean(axis=0)
+
+    return jax.jit(average)(params)

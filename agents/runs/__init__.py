@@ -1,0 +1,1 @@
+"""Training runs: the chunks of a training, metrics, checkpoints, memory estimates and the run folder."""

@@ -1,0 +1,1 @@
+"""How fast the environment steps, beside the bound that the hardware allows."""

@@ -1,0 +1,103 @@
+"""The program whose speed is measured: many sessions, stepped with random allowed actions."""
+
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.throughput.random_actions import draw_allowed
+from jaxsim import EnvParams, EnvState, UserSimulator
+
+
+@functools.partial(jax.jit, static_argnames=("env", "num_sessions"))
+def start(env: UserSimulator, key: jax.Array, params: EnvParams, num_sessions: int) -> EnvState:
+    """Fresh sessions, leaves [num_sessions, ...]."""
+    keys = jax.random.split(key, num_sessions)
+    return jax.vmap(env.reset, (0, None))(keys, params)[1]
+
+
+@functools.partial(
+    jax.jit, static_argnames=("env", "num_steps", "resets"), donate_argnames=("states",)
+)
+def rollout(
+    env: UserSimulator,
+    states: EnvState,
+    key: jax.Array,
+    params: EnvParams,
+    num_steps: int,
+    resets: bool = True,
+) -> tuple[EnvState, jax.Array]:
+    """Step B sessions, each with a random allowed action drawn from its observation.
+
+    Args:
+        env: the environment; params: its params.
+        states: of B sessions; their memory is reused for the result.
+        key: PRNG key.
+        num_steps: T.
+        resets: use `env.step`, which resets itself; otherwise `env.step_env`, the same program without any reset
+            (sessions must then stay within their capacity).
+
+    Returns:
+        The states after, and the share of likes, float32[].
+    """
+    num_sessions = states.time.shape[0]
+
+    def act(key: jax.Array, state: EnvState) -> jax.Array:
+        if env.repeats == "allow":
+            return jax.random.randint(key, (), 0, env.num_items, jnp.int32)
+        return draw_allowed(key, env.get_obs(state).items, env.num_items)
+
+    def one_step(states: EnvState, key: jax.Array) -> tuple[EnvState, jax.Array]:
+        key_act, key_step = jax.random.split(key)
+        actions = jax.vmap(act)(jax.random.split(key_act, num_sessions), states)
+        step = env.step if resets else env.step_env
+        _, states, reward, *_ = jax.vmap(step, (0, 0, 0, None))(
+            jax.random.split(key_step, num_sessions), states, actions, params
+        )
+        return states, reward.mean()
+
+    states, likes = jax.lax.scan(one_step, states, jax.random.split(key, num_steps))
+    return states, likes.mean()
+
+
+class Runner:
+    """Sessions that one compiled program steps on and on.
+
+    Attributes:
+        program: the compiled `rollout`; compile_seconds: wall time of tracing and compiling it.
+        states: of the sessions, as they are now.
+        likes: share of likes in the latest call, float32[].
+    """
+
+    def __init__(
+        self,
+        env: UserSimulator,
+        params: EnvParams,
+        num_sessions: int,
+        num_steps: int,
+        resets: bool = True,
+    ) -> None:
+        self._env, self._params, self._num_sessions = env, params, num_sessions
+        self._calls = 0
+        self.restart()
+        begin = time.perf_counter()
+        lowered = rollout.lower(env, self.states, jax.random.key(0), params, num_steps, resets)
+        self.program = lowered.compile()
+        self.compile_seconds = time.perf_counter() - begin
+        self.likes = jnp.float32(0)
+
+    def restart(self) -> None:
+        """Begin all sessions anew."""
+        key = jax.random.key(self._calls)
+        self.states = jax.block_until_ready(start(self._env, key, self._params, self._num_sessions))
+
+    def seconds(self, calls: int) -> float:
+        """Wall time of `calls` calls of the program, until the last result is there."""
+        begin = time.perf_counter()
+        for _ in range(calls):
+            self._calls += 1
+            key = jax.random.key(self._calls)
+            self.states, self.likes = self.program(self.states, key, self._params)
+        jax.block_until_ready(self.likes)
+        return time.perf_counter() - begin

@@ -1,0 +1,1 @@
+"""How fast the agents learn, beside Stable-Baselines3's agents."""

@@ -1,0 +1,1 @@
+"""Asking a language model: prompts, tasks, annotators and the store of replies."""

@@ -1,0 +1,1 @@
+"""Features of items: keywords, categories, attributes and embeddings."""

@@ -1,0 +1,90 @@
+"""A table of ratings of one's own: `user,item,rating[,timestamp][,text]`, CSV or Parquet, with a file of items.
+
+The columns may stand in any order, among others that are not used; `user_id`, `item_id` and `time` will do as
+names. Ids are text as written: "007" is not "7"; in Parquet, whole numbers become their decimal digits. Times are
+numbers of seconds since 1970 or ISO 8601 dates, UTC where they do not say; milli-, micro- and nanoseconds are
+recognised where all of them are so large. Without times, the order of the file counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxsim import sha256_of
+from prep.readers.csv import CsvRatings, RatingColumns
+from prep.readers.csv_blocks import Column
+from prep.readers.items import read_items
+from prep.readers.json_lines import Item, items_table
+from prep.readers.lines import LineFile, SkippedLines
+from prep.readers.parquet import ParquetRatings, is_parquet
+from prep.readers.rows import RatingsCollector, RereadTexts, Scale
+from prep.sources.base import RawData, SourceOptions
+
+COLUMNS = RatingColumns(
+    user=Column("user", ("user_id",)),
+    item=Column("item", ("item_id",)),
+    rating=Column("rating"),
+    time=Column("timestamp", ("time",), required=False),
+    text=Column("text", required=False, multiline=True),
+)
+SUFFIXES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".pq")
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """The source of a table of one's own.
+
+    Attributes:
+        path: the file of ratings.
+    """
+
+    path: Path
+    noun: str = "item"
+    like_threshold: float | None = None
+    best_rating: float | None = None
+    replies: Sequence[Path] = ()
+    language_model: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the file without its endings."""
+        name = self.path.name.removesuffix(".gz")
+        return next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
+
+    def load(self, options: SourceOptions) -> RawData:
+        """Read the ratings and, if there is one, the file of items.
+
+        Args:
+            options: `items` is the file of items; without it, items are named by their ids.
+
+        Raises:
+            InputError: a file cannot be read or lacks a column, or nothing in it can be read.
+        """
+        file = None if is_parquet(self.path) else LineFile(self.path)
+        table = (
+            CsvRatings(file, COLUMNS, Scale())
+            if file
+            else ParquetRatings(self.path, COLUMNS, Scale())
+        )
+        skipped = SkippedLines(str(self.path), options.strict)
+        collector = RatingsCollector()
+        for rows in table.rows(skipped.add):
+            collector.add(rows)
+        skipped.check_any_read(len(collector), "rating")
+        ratings = collector.build()
+        files = {self.path.name: file.sha256 if file else sha256_of(self.path)}
+        reports = [skipped]
+        items = {item: Item(item, (), {}) for item in ratings["item_id"].cat.categories}
+        if options.items is not None:
+            items, skipped_items, digest = read_items(options.items, options.strict)
+            reports.append(skipped_items)
+            files[options.items.name] = digest
+        reviews = RereadTexts(lambda: table.rows(lambda line, why: None, with_text=True))
+        return RawData(
+            ratings=ratings,
+            items=items_table(items),
+            files=files,
+            origin=str(self.path),
+            skipped=reports,
+            reviews=reviews if table.has_text else None,
+        )

@@ -1,0 +1,140 @@
+"""The encoders read what they should, and nothing else; all give one result alone and in batches."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agents.algorithms.networks import (
+    ActorCritic,
+    DuelingItemScorer,
+    HistoryEncoder,
+    with_item_vectors,
+)
+from jaxsim import Observation
+
+NUM_ITEMS, WIDTH, WINDOW = 9, 8, 6
+KINDS = ("mean", "gru", "attention")
+
+
+def observation(items, likes, user=0) -> Observation:
+    padding = WINDOW - len(items)
+    responses = [1 if like else -1 for like in likes]
+    return Observation(
+        user=jnp.int32(user),
+        items=jnp.array([*items, *[-1] * padding], jnp.int32),
+        responses=jnp.array([*responses, *[0] * padding], jnp.int8),
+        length=jnp.int32(len(items)),
+    )
+
+
+OBS = observation([3, 1, 4], [1, 0, 1])
+
+
+def encoder_of(kind):
+    encoder = HistoryEncoder(NUM_ITEMS, WIDTH, kind)
+    variables = encoder.init(jax.random.key(0), OBS)
+    return lambda obs: encoder.apply(variables, obs), variables
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_encoders_read_items_and_responses_and_no_more(kind):
+    encode, _ = encoder_of(kind)
+    found = encode(OBS)
+    assert found.shape == (WIDTH,)
+    assert found.dtype == jnp.float32
+    for other in (
+        observation([3, 1, 5], [1, 0, 1]),
+        observation([3, 1, 4], [1, 0, 0]),
+        observation([3, 1, 4, 2], [1, 0, 1, 1]),
+    ):
+        assert np.abs(encode(other) - found).max() > 1e-5
+    chex.assert_trees_all_equal(encode(OBS.replace(user=jnp.int32(5))), found)
+    # What lies behind the length is padding, whatever its number.
+    junk = OBS.replace(items=OBS.items.at[4].set(7))
+    chex.assert_trees_all_equal(encode(junk), found)
+    empty = encode(observation([], []))
+    assert jnp.isfinite(empty).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_observation_is_a_row_of_a_batch(kind):
+    encode, _ = encoder_of(kind)
+    several = [OBS, observation([], []), observation([0, 1, 2, 3, 4, 5], [1] * 6)]
+    batch = jax.tree.map(lambda *x: jnp.stack(x), *several)
+    both = jax.tree.map(lambda x: jnp.stack([x, x]), batch)
+    expected = jnp.stack([encode(obs) for obs in several])
+    chex.assert_trees_all_close(encode(batch), expected, atol=1e-6)
+    chex.assert_trees_all_close(encode(both)[1], expected, atol=1e-6)
+    chex.assert_trees_all_close(jax.vmap(encode)(batch), expected, atol=1e-6)
+
+
+def test_only_the_mean_ignores_order():
+    turned = observation([4, 1, 3], [1, 0, 1])
+    for kind in KINDS:
+        encode, _ = encoder_of(kind)
+        differs = float(np.abs(encode(turned) - encode(OBS)).max())
+        assert (differs < 1e-6) == (kind == "mean")
+
+
+def test_the_mean_encoder_against_numpy():
+    """An item twice in the window counts twice; likes and dislikes have tables of their own."""
+    obs = observation([3, 1, 3, 3, 2], [1, 0, 1, 0, 0])
+    encode, variables = encoder_of("mean")
+    weights = jax.tree.map(np.asarray, variables["params"])
+    table = weights["history_embedding"]
+    liked = table[[3, 3], :WIDTH].mean(axis=0)
+    disliked = table[[1, 3, 2], WIDTH:].mean(axis=0)
+    x = np.concatenate([liked, disliked, [2 / 5, 5 / WINDOW]])
+    for layer in ("Dense_0", "Dense_1"):
+        x = np.maximum(x @ weights[layer]["kernel"] + weights[layer]["bias"], 0)
+    np.testing.assert_allclose(encode(obs), x, rtol=1e-5, atol=1e-6)
+
+
+def test_actor_and_critic_share_one_encoding():
+    network = ActorCritic(NUM_ITEMS, WIDTH, initial_value=7.0)
+    variables = network.init(jax.random.key(0), OBS)
+    logits, value = network.apply(variables, OBS, method="logits_and_value")
+    assert logits.shape == (NUM_ITEMS,)
+    chex.assert_trees_all_equal(network.apply(variables, OBS), logits)
+    np.testing.assert_allclose(value, 7.0, rtol=1e-6)
+    chex.assert_trees_all_close(network.apply(variables, OBS, method="value"), value)
+    state = network.apply(variables, OBS, method="encode")
+    chex.assert_trees_all_close(network.apply(variables, state, method="value_of_state"), value)
+    weights = variables["params"]
+    expected = (
+        np.asarray(state) @ weights["direction"]["kernel"] + weights["direction"]["bias"]
+    ) @ weights["item_embedding"].T + weights["item_bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
+
+    def encoder_gradient(method):
+        noisy = jax.tree.map(lambda x: x + 0.1, variables)
+        grads = jax.grad(lambda v: network.apply(v, OBS, method=method)[1])(noisy)
+        return sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(grads["params"]["history"]))
+
+    assert encoder_gradient("logits_and_detached_value") == 0
+    assert encoder_gradient("logits_and_value") > 0
+
+
+def test_untrained_action_values_are_near_the_initial_value():
+    network = DuelingItemScorer(NUM_ITEMS, WIDTH, initial_value=10.0)
+    variables = network.init(jax.random.key(0), OBS)
+    values = network.apply(variables, OBS)
+    assert 0 < np.abs(values - 10).max() < 1
+    logits, value = network.apply(variables, OBS, method="logits_and_value")
+    chex.assert_trees_all_close(values, logits + value)
+
+
+def test_item_embeddings_may_start_from_given_vectors():
+    network = ActorCritic(NUM_ITEMS, WIDTH)
+    variables = network.init(jax.random.key(0), OBS)
+    vectors = np.random.default_rng(0).standard_normal((NUM_ITEMS, WIDTH)).astype(np.float32)
+    found = with_item_vectors(variables, 5 * vectors)["params"]
+    embedding = np.asarray(found["item_embedding"])
+    np.testing.assert_allclose(np.corrcoef(embedding.ravel(), vectors.ravel())[0, 1], 1, rtol=1e-5)
+    np.testing.assert_allclose(embedding.std(), 0.01, rtol=0.1)
+    history = np.asarray(found["history"]["history_embedding"])
+    np.testing.assert_allclose(history[:, :WIDTH], 10 * embedding, rtol=1e-4)
+    np.testing.assert_array_equal(history[:, :WIDTH], history[:, WIDTH:])
+    chex.assert_trees_all_equal(found["direction"], variables["params"]["direction"])

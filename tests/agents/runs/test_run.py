@@ -1,0 +1,392 @@
+"""The run folder: written whole, resumed, repeated, read back, refused when damaged; and its command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from safetensors.numpy import load_file, save_file
+
+import agents
+import jaxsim
+from agents.__main__ import COMMANDS, Experiment, RunOptions, evaluate_run, train, train_again
+from agents.algorithms.dqn import DQNConfig
+from agents.runs.folder import (
+    RUN_FILES,
+    check_output,
+    load_config,
+    partial_folder,
+    publish,
+    unfinished_run,
+)
+from agents.runs.metrics import ProgressBar
+from jaxsim import InputError
+from jaxsim.cli import main
+from jaxsim.files import staged_folder
+from tests.factory import random_dataset, write_pack
+from tests.paths import ROOT
+
+SETTINGS = DQNConfig(
+    total_steps=2 * 2 * 40, num_envs=2, rollout_length=2, width=8, batch_size=8, replay_steps=128,
+    updates_per_rollout=1,
+)  # fmt: skip
+
+
+WINDOW = {"history_length": 4, "session_capacity": 10}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """The same training is run several times here."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory) -> Path:
+    """With no held-out user."""
+    data = random_dataset(1, num_users=4, window=14, width=4, num_blocks=1)
+    return write_pack(data, tmp_path_factory.mktemp("pack") / "tiny")
+
+
+def run_training(pack: Path, out: Path, settings=SETTINGS, **changes) -> None:
+    """Train two seeds of DQN; changes are of the experiment or of the run's options."""
+    experiment = {"dataset": str(pack), "seeds": 2, "evaluation_seed": 7, **WINDOW}
+    options = {"out": out}
+    for name, value in changes.items():
+        (experiment if hasattr(Experiment, name) else options)[name] = value
+    train("dqn", settings, Experiment(**experiment), RunOptions(**options))
+
+
+@pytest.fixture(scope="module")
+def finished(pack, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    run_training(pack, out)
+    return out
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    """A copy to spoil."""
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for path in finished.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    return copy
+
+
+def refusal(run) -> str:
+    with pytest.raises(InputError) as caught:
+        agents.load(run)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(run) in message
+    return message
+
+
+def test_a_run_folder_holds_everything(finished):
+    assert {path.name for path in finished.iterdir()} == set(RUN_FILES)
+    assert {"config.json", "metrics.csv", "metrics.json", "learning_curve.png",
+            "policy.safetensors", "returns.safetensors"} == set(RUN_FILES)  # fmt: skip
+    assert [path.name for path in finished.parent.iterdir()] == ["finished"]  # nothing half-written
+    assert (finished / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    log = pd.read_csv(finished / "metrics.csv")
+    assert {"seed", "steps", "like_rate", "session_return", "loss"} <= set(log.columns)
+    assert log["steps"].max() == SETTINGS.total_steps
+    config = load_config(finished)
+    assert (config.steps, config.num_seeds) == (160, 2)
+    assert config.seconds > 0 < config.compile_seconds
+    rows = pd.DataFrame(json.loads((finished / "metrics.json").read_text())["rows"])
+    assert set(rows["policy"]) >= {"dqn", "random", "popular", "like_rate", "static_best", "oracle"}
+    mine = rows[rows["policy"] == "dqn"]
+    assert mine["mode"].tolist() == ["greedy", "sampled"]
+    assert mine[["seeds", "steps"]].to_numpy().tolist() == [[2, 160]] * 2
+
+
+def test_loaded_policies_recommend_as_those_trained(pack, finished):
+    env, params = jaxsim.make(jaxsim.load_dataset(pack), **WINDOW)
+    policies = [agents.load(finished, seed) for seed in range(2)]
+    assert policies[0].env == env
+    weights = load_file(finished / "policy.safetensors")
+    for seed, policy in enumerate(policies):
+        tables = [w for n, w in weights.items() if n.endswith("item_embedding")]
+        mine = policy.variables["params"]["item_embedding"]
+        np.testing.assert_array_equal(mine, tables[0][seed])
+    obs, state = env.reset(jax.random.key(0), params)
+    act = jax.jit(lambda policy, key, obs, params: policy(key, obs, params))
+    for step in range(3):
+        scores = policies[1].network.apply(policies[1].variables, obs)
+        mask = env.action_mask(obs, params)
+        action = act(policies[1], jax.random.key(step), obs, params)
+        assert mask[action]
+        assert scores[action] == scores[mask].max()
+        assert action == policies[1].act(jax.random.key(9), (), env, obs, state, params)
+        obs, state, *_ = env.step(jax.random.key(step), state, action, params)
+
+
+def test_a_run_is_evaluated_again_to_the_same_table(run, capsys):
+    before = json.loads((run / "metrics.json").read_text())
+    expected = results(run)
+    (run / "metrics.json").unlink()
+    (run / "returns.safetensors").unlink()
+    evaluate_run(run)
+    assert results(run) == expected
+    assert json.loads((run / "metrics.json").read_text()) == before
+    assert "| dqn (2 seeds) |" in capsys.readouterr().out
+
+
+def test_a_run_is_not_evaluated_on_another_dataset(run, tmp_path):
+    other = write_pack(
+        random_dataset(2, num_users=4, window=14, width=4, num_blocks=1), tmp_path / "b"
+    )
+    with pytest.raises(InputError, match=r"another build of the dataset than .*/b is now; pass t"):
+        evaluate_run(run, str(other))
+    with pytest.raises(InputError, match=r"another build of the dataset than .*/b is now; pass t"):
+        train_again(run, dataset=str(other))
+    edit_config(run, dataset=str(other))
+    with pytest.raises(InputError, match=r"/b is now; pass --dataset with the folder"):
+        train_again(run)
+
+
+def test_a_run_is_not_overwritten_unasked(pack, run, tmp_path):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(InputError, match="overwrite"):
+        run_training(pack, run)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    check_output(run, overwrite=True)
+    check_output(tmp_path / "new", overwrite=False)
+    (tmp_path / "precious").mkdir()
+    check_output(tmp_path / "precious", overwrite=False)
+    (tmp_path / "precious" / "config.json").write_text("{}")
+    (tmp_path / "precious" / "weights").mkdir()
+    with pytest.raises(InputError, match="not a run folder"):
+        check_output(tmp_path / "precious", overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="not a writable folder"):
+        check_output(tmp_path / "file" / "run", overwrite=False)
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    out = tmp_path / "deep" / "run"
+
+    def write(content: str, fail: bool) -> None:
+        with staged_folder(out) as folder:
+            (folder / "file").write_text(content)
+            if fail:
+                raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write("half", fail=True)
+    assert list(out.parent.iterdir()) == []
+    write("first", fail=False)
+    with pytest.raises(OSError, match="disk full"):
+        write("half", fail=True)
+    assert (out / "file").read_text() == "first"
+    write("second", fail=False)
+    assert (out / "file").read_text() == "second"
+    assert [path.name for path in out.parent.iterdir()] == ["run"]
+
+
+def edit_config(run: Path, **changes) -> None:
+    path = run / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"run_version": 1}'])
+def test_a_damaged_config_is_one_line(run, content):
+    (run / "config.json").write_text(content)
+    assert "config.json" in refusal(run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run_version": 99},
+        {"algorithm": "sarsa"},
+        {"surprise": 1},
+        {"settings": {"surprise": 1}},
+        {"settings": {"width": 16}},
+        {"environment": {}},
+        {"environment": {"sasrec": {}}},
+        {"num_seeds": 3},
+        {"num_seeds": "two"},
+    ],
+    ids=str,
+)
+def test_a_config_that_does_not_fit_is_one_line(run, changes):
+    edit_config(run, **changes)
+    assert "config.json" in refusal(run)
+
+
+def test_a_damaged_policy_is_one_line(run):
+    path = run / "policy.safetensors"
+    weights = load_file(path)
+    save_file({n: w for n, w in weights.items() if not n.endswith("item_bias")}, path)
+    assert "policy.safetensors" in refusal(run)
+    path.write_bytes(b"rubbish")
+    assert "policy.safetensors" in refusal(run)
+    path.unlink()
+    assert "policy.safetensors" in refusal(run)
+
+
+def test_what_is_no_run_is_one_line(tmp_path, finished):
+    assert "not a run folder" in refusal(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="seeds 0 to 1, not 2"):
+        agents.load(finished, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "sarsa"], "unknown command 'sarsa'; known: ppo, trpo, a2c, dqn"),
+        (["train", "dqn", "--seeds", "0"], "seeds is 0"),
+        (["train", "ppo", "--rollout-length", "6"], "must be a multiple of num_minibatches (4)"),
+        (["train", "dqn", "--resume", "--out", "no-such-run"], "no-such-run: no run to resume"),
+        (["train", "dqn", "--seed", str(2**63)], "seed is 9223372036854775808, but must be from 0"),
+        (["train", "dqn", "--evaluation-seed", str(2**32)], "evaluation_seed is 4294967296, but"),
+        (["train", "dqn", "--out", "/"], "/: is not the name of a run folder; choose another"),
+        (["train", "dqn", "--out", "."], ": exists and is not a run folder; choose another --out"),
+        (["train", "--config", "no-such-run"], "no-such-run: not a run folder"),
+        (["evaluate", "no-such-run"], "no-such-run: not a run folder"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(COMMANDS, "python -m agents", "", words)
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
+
+
+def test_the_command_line_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "agents", "train", "--help"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in ("ppo", "trpo", "a2c", "dqn", "--config"))
+
+
+def test_other_mistakes_leave_nothing_behind(pack, tmp_path):
+    for changes in (
+        {"seeds": 0},
+        {"settings": replace(SETTINGS, replay_steps=10)},  # less than a session
+        {"settings": replace(SETTINGS, num_envs=10**9)},  # more than any memory
+        {"resume": True},
+        {"resume": True, "overwrite": True},
+        {"checkpoint_every": 0},
+        {"dataset": str(tmp_path / "none")},
+    ):
+        with pytest.raises(InputError):
+            run_training(pack, tmp_path / "out", **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- stopped, resumed and repeated -------------------------------------------------------------------------
+
+
+def results(run: Path) -> list[bytes]:
+    """What must not depend on when, where and how often a run was stopped."""
+    returns = load_file(run / "returns.safetensors")
+    kept = [(run / name).read_bytes() for name in ("policy.safetensors", "metrics.csv")]
+    return [*kept, *(returns[name].tobytes() for name in sorted(returns))]
+
+
+@pytest.fixture
+def stopped(pack, tmp_path, monkeypatch) -> Path:
+    """Where a run would be that was interrupted in its 25th chunk."""
+
+    def write(self, measurement) -> None:
+        if measurement.steps == 25 * 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProgressBar, "write", write)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(pack, tmp_path / "stopped")
+    return tmp_path / "stopped"
+
+
+def test_a_stopped_run_is_resumed_to_the_same_bits(pack, stopped, finished, capsys):
+    partial = partial_folder(stopped)
+    assert not stopped.exists()
+    assert len(pd.read_csv(partial / "metrics.csv")) == 2 * 25
+    before = sorted(path.relative_to(partial) for path in partial.rglob("*"))
+    for changes, message in (
+        ({}, "stopped.partial: holds a run; .* --resume"),
+        ({"resume": True, "seeds": 1}, "its seeds is 2, not 1"),
+        ({"resume": True, "settings": replace(SETTINGS, learning_rate=0.5, discount=0.9)},
+         "its discount is 0.4, not 0.9; its learning_rate is 0.002, not 0.5$"),
+        ({"resume": True, "session_capacity": 9}, "its session_capacity is 10, not 9"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            run_training(pack, stopped, **changes)
+    other = write_pack(
+        random_dataset(2, num_users=4, window=14, width=4, num_blocks=1), stopped.parent / "other"
+    )
+    with pytest.raises(InputError, match="its build of the dataset is"):
+        run_training(other, stopped, resume=True)
+    shutil.rmtree(other)
+    with (
+        unfinished_run(stopped, load_config(partial), resume=True),
+        pytest.raises(InputError, match="another process is training there"),
+    ):
+        run_training(pack, stopped, resume=True)
+    assert sorted(path.relative_to(partial) for path in partial.rglob("*")) == before
+
+    stopped.mkdir()
+    (stopped / "thesis.tex").write_text("a year of work")
+    with pytest.raises(InputError, match="stopped: exists and is not a run folder"):
+        run_training(pack, stopped, resume=True)
+    with pytest.raises(InputError, match=r"stopped: exists by now .* run is in .*stopped\.partial"):
+        publish(stopped, keep_checkpoints=False)
+    assert (stopped / "thesis.tex").read_text() == "a year of work"
+    assert sorted(path.relative_to(partial) for path in partial.rglob("*")) == before
+    shutil.rmtree(stopped)
+
+    capsys.readouterr()
+    run_training(pack, stopped, resume=True)
+    assert "going on after 80 of 160 steps" in capsys.readouterr().out
+    assert results(stopped) == results(finished)
+    assert {path.name for path in stopped.iterdir()} == set(RUN_FILES)
+    assert [path.name for path in stopped.parent.iterdir()] == ["stopped"]
+    with pytest.raises(InputError, match="no run to resume, it is finished"):
+        run_training(pack, stopped, resume=True)
+
+
+def test_a_config_repeats_its_run_to_the_bit(finished, tmp_path):
+    out = tmp_path / "again"
+    train_again(finished / "config.json", RunOptions(out=out, keep_checkpoints=True))
+    assert results(out) == results(finished)
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["30", "40"]
+    configs = [vars(load_config(run)) for run in (out, finished)]
+    for config in configs:
+        del config["seconds"], config["compile_seconds"]
+    assert configs[0] == configs[1]
+    check_output(out, overwrite=True)
+
+
+def test_a_new_run_takes_the_place_of_an_old_one_when_it_is_whole(pack, run, monkeypatch, capsys):
+    before = results(run)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("agents.__main__.train_seeds", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(pack, run, overwrite=True)
+    assert "with --resume in place of --overwrite goes on" in capsys.readouterr().out
+    check_output(run, overwrite=False, resume=True)
+    assert results(run) == before
+    assert (partial_folder(run) / "config.json").is_file()

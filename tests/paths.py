@@ -1,0 +1,7 @@
+"""Where the tests find files."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Real data beside a checkout; tests that need it are skipped without it.
+SAMPLES = ROOT.parent / "shared" / "data" / "samples"

@@ -1,0 +1,226 @@
+import asyncio
+import itertools
+import json
+import shutil
+import socket
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from jaxsim import InputError
+from prep.annotation.annotators.base import Completion, Request, Sampling
+from prep.annotation.annotators.huggingface import HuggingFaceAnnotator
+from prep.annotation.annotators.model_source import locate_model
+from prep.annotation.annotators.ray_cluster import RayAnnotator, _completions, _Desk, _Replica
+from tests.prep.annotation.tiny_glm import DIES_ONCE, write_model, write_remote_code_model
+
+ray = pytest.importorskip("ray")
+pytest.importorskip("ray.data")
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+DRAWN = Sampling(temperature=0.8, max_tokens=6, seed=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_hub(tmp_path_factory):
+    """No connection to the hub, here and in the processes that Ray starts."""
+    modules = str(tmp_path_factory.mktemp("modules"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_MODULES_CACHE", modules)
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        patch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", modules)
+        patch.setattr(sys, "path", [*sys.path])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+def requests(numbers) -> list[Request]:
+    return [Request(f"key {n}", f"film {n} " * (1 + n % 3), "1") for n in numbers]
+
+
+@pytest.fixture
+def fake_ray(monkeypatch):
+    """Stands in for Ray where a class that runs in an actor is called at once."""
+    fake = SimpleNamespace(get=lambda value: value)
+    monkeypatch.setattr("prep.annotation.annotators.ray_cluster._import_ray", lambda: fake)
+    return fake
+
+
+class CalledAtOnce:
+    """The handle of a `_Desk` that runs in this process."""
+
+    def __init__(self):
+        desk = _Desk()
+        for name in ("open", "put", "begin", "end"):
+            method = getattr(desk, name)
+            remote = SimpleNamespace(remote=lambda *a, method=method: asyncio.run(method(*a)))
+            setattr(self, name, remote)
+
+
+def replica_of(folder: Path, desk: CalledAtOnce) -> _Replica:
+    return _Replica(desk, locate_model(str(folder), "", False), DRAWN, 4, "cpu", 2)
+
+
+class Teller:
+    """Stands in for an output stream and tells apart whose code wrote to it: Ray's, or any other's."""
+
+    def __init__(self, stream):
+        self._stream = stream
+        self.not_by_ray = ""
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        frame = sys._getframe(1)
+        while frame and frame.f_globals["__name__"].partition(".")[0] not in ("ray", "prep"):
+            frame = frame.f_back
+        if not (frame and frame.f_globals["__name__"].startswith("ray")):
+            self.not_by_ray += text
+        return self._stream.write(text)
+
+
+def test_prints_are_told_apart(monkeypatch, capsys):
+    out = Teller(sys.stdout)
+    monkeypatch.setattr(sys, "stdout", out)
+    print("ours")
+    exec("print('of ray')", {"__name__": "ray._private.worker"})
+    exec("print('of prep')", {"__name__": "prep.annotation.run"})
+    assert out.not_by_ray == "ours\nof prep\n"
+    assert capsys.readouterr().out == "ours\nof ray\nof prep\n"
+
+
+def test_on_a_local_ray_where_an_actor_dies(tmp_path, monkeypatch, capfd):
+    folder, marker = write_remote_code_model(tmp_path / "own", DIES_ONCE)
+    died = marker.with_name(f"{marker.name}-died")
+    options = {"sampling": DRAWN, "batch_size": 2, "trust_remote_code": True}
+    annotator = RayAnnotator(str(folder), **options)
+    taken = itertools.count()
+    endless = (requests([next(taken)])[0] for _ in itertools.repeat(0))
+    assert not ray.is_initialized()
+    capfd.readouterr()  # transformers draws a bar where it writes a model
+    streams = [Teller(sys.stdout), Teller(sys.stderr)]
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", streams[0])
+        patch.setattr(sys, "stderr", streams[1])
+        completions = annotator.complete(endless)
+        found = list(itertools.islice(completions, 45))
+        completions.close()
+    assert not ray.is_initialized()
+    assert died.exists()
+    # Two windows of 16 batches: one for the replies so far, one for those ahead.
+    assert next(taken) == 2 * 32
+    plain = HuggingFaceAnnotator(str(folder), **options)
+    expected = {c.key: c for c in plain.complete(requests(range(64)))}
+    assert len({completion.key for completion in found}) == len(found)
+    assert all(completion == expected[completion.key] for completion in found)
+    assert (annotator.model, annotator.revision) == (plain.model, plain.revision)
+    assert annotator.count_tokens("a film") == plain.count_tokens("a film")
+    # Ray tells of the actor that died in words of its own; nothing else is printed.
+    assert [stream.not_by_ray for stream in streams] == ["", ""]
+    told = capfd.readouterr()
+    assert "Traceback" not in told.out + told.err
+
+
+def test_a_batch_that_kills_its_replicas_fails_alone(model_folder, fake_ray):
+    desk = CalledAtOnce()
+    batch = json.dumps([("a", "slow"), ("b", "long")])
+    for _ in range(2):
+        desk.begin.remote(7)  # and its process died
+    replica = replica_of(model_folder, desk)
+    found = list(_completions(replica({"number": 7, "batch": batch})["replies"]))
+    failure = "the model's process died 2 times over the batch of this prompt"
+    assert found == [Completion("a", None, failure), Completion("b", None, failure)]
+    found = list(_completions(replica({"number": 8, "batch": batch})["replies"]))
+    assert [(c.key, c.failure) for c in found] == [("a", None), ("b", None)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "cannot be loaded"),
+        (lambda folder: shutil.rmtree(folder), "no such folder"),
+        (lambda folder: (folder / "notes.txt").write_text("other"), "a node .* has other files"),
+    ],
+)
+def test_a_replica_that_cannot_work_is_one_line(model_folder, tmp_path, fake_ray, spoil, message):
+    folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
+    source = locate_model(str(folder), "", False)
+    spoil(folder)
+    if message.startswith("cannot"):
+        source = locate_model(str(folder), "", False)
+    replica = _Replica(CalledAtOnce(), source, DRAWN, 4, "cpu", 2)
+    row = {"number": 0, "batch": json.dumps([("a", "slow")])}
+    with pytest.raises(InputError, match=message) as caught:
+        list(_completions(replica(row)["replies"]))
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_batches_are_handed_on_once():
+    desk = CalledAtOnce()
+    assert desk.open.remote()
+    assert not desk.open.remote()
+
+
+def test_replicas_must_fit(model_folder, capsys):
+    annotator = RayAnnotator(str(model_folder), sampling=DRAWN, replicas=(3, 9))
+    # A GPU each where there is one, none otherwise.
+    assert annotator._check_resources({"CPU": 3.0}, True) == 0.0
+    assert annotator._check_resources({"CPU": 8.0, "GPU": 4.0}, True) == 1.0
+    with pytest.raises(InputError, match="3 replicas of the model need 3 GPUs, of which Ray has 2"):
+        annotator._check_resources({"CPU": 8.0, "GPU": 2.0}, True)
+    with pytest.raises(InputError, match="need 3 CPUs, of which Ray has 2: ask for fewer"):
+        annotator._check_resources({"CPU": 2.0}, True)
+    assert capsys.readouterr().err == ""
+    assert annotator._check_resources({"CPU": 2.0}, False) == 0.0
+    assert capsys.readouterr().err.startswith("note: 3 replicas of the model need 3 CPUs")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "no/such/folder"}, "no/such/folder: no such folder"),
+        ({"replicas": 0}, "replicas must be 1 or more"),
+        ({"replicas": (3, 2)}, r"the fewest before the most; got \(3, 2\)"),
+        ({"cpus_per_replica": 0.0}, "positive number of CPUs"),
+        ({"gpus_per_replica": -1.0}, "positive number of CPUs"),
+    ],
+)
+def test_options_that_cannot_be_used(model_folder, options, message):
+    with pytest.raises(InputError, match=message) as caught:
+        RayAnnotator(**{"model": str(model_folder), "sampling": DRAWN, **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_without_requests_ray_is_not_started(model_folder):
+    assert list(RayAnnotator(str(model_folder), sampling=DRAWN).complete([])) == []
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(model_folder):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        annotator = RayAnnotator(str(model_folder), sampling=DRAWN, address=address)
+        with pytest.raises(InputError, match=f"joined at '{address}' .*refused") as caught:
+            list(annotator.complete(requests(range(1))))
+    assert "\n" not in str(caught.value)
+    assert not ray.is_initialized()
+
+
+def test_missing_ray_says_what_to_install(model_folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'jaxsim-recsys\[ray\]'"):
+        RayAnnotator(str(model_folder))
