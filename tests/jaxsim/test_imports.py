@@ -46,12 +46,11 @@ def test_the_packages_are_seen_at_all():
 
 
 def test_agents_take_public_names_only():
+    shared = {f"jaxsim.{name}" for name in ("cli", "files", "settings", "tables")}
     for file, module, names in imports("agents"):
         if module == "jaxsim":
             assert set(names) <= set(jaxsim.__all__), file
-        assert module in {"jaxsim", "jaxsim.cli", "jaxsim.files"} or not module.startswith(
-            "jaxsim"
-        ), file
+        assert module in {"jaxsim", *shared} or not module.startswith("jaxsim"), file
 
 
 def test_public_names_exist():
