@@ -1,5 +1,6 @@
 # make demo   set up, build MovieLens 100K, train a recommender, print and plot the result
-# make test   set up, run the tests
+# make test   set up, run the tests that take a few minutes in all
+# make test-all   the same and the slow tests: kills, mutations, clusters, long trainings
 # make lint   set up, run the linter and the type checker
 #
 # Everything is installed into .venv from the versions in constraints.txt. EXTRAS adds optional dependencies:
@@ -11,13 +12,16 @@ EXTRAS ?=
 BIN = $(VENV)/bin
 comma = ,
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m prep build ml-100k
 	$(BIN)/python -m agents train dqn --dataset ml-100k --seeds 3 --out runs/demo --overwrite
 
 test: $(VENV)/.installed-test$(EXTRAS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-all: $(VENV)/.installed-test$(EXTRAS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-lint

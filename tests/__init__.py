@@ -2,5 +2,8 @@
 
 import os
 
-# Most of what they run is compiled for a second of work: not worth optimising. Their subprocesses inherit it.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Most programs run for less than a second: compiling them without optimisation is faster. Subprocesses inherit it.
+_LEVEL = "--xla_backend_optimization_level"
+_FLAGS = os.environ.get("XLA_FLAGS", "")
+if _LEVEL not in _FLAGS:
+    os.environ["XLA_FLAGS"] = f"{_FLAGS} {_LEVEL}=0".strip()
