@@ -1,10 +1,10 @@
-"""Whether the default device simulates what the CPU does: the same decisions, and the same sessions from the same keys.
+"""Whether the default device simulates what the CPU does: the same decisions and, from the same keys, sessions.
 
-f_mat and f_sim judge whole numbers, so that their votes should not depend on the device (item features round cosines
-to millionths after a float32 product, which may land on either side of a half). f_sta is float32: a device that adds
-in another order, or multiplies at a lower precision, moves its probability a little, and where that crosses one half
-the vote flips; the session then goes another way. JAX lets GPUs multiply float32 matrices at a lower precision unless
-`jax_default_matmul_precision` says otherwise, so both settings are compared, and their speeds.
+f_mat and f_sim judge whole numbers, so that their votes should not depend on the device (item features round
+cosines to millionths after a float32 product, which may land on either side of a half). f_sta is float32: a
+device that adds in another order moves its probability a little, and where that crosses one half the vote flips;
+the session then goes another way. JAX lets GPUs multiply float32 matrices at a lower precision unless
+`jax_default_matmul_precision`, or the program, says otherwise: both settings are compared, and their speeds.
 """
 
 import contextlib
@@ -203,8 +203,8 @@ def compare_decisions(theirs: Decision, ours: Decision) -> dict[str, Any]:
     """How far two devices' decisions agree.
 
     Returns:
-        equal_votes: shares, in the order of `VOTES`; equal_responses: a share; largest_difference of the sides that
-        f_mat and f_sim compare, in keywords and in millionths, and of f_sta's probability; flips: of f_sta;
+        equal_votes: shares, in the order of `VOTES`; equal_responses: a share; largest_difference of the sides
+        that f_mat and f_sim compare, in keywords and in millionths, and of f_sta's probability; flips: of f_sta;
         flips_within: the farthest from one half that the reference's probability was where f_sta flipped.
     """
     sides = {
@@ -334,7 +334,8 @@ def row_line(row: dict[str, Any]) -> str:
     parted = "none differs"
     if sessions["first_step"] is not None:
         by = ", ".join(map("{} {}".format, VOTES, sessions["parted_by"]))
-        parted = f"the others from step {sessions['first_step']} on, at the median {sessions['median_step']:g} ({by})"
+        first, median = sessions["first_step"], sessions["median_step"]
+        parted = f"the others from step {first} on, at the median {median:g} ({by})"
     return "\n".join(
         [
             f"{row['catalogue']}, {row['precision']} precision:",
