@@ -160,7 +160,7 @@ def matmul_precision(name: str) -> contextlib.AbstractContextManager[Any]:
 
 
 def random_histories(env: UserSimulator, params: EnvParams, count: int, seed: int) -> Histories:
-    """Users' initial histories, each with a random tail, and a random candidate; on the host."""
+    """Users' initial histories, each with a random tail, and a random candidate."""
     rng = np.random.default_rng(seed)
     initial, window = params.histories, env.window
     user = rng.integers(env.num_users, size=count)
@@ -175,10 +175,10 @@ def random_histories(env: UserSimulator, params: EnvParams, count: int, seed: in
     labels = np.where(known, np.pad(np.asarray(initial.likes)[user], padding), labels)
     items = np.where(position < end, items, -1)
     return Histories(
-        items=items.astype(np.int32),
-        labels=labels.astype(np.int8),
-        candidate=rng.integers(env.num_items, size=count).astype(np.int32),
-        user=user.astype(np.int32),
+        items=jnp.asarray(items, jnp.int32),
+        labels=jnp.asarray(labels, jnp.int8),
+        candidate=jnp.asarray(rng.integers(env.num_items, size=count), jnp.int32),
+        user=jnp.asarray(user, jnp.int32),
     )
 
 

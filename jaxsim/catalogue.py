@@ -122,7 +122,7 @@ class ItemFeatures:
         )
 
     def _compare_by_sums(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
-        """`_compare` with sums of products: into these a GPU's compiler takes the gathering, and writes nothing."""
+        """`_compare` with sums of products: a GPU's compiler gathers as it adds, and writes nothing."""
         positive = (side > 0)[..., None]
         own = jnp.where(positive, self.embedding[item, 1], self.embedding[item, 0])
         product = jnp.sum(own * self.embedding[others, side], axis=-1)

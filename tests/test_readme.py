@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
         "benchmarks table1",
         "benchmarks convert",
         "benchmarks throughput",
+        "benchmarks agreement",
         "agents train dqn",
         "agents evaluate",
         "agents compare",
