@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.agreement import run_agreement
 from benchmarks.convert import run_convert
 from benchmarks.fidelity import fidelity, format_report
 from benchmarks.output import check_json, write_json
@@ -40,6 +41,7 @@ if __name__ == "__main__":
         {
             "fidelity": run_fidelity,
             "throughput": run_throughput,
+            "agreement": run_agreement,
             "training": run_training,
             "table1": run_table1,
             "table2": run_table2,

@@ -17,7 +17,7 @@ from flax import struct
 from jaxsim.chunking import in_chunks
 from jaxsim.errors import InputError
 from jaxsim.keyword_matching import count_common_bits, is_shared, pack_members, shared_table
-from jaxsim.similarity import NO_COSINE, cosine_table, cosines, unit_vectors
+from jaxsim.similarity import NO_COSINE, cosine_table, cosines, in_millionths, unit_vectors
 
 CatalogueKind = Literal["auto", "tables", "features"]
 TABLE_BUDGET_BYTES = 4 << 30
@@ -115,11 +115,23 @@ class ItemFeatures:
         return self.keywords if self.keyword_bits is None else self.keyword_bits
 
     def _compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
-        positive = side > 0
-        own = jnp.where(positive[..., None], self.words[item, 1], self.words[item, 0])
         # One product with both polarities of the item reads what was gathered once.
         both = cosines(self.embedding[item], self.embedding[others, side])
-        cosine = jnp.where(positive, both[..., 1], both[..., 0])
+        return self._compare_rest(
+            item, others, side, jnp.where(side > 0, both[..., 1], both[..., 0])
+        )
+
+    def _compare_by_sums(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
+        """`_compare` with sums of products: a GPU's compiler gathers as it adds, and writes nothing."""
+        positive = (side > 0)[..., None]
+        own = jnp.where(positive, self.embedding[item, 1], self.embedding[item, 0])
+        product = jnp.sum(own * self.embedding[others, side], axis=-1)
+        return self._compare_rest(item, others, side, in_millionths(product))
+
+    def _compare_rest(
+        self, item: jax.Array, others: jax.Array, side: jax.Array, cosine: jax.Array
+    ) -> Pairs:
+        own = jnp.where((side > 0)[..., None], self.words[item, 1], self.words[item, 0])
         theirs = self.categories[others]
         same = (jnp.broadcast_to(self.categories[item], theirs.shape) & theirs).any(axis=-1)
         return self._pairs(same, own, self.words[others, side], cosine)
@@ -136,7 +148,9 @@ class ItemFeatures:
         return Pairs(same_category, shared, jnp.where(known, cosine, NO_COSINE))
 
 
-_compare_in_chunks = in_chunks(ItemFeatures._compare, _SESSIONS_AT_ONCE)
+_compare_in_chunks = in_chunks(
+    ItemFeatures._compare, _SESSIONS_AT_ONCE, elsewhere=ItemFeatures._compare_by_sums
+)
 
 
 Catalogue = PairTables | ItemFeatures

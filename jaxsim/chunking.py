@@ -1,6 +1,7 @@
 """Batches worked through a chunk at a time, where that is faster."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,7 +17,9 @@ def broadcast_unbatched(axis_size: int, tree: Any, is_batched: Any) -> Any:
     )
 
 
-def in_chunks(function: Callable[..., Any], size: int) -> Callable[..., Any]:
+def in_chunks(
+    function: Callable[..., Any], size: int, elsewhere: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
     """`function`, which under `jax.vmap` on a CPU takes `size` rows of a batch at a time.
 
     What a whole batch gathers is written to memory and read again; what a chunk gathers stays in the cache.
@@ -25,6 +28,7 @@ def in_chunks(function: Callable[..., Any], size: int) -> Callable[..., Any]:
     Args:
         function: of one pytree that all rows share and of any number of pytrees that differ between rows.
         size: rows of a chunk.
+        elsewhere: the same function in a form that suits other devices better, for their batches.
 
     Returns:
         A function of the same arguments and results, for one row and under any number of `jax.vmap`.
@@ -37,7 +41,7 @@ def in_chunks(function: Callable[..., Any], size: int) -> Callable[..., Any]:
         flags = jax.tree.leaves(in_batched[0])
         axes = jax.tree.unflatten(jax.tree.structure(shared), [0 if f else None for f in flags])
 
-        def at_once(shared: Any, rows: Any) -> Any:
+        def at_once(shared: Any, rows: Any, function: Callable[..., Any] = function) -> Any:
             return jax.vmap(function, (axes, *[0] * len(rows)))(shared, *rows)
 
         def by_chunk(shared: Any, rows: Any) -> Any:
@@ -46,7 +50,8 @@ def in_chunks(function: Callable[..., Any], size: int) -> Callable[..., Any]:
         if axis_size <= size or any(flags):
             result = at_once(shared, rows)
         else:
-            result = jax.lax.platform_dependent(shared, rows, cpu=by_chunk, default=at_once)
+            other = partial(at_once, function=elsewhere or function)
+            result = jax.lax.platform_dependent(shared, rows, cpu=by_chunk, default=other)
         return result, jax.tree.map(lambda _: True, result)
 
     return chunked

@@ -56,7 +56,12 @@ def cosines(own: jax.Array, others: jax.Array) -> jax.Array:
         precision=jax.lax.Precision.HIGHEST,
         preferred_element_type=jnp.float32,
     )
-    return jnp.rint(jnp.clip(product, -1.0, 1.0) * COSINE_UNIT).astype(jnp.int32)
+    return in_millionths(product)
+
+
+def in_millionths(cosine: jax.Array) -> jax.Array:
+    """Cosines float32[...] rounded to millionths, int32[...]."""
+    return jnp.rint(jnp.clip(cosine, -1.0, 1.0) * COSINE_UNIT).astype(jnp.int32)
 
 
 def betas(cosine: jax.Array, liked: jax.Array, disliked: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -17,6 +17,7 @@ from tests.paths import ROOT
         "benchmarks table1",
         "benchmarks convert",
         "benchmarks throughput",
+        "benchmarks agreement",
         "agents train dqn",
         "agents evaluate",
         "agents compare",

@@ -173,7 +173,7 @@ def test_program_bytes_count_arguments_and_results_once():
 def small_runs():
     """Sizes with which a measurement takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hardware, "_ARRAY_BYTES", (1 << 20,))
+        patch.setattr(hardware, "_ARRAY_BYTES", {"cpu": (1 << 20,), "other": (1 << 20,)})
         patch.setattr(hardware, "_MATRIX_SIZES", {"cpu": (64,), "other": (64,)})
         patch.setattr(throughput, "_RUN_SECONDS", 0.001)
         yield

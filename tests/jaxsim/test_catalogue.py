@@ -237,6 +237,31 @@ def test_a_batch_in_chunks_is_the_batch(count):
             np.testing.assert_allclose(rows, expected, rtol=0, atol=slack)
 
 
+def random_pairs():
+    """Features, and 40 items with 9 others each, in random polarities."""
+    catalogue = build_catalogue(random_dataset(0).arrays, kind="features")
+    rng = np.random.default_rng(0)
+    sizes = ((40, 40), (40, (40, 9)), (2, (40, 9)))
+    return catalogue, *(jnp.int32(rng.integers(0, upper, shape)) for upper, shape in sizes)
+
+
+def test_sums_of_products_compare_as_products_do():
+    catalogue, *pairs = random_pairs()
+    products = jax.vmap(catalogue._compare)(*pairs)
+    sums = jax.vmap(catalogue._compare_by_sums)(*pairs)
+    np.testing.assert_array_equal(products.same_category, sums.same_category)
+    np.testing.assert_array_equal(products.shared, sums.shared)
+    np.testing.assert_allclose(products.cosine, sums.cosine, rtol=0, atol=1)
+
+
+def test_a_gpu_compares_a_batch_by_sums_and_a_cpu_by_products():
+    catalogue, *pairs = random_pairs()
+    traced = jax.jit(lambda c, *pairs: jax.vmap(c.compare)(*pairs)).trace(catalogue, *pairs)
+    text = {name: traced.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda")}
+    assert "dot_general" in text["cpu"]
+    assert "dot_general" not in text["cuda"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("item", "value", "message"),

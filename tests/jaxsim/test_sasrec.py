@@ -189,3 +189,17 @@ def test_weights_that_do_not_fit_are_refused(spoil):
     with pytest.raises(InputError, match=r"sasrec\.safetensors") as caught:
         restore({"architecture": architecture()}, weights)
     assert "\n" not in str(caught.value)
+
+
+def test_every_matrix_product_is_at_full_precision(weights, heads):
+    """Otherwise a GPU multiplies with 10 bits of mantissa, and votes otherwise than a CPU."""
+    model, variables = restore({"architecture": architecture(heads)}, weights)
+
+    def read(items, likes):
+        _, cache = model.apply(variables, items, likes, method="encode")
+        return model.apply(variables, items[0], likes[0], cache, 1, method="encode_token")
+
+    text = str(jax.make_jaxpr(read)(*random_history(0)))
+    products = text.count("= dot_general[")
+    assert products >= 2 * BLOCKS * 6  # four layers and two of attention, twice over
+    assert text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
