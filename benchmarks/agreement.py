@@ -21,8 +21,8 @@ from flax import struct
 from benchmarks import hardware
 from benchmarks.hardware import Timing
 from benchmarks.output import check_json, write_json
-from benchmarks.random_actions import draw_allowed
-from benchmarks.rollout import Runner
+from benchmarks.throughput.random_actions import draw_allowed
+from benchmarks.throughput.rollout import Runner
 from jaxsim import Dataset, EnvParams, InputError, UserSimulator, load_dataset, make
 from jaxsim.ensemble import STA_THRESHOLD, Decision
 from jaxsim.similarity import COSINE_UNIT
