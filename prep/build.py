@@ -26,7 +26,7 @@ from prep.features.embedding import (
 from prep.features.keywords import ItemKeywords, index_rows
 from prep.pack import PackedContents, check_output, write_dataset
 from prep.ratings import Ratings, read_ratings
-from prep.replies.files import POLARITIES
+from prep.replies.parser import POLARITIES
 from prep.sources import get_source
 from prep.statistic_model import SASRecTraining, train_sasrec
 from prep.synthetic import SyntheticConfig, SyntheticData, make_synthetic

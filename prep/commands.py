@@ -1,4 +1,4 @@
-"""The commands `python -m prep {build,convert,annotate,embed} ...`."""
+"""The commands `python -m prep {build,convert,annotate,replies,embed} ...`."""
 
 import sys
 from pathlib import Path
@@ -8,12 +8,14 @@ import tyro
 
 from jaxsim import InputError
 from jaxsim.cli import main
-from prep.annotation.ask import annotate_dataset
+from prep.annotation.annotate import annotate_dataset
+from prep.annotation.stored_replies import export_replies, format_prompts, format_store
 from prep.build import build_dataset, build_synthetic
 from prep.config import AnnotationConfig, BuildConfig
 from prep.convert import convert_dataset, format_conversion
 from prep.features.embedding import DEFAULT_ENCODER, HASHED, KeywordVectors, encode, save_vectors
-from prep.replies.files import POLARITIES, ReplyLine, parse_reply, read_replies
+from prep.replies.files import read_replies
+from prep.replies.merge import vocabulary
 from prep.report import format_report, format_synthetic, warnings_of
 from prep.sources import get_source
 from prep.sources.base import SourceOptions
@@ -76,13 +78,13 @@ def annotate(
     out: Path | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Ask a language model about every item and training review; what is answered already is not asked again.
+    """Ask a language model about every item and training review; prompts with a stored reply are not asked again.
 
     Args:
         dataset: as for build.
         config: settings.
         out: also write the replies as JSON lines, for build --replies.
-        dry_run: only say how many prompts and tokens it would be, and at what cost.
+        dry_run: only print how many prompts and tokens it would take, and the cost.
     """
     annotate_dataset(get_source(dataset), config, out, dry_run)
 
@@ -108,25 +110,51 @@ def embed(
         )
     if not files:
         raise InputError(f"{dataset} comes without replies of a language model: give --replies")
-    lines = [line for path in files for line in read_replies(path).lines]
-    keywords = sorted({word for line in lines for word in _keywords_of(line)})
+    keywords = vocabulary(line for path in files for line in read_replies(path).lines)
     if not keywords:
         raise InputError(f"{', '.join(map(str, files))}: no reply with keywords")
     save_vectors(out, KeywordVectors(encoder, keywords, encode(keywords, encoder)))
     print(f"{len(keywords):,} keyword vectors of {encoder} written to {out}")
 
 
-def _keywords_of(reply: ReplyLine) -> frozenset[str]:
-    """The keywords of both sides; of one alone in a reply to T_sub, which is asked for no other."""
-    sides = [POLARITIES] if reply.user_id is None else [(side,) for side in POLARITIES]
-    parsed = [parse_reply(reply.text, side, reply.cut).keywords for side in sides]
-    return frozenset().union(*(words for found in parsed for words in found))
+def show_replies(store: Dataset, item: str | None = None, user: str | None = None) -> None:
+    """Describe a store of replies, or show the prompts and replies about one item or review.
+
+    Args:
+        store: the path of the store, or the name of a dataset whose store is in the cache folder.
+        item: show what was asked about this item, and the replies.
+        user: with item: show what was asked about this user's review of it.
+    """
+    if item is None:
+        if user is not None:
+            raise InputError(f"--user {user}: give --item, too")
+        print(format_store(store))
+    else:
+        print(format_prompts(store, item, user))
+
+
+def export_stored_replies(store: Dataset, out: Path, settings: int | None = None) -> None:
+    """Write the replies in a store as JSON lines, for build --replies.
+
+    Args:
+        store: as for show.
+        out: the file to write.
+        settings: which language model and sampling settings, by the number that show gives; needed if the store
+            has several.
+    """
+    print(f"{export_replies(store, out, settings):,} replies written to {out}")
 
 
 def run(args: list[str] | None = None) -> None:
     """Run the command line with `args`, by default those of the process."""
     main(
-        {"build": build, "convert": convert, "annotate": annotate, "embed": embed},
+        {
+            "build": build,
+            "convert": convert,
+            "annotate": annotate,
+            "replies": {"show": show_replies, "export": export_stored_replies},
+            "embed": embed,
+        },
         prog="python -m prep",
         description="Prepare datasets for jaxsim.",
         args=args,

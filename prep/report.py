@@ -10,7 +10,7 @@ import numpy as np
 from jaxsim.dataset import MIN_INTERACTIONS
 from prep.build import BuildResult
 from prep.convert import skipped_lines
-from prep.replies.files import ReplyCounts
+from prep.replies.merge import ReplyCounts
 from prep.synthetic import SyntheticData
 
 _WORDS_SHOWN = 8

@@ -1,29 +1,29 @@
-"""The second stage of a build: what a language model, or none, says of the items."""
+"""The second stage of a build: the keywords of the items, from a language model's replies or without one."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaxsim import InputError
-from prep.annotation.ask import ask_language_model
+from prep.annotation.annotate import ask_language_model
 from prep.config import BuildConfig
 from prep.features.attributes import attribute_keywords
 from prep.features.keywords import KeywordFilter, filter_keywords
 from prep.ratings import Ratings
 from prep.readers.lines import SkippedLines
-from prep.replies.files import Annotations, ReplyCounts, ReplyLine, annotate, read_replies
+from prep.replies.files import read_replies
+from prep.replies.merge import Annotations, ReplyMerger
 from prep.sources.base import Source
 
-_NOBODY = "none (words of categories and attributes)"
-_LOUD = """\
+_NO_MODEL = "none (words of categories and attributes)"
+_WARNING = """\
 ********************************************************************************
 NO LANGUAGE MODEL: keywords are the words of categories and attributes. They say
 what an item is, not why people like or dislike it. Do not report results of this
 dataset as those of the method; give --replies or another --annotate for that.
 ********************************************************************************"""
-_NO_REPLIES = ReplyCounts()
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Words:
 
 
 def read_words(source: Source, config: BuildConfig, ratings: Ratings) -> Words:
-    """Get the items' keywords from wherever `config.annotate` says.
+    """Get the items' keywords from where `config.annotate` says.
 
     Raises:
-        InputError: replies cannot be had or used, or no keyword survives.
+        InputError: replies are missing or unusable, or no keyword survives.
     """
     if config.annotate == "none":
         return _words_of_attributes(config, ratings)
@@ -61,29 +61,29 @@ def read_words(source: Source, config: BuildConfig, ratings: Ratings) -> Words:
 
 
 def _words_of_attributes(config: BuildConfig, ratings: Ratings) -> Words:
-    print(_LOUD, file=sys.stderr)
+    print(_WARNING, file=sys.stderr)
     items = ratings.items
     rows = zip(items["item_id"], items["categories"], items["attributes"], strict=True)
-    found = {item: attribute_keywords(names, attributes) for item, names, attributes in rows}
-    keywords = {item: words for item, words in found.items() if words.pos}
-    annotations = Annotations(keywords, [], {}, _NO_REPLIES, _NO_REPLIES, [])
-    kept = filter_keywords(keywords.values(), config.min_items, config.max_share)
-    if not kept.kept:
+    keywords = {item: attribute_keywords(names, attributes) for item, names, attributes in rows}
+    keywords = {item: words for item, words in keywords.items() if words.pos}
+    annotations = Annotations(keywords, [], {})
+    survivors = filter_keywords(keywords.values(), config.min_items, config.max_share)
+    if not survivors.kept:
         why = "no item has a category or attribute that can be one"
-        if kept.counts:
-            why = f"none of {len(kept.counts)} words is on as many items as --min-items and --max-share want"
+        if survivors.counts:
+            why = f"none of {len(survivors.counts)} words is on as many items as --min-items and --max-share want"
         print(
             f"warning: there is no keyword, for {why}: f_mat and f_sim toss coins", file=sys.stderr
         )
-    return Words(_NOBODY, annotations, kept)
+    return Words(_NO_MODEL, annotations, survivors)
 
 
 def _words_of_model(source: Source, config: BuildConfig, ratings: Ratings) -> Words:
+    merger = _merger(ratings)
+    model, settings = ask_language_model(source.name, config, ratings, merger.add)
     advice = "ask again with more --llm.attempts or another --llm.model"
-    with ask_language_model(source.name, config, ratings) as answers:
-        annotations = _annotate(answers.replies, config, ratings, advice)
-    kept = _filter(annotations, config)
-    return Words(answers.model, annotations, kept, settings=answers.settings)
+    annotations = _finish(merger, config, advice)
+    return Words(model, annotations, _filter(annotations, config), settings=settings)
 
 
 def _words_of_files(source: Source, config: BuildConfig, ratings: Ratings) -> Words:
@@ -94,36 +94,35 @@ def _words_of_files(source: Source, config: BuildConfig, ratings: Ratings) -> Wo
             "--annotate openai, huggingface or ray, or do without one by --annotate none"
         )
     model = config.language_model or ("not named" if config.replies else source.language_model)
-    read = [read_replies(path, config.strict) for path in files]
-    replies = [reply for file in read for reply in file.lines]
-    annotations = _annotate(replies, config, ratings)
-    kept = _filter(annotations, config)
-    return Words(model, annotations, kept, files, [file.skipped for file in read])
+    merger, skipped = _merger(ratings), []
+    for path in files:
+        file = read_replies(path, config.strict)
+        skipped.append(file.skipped)
+        for reply in file.lines:
+            merger.add(reply)
+    annotations = _finish(merger, config, "correct it")
+    return Words(model, annotations, _filter(annotations, config), files, skipped)
 
 
-def _annotate(
-    replies: Iterable[ReplyLine], config: BuildConfig, ratings: Ratings, advice: str = "mend it"
-) -> Annotations:
+def _merger(ratings: Ratings) -> ReplyMerger:
     items = ratings.items
-    annotations = annotate(
-        replies,
-        dict(zip(items["item_id"], items["name"], strict=True)),
-        config.allow_missing_replies,
-        left_out=ratings.left_out_items,
-        ratings=ratings.training,
-        advice=advice,
-    )
+    names = dict(zip(items["item_id"], items["name"], strict=True))
+    return ReplyMerger(names, left_out=ratings.left_out_items, ratings=ratings.training)
+
+
+def _finish(merger: ReplyMerger, config: BuildConfig, advice: str) -> Annotations:
+    annotations = merger.annotations(config.allow_missing_replies, advice)
     for note in annotations.notes:
         print(f"note: {note}", file=sys.stderr)
     return annotations
 
 
 def _filter(annotations: Annotations, config: BuildConfig) -> KeywordFilter:
-    kept = filter_keywords(annotations.keywords.values(), config.min_items, config.max_share)
-    if not kept.kept:
+    survivors = filter_keywords(annotations.keywords.values(), config.min_items, config.max_share)
+    if not survivors.kept:
         raise InputError(
-            f"none of {len(kept.counts)} keywords is on at least {config.min_items} and at most "
+            f"none of {len(survivors.counts)} keywords is on at least {config.min_items} and at most "
             f"{config.max_share:.0%} of {len(annotations.keywords)} items with a reply: "
             "change --min-items or --max-share"
         )
-    return kept
+    return survivors

@@ -1,6 +1,6 @@
 """The interface of annotators: prompts in, replies out, in any order."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -9,7 +9,7 @@ class Request(NamedTuple):
     """One prompt to answer.
 
     Attributes:
-        key: its name among the requests of a run, which its completion bears, too.
+        key: its name among the requests of a run; its completion has the same.
         prompt: the text to send, as a single user message.
         item_id: raw id of the item that it is about.
         user_id: raw id of the user whose review it quotes; None for T_obj.
@@ -22,7 +22,7 @@ class Request(NamedTuple):
 
 
 class Completion(NamedTuple):
-    """What became of one request.
+    """The reply to one request, or why there is none.
 
     Attributes:
         key: the request's.
@@ -42,16 +42,16 @@ class Completion(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the model writes; part of what a stored reply is known by."""
+    """How the model writes; part of the key of a stored reply."""
 
     temperature: float = 0.0
-    """0 always takes the likeliest token."""
+    """0 always takes the most likely token."""
     top_p: float = 1.0
-    """Only the likeliest tokens that together reach this probability are drawn from."""
+    """Tokens are drawn from the most likely ones that together reach this probability."""
     max_tokens: int = 512
     """A reply is cut at this length."""
     seed: int = 0
-    """Seed of the draws, where the model takes one."""
+    """Seed of the draws, if the model takes one."""
 
 
 class Annotator(Protocol):
@@ -72,13 +72,14 @@ class Annotator(Protocol):
     def count_tokens(self, prompt: str) -> int | None:
         """How many tokens a prompt is, message template included; None where only the server knows."""
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Answer requests, in any order, each as soon as it is there.
+    def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
+        """Answer requests, in any order, each as soon as its reply is there.
 
-        At most a bounded number of requests is taken ahead of the completions that were yielded, so that an
-        endless `requests` works, and closing the iterator ends the work in flight.
+        Requests are taken in the thread that iterates over the completions, and only a bounded number of them
+        ahead of the completions that were yielded, so that an endless `requests` works. Closing the generator
+        ends the work in flight.
 
         Raises:
-            InputError: nothing can be answered, for reasons that trying again does not cure: no such model, no
-                access, no server, a package that is missing.
+            InputError: nothing can be answered, and asking again would not help: no such model, no access, no
+                server, a missing package.
         """

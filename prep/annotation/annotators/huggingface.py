@@ -10,7 +10,7 @@ a token, in bfloat16 it sometimes does.
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -121,7 +121,7 @@ class HuggingFaceAnnotator:
         """How many tokens a prompt is, message template included."""
         return len(self._encode(prompt))
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
         """Answer requests, longest first within each window of `BATCHES_AHEAD` batches.
 
         A prompt that does not fit into the model's context or, alone, into memory, fails alone.

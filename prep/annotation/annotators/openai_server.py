@@ -1,8 +1,8 @@
 """Any server that speaks OpenAI's protocol: vLLM, SGLang, llama.cpp, chatglm.cpp, or a hosted one.
 
-Requests go out side by side from an event loop in a thread of its own, so that replies keep coming in while the
-caller stores them, and closing the iterator cancels what is in flight. There is one mechanism of retries, the one
-below; that of the `openai` client is switched off.
+Requests run side by side in an event loop in a thread of its own, so that closing the iterator cancels what is in
+flight, also where the caller has an event loop, as in a notebook. The `openai` client sends a request again after
+time-outs, lost connections and HTTP 408, 409, 429 and 5xx, with exponential back-off, and obeys Retry-After.
 """
 
 import asyncio
@@ -10,36 +10,29 @@ import importlib.util
 import json
 import os
 import queue
-import random
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from jaxsim import InputError
 from prep.annotation.annotators.base import Completion, Request, Sampling
-from prep.annotation.annotators.rate_limits import retry_after, until_reset
 
 HOSTED = "https://api.openai.com/v1"
-LONGEST_PAUSE_S = 600.0
-"""A server that asks for a longer pause ends the run: its quota of the day, say, is used up."""
 
 _KEY = "OPENAI_API_KEY"
-_LONGEST_BACKOFF_S = 60.0
 _CONNECT_S = 10.0
-_TRIES_TO_REACH = 4  # of a server that has not answered anything yet
-_FAILURES_IN_A_ROW = 32  # of a server that has not answered anything in between
+_RETRIES_AT_FIRST = 2  # while the server has not answered anything: its address may be wrong
+_FAILURES_IN_A_ROW = 32  # that end a run
 _NO_ACCESS, _NOT_FOUND = (401, 402, 403), 404
-_WORTH_A_RETRY = (408, 409, 425, 429)
-_TOO_MANY, _NO_MONEY = 429, "insufficient_quota"
-# What a server refuses whatever the prompt is. Not max_tokens: that may be too much for one long prompt alone.
+_NO_MONEY = "insufficient_quota"
+# Settings that a server refuses whatever the prompt is. max_tokens may be too much for one long prompt alone.
 _SETTINGS = ("model", "temperature", "top_p", "seed")
-_WORDS = 200  # characters of a server's message that are passed on
+_SHOWN = 200  # characters of a server's message that are passed on
 
 
 class OpenAIAnnotator:
@@ -54,41 +47,38 @@ class OpenAIAnnotator:
         sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
         concurrency: int = 16,
         timeout: float = 300.0,
-        retries: int = 8,
-        backoff: float = 0.5,
+        max_retries: int = 8,
     ) -> None:
         """Prepare to ask; nothing is sent yet. The key is taken from the environment, OPENAI_API_KEY.
 
         Args:
             model: its name on the server.
             base_url: address of the API, such as http://localhost:8000/v1; None for the hosted one.
-            revision: what tells apart versions of the model, if anything does.
+            revision: tells versions of the model apart, if they have names.
             sampling: how it writes.
-            concurrency: how many requests are under way at the same time, at most.
+            concurrency: how many requests are in flight at the same time, at most.
             timeout: seconds that the server may take to answer one request.
-            retries: how often a request is sent again.
-            backoff: seconds before the first retry, about; doubled with each, up to a minute.
+            max_retries: how often a request is sent again.
 
         Raises:
-            InputError: the package openai is missing, or the address is none.
+            InputError: the package openai is missing, or the address is not one.
         """
         if importlib.util.find_spec("openai") is None:
             raise InputError("the package openai is missing: pip install 'jaxsim-recsys[openai]'")
         self.model, self.revision, self.sampling = model, revision, sampling
         self._server = _server(base_url)
-        self._concurrency, self._timeout = concurrency, timeout
-        self._retries, self._backoff = retries, backoff
+        self._concurrency, self._timeout, self._max_retries = concurrency, timeout, max_retries
 
     def count_tokens(self, prompt: str) -> int | None:
         """None: only the server knows."""
         return None
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
         """Answer requests, each as soon as the server has answered it.
 
         Raises:
             InputError: the hosted server needs a key; or a server refuses access or the model's name or settings,
-                is not there, asks for a long pause, or has failed many times in a row.
+                cannot be reached, or has failed many times in a row.
         """
         if not self._server.key and self._server.is_hosted:
             raise InputError(
@@ -107,19 +97,25 @@ class OpenAIAnnotator:
                 future = answered.get()
                 in_flight -= 1
                 if (error := future.exception()) is not None:
-                    yield from _good_ones(answered)
+                    yield from _successes(answered)
                     raise error
                 yield future.result()
 
     @contextmanager
     def _sender(self) -> Iterator[Callable[[Request], Future[Completion]]]:
         """Give a function that sends a request, in a thread that ends with the block."""
-        client, loop = self._client(), asyncio.new_event_loop()
+        import openai
+
+        client = openai.AsyncOpenAI(
+            base_url=self._server.url,
+            api_key=self._server.key or "none",
+            max_retries=self._max_retries,
+            timeout=openai.Timeout(self._timeout, connect=min(_CONNECT_S, self._timeout)),
+        )
+        conversation = _Conversation(client, self._server, self._arguments())
+        loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="openai-server", daemon=True)
         thread.start()
-        conversation = _Conversation(
-            client, self._server, self._arguments(), self._timeout, self._retries, self._backoff
-        )  # fmt: skip
         try:
             yield lambda request: asyncio.run_coroutine_threadsafe(conversation.ask(request), loop)
         finally:
@@ -128,18 +124,8 @@ class OpenAIAnnotator:
             thread.join()
             loop.close()
 
-    def _client(self) -> Any:
-        import openai
-
-        return openai.AsyncOpenAI(
-            base_url=self._server.url,
-            api_key=self._server.key or "none",
-            max_retries=0,
-            timeout=openai.Timeout(self._timeout, connect=min(_CONNECT_S, self._timeout)),
-        )
-
     def _arguments(self) -> dict[str, Any]:
-        """What each request says beside its prompt; defaults are left out, for not every server knows them all."""
+        """What each request says besides its prompt; defaults are left out, as some servers do not know them."""
         sampling = self.sampling
         limit = "max_completion_tokens" if self._server.is_hosted else "max_tokens"
         arguments = {
@@ -156,7 +142,7 @@ class OpenAIAnnotator:
 
 @dataclass(frozen=True)
 class _Server:
-    """Where the API is, the key to it, and the name that messages call it by, which holds no password."""
+    """Where the API is, the key to it, and its name in messages, which holds no password."""
 
     url: str
     key: str = field(repr=False)
@@ -167,9 +153,9 @@ class _Server:
         return urlsplit(self.url).hostname == urlsplit(HOSTED).hostname
 
     def without_secrets(self, text: str) -> str:
-        """One short line of what a server said."""
+        """One short line of a server's message."""
         line = " ".join((text.replace(self.key, "***") if self.key else text).split())
-        return line if len(line) <= _WORDS else f"{line[:_WORDS]}..."
+        return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 
 def _server(base_url: str | None) -> _Server:
@@ -184,16 +170,15 @@ def _server(base_url: str | None) -> _Server:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         shown = "" if "@" in url else f" {url!r}"  # there may be a password before the @
         raise InputError(
-            f"the server's address{shown} is none: give --llm.base-url such as http://localhost:8000/v1"
+            f"the server's address{shown} cannot be used: give --llm.base-url such as http://localhost:8000/v1"
         )
     key = os.environ.get(_KEY, "").strip()
-    server = _Server(url, key, name)
-    if not (server.key.isascii() and server.key.isprintable()):
+    if not (key.isascii() and key.isprintable()):
         raise InputError(f"the environment variable {_KEY} holds characters that no key has")
-    return server
+    return _Server(url, key, name)
 
 
-def _good_ones(answered: "queue.SimpleQueue[Future[Completion]]") -> Iterator[Completion]:
+def _successes(answered: "queue.SimpleQueue[Future[Completion]]") -> Iterator[Completion]:
     """The replies that came in beside an error: they are paid for."""
     while not answered.empty():
         future = answered.get()
@@ -201,45 +186,13 @@ def _good_ones(answered: "queue.SimpleQueue[Future[Completion]]") -> Iterator[Co
             yield future.result()
 
 
-class _Trouble(NamedTuple):
-    """Why a request got no reply.
-
-    Attributes:
-        reason: in a few words.
-        again: whether trying again may help.
-        unreachable: whether the server was not even reached.
-        limited: whether the server had too many requests.
-        wait: seconds that the server asks to wait; None if it does not say.
-    """
-
-    reason: str
-    again: bool = True
-    unreachable: bool = False
-    limited: bool = False
-    wait: float | None = None
-
-
-class _Unreadable(Exception):
-    """The body of an answer is not what OpenAI's protocol says."""
-
-
 class _Conversation:
     """All requests of one call of `complete`. Lives in the event loop, so that nothing needs a lock."""
 
-    def __init__(
-        self,
-        client: Any,
-        server: _Server,
-        arguments: Mapping[str, Any],
-        timeout: float,
-        retries: int,
-        backoff: float,
-    ) -> None:
+    def __init__(self, client: Any, server: _Server, arguments: Mapping[str, Any]) -> None:
         self._client, self._server, self._arguments = client, server, arguments
-        self._timeout, self._retries, self._backoff = timeout, retries, backoff
         self._answers = 0
         self._failures_in_a_row = 0
-        self._resume_at = 0.0
 
     async def close(self) -> None:
         """Cancel what is in flight and close the connections."""
@@ -250,95 +203,59 @@ class _Conversation:
         await self._client.close()
 
     async def ask(self, request: Request) -> Completion:
-        """Send a request until it is answered or has failed for good."""
-        jitter = random.Random(
-            request.key
-        )  # spreads the retries, and needs no randomness beyond that
-        answers, tries = self._answers, 0
-        while True:
-            await self._pass_gate(jitter)
-            found = await self._send(request)
-            if isinstance(found, Completion):
-                self._answers += 1
-                self._failures_in_a_row = 0
-                return found
-            tries += 1
-            if found.limited and self._answers > answers:
-                answers, tries = self._answers, 1  # others get through: it is only a queue
-            if not found.again or tries > self._patience(found):
-                return self._fail(request, found, tries, alone=self._answers == answers)
-            backoff = min(self._backoff * 2 ** (tries - 1), _LONGEST_BACKOFF_S)
-            self._hold(found.wait or 0.0)
-            await asyncio.sleep(jitter.uniform(0.5, 1.0) * backoff)
+        """Send a request until it is answered or has failed for good.
 
-    def _patience(self, trouble: _Trouble) -> int:
-        if trouble.unreachable and not self._answers:
-            return min(_TRIES_TO_REACH - 1, self._retries)
-        return self._retries
+        Raises:
+            InputError: every other request would fail, too.
+        """
+        import openai
 
-    def _fail(self, request: Request, trouble: _Trouble, tries: int, alone: bool) -> Completion:
-        """Give up a request, or, if the server answers nobody else either, the run."""
-        if trouble.unreachable and alone:
-            raise InputError(
-                f"{self._server.name}: cannot be reached ({trouble.reason}); is it running, is the address right?"
+        answers_before = self._answers
+        client = self._client
+        if not self._answers:
+            client = client.with_options(max_retries=min(_RETRIES_AT_FIRST, client.max_retries))
+        try:
+            answer = await client.chat.completions.with_raw_response.create(
+                messages=[{"role": "user", "content": request.prompt}], **self._arguments
             )
-        # A server that has answered nobody and refuses one prompt after the other refuses them all.
-        if trouble.again or not self._answers:
-            self._failures_in_a_row += 1
-        if trouble.again:
-            trouble = trouble._replace(reason=f"{trouble.reason}, {tries} times")
+        except openai.APITimeoutError:
+            return self._fail(request, "no answer in time")
+        except openai.APIStatusError as error:
+            return self._fail(request, self._refusal(error))
+        except openai.APIConnectionError as error:
+            reason = self._server.without_secrets(str(error.__cause__ or error))
+            # By name: older clients raise the errors of httpx, newer ones those of httpx2.
+            is_unreachable = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
+            if is_unreachable and self._answers == answers_before:
+                raise InputError(
+                    f"{self._server.name}: cannot be reached ({reason}); is it running, is the address right?"
+                ) from None
+            return self._fail(request, reason or type(error.__cause__).__name__)
+        completion = _completion(request, answer.http_response.text)
+        if completion is None:
+            return self._fail(request, "the answer is not a chat completion in JSON")
+        self._answers += 1
+        self._failures_in_a_row = 0
+        return completion
+
+    def _fail(self, request: Request, reason: str) -> Completion:
+        """Give up a request or, after many in a row, the run."""
+        self._failures_in_a_row += 1
         if self._failures_in_a_row >= _FAILURES_IN_A_ROW:
             raise InputError(
                 f"{self._server.name}: {self._failures_in_a_row} prompts in a row got no reply "
-                f"({trouble.reason}); run the same command again when it works"
+                f"({reason}); run the same command again when it works"
             )
-        return Completion(request.key, None, trouble.reason)
+        return Completion(request.key, None, reason)
 
-    async def _pass_gate(self, jitter: random.Random) -> None:
-        """Wait while the server wants a pause, and not to come back all at the same moment."""
-        while (wait := self._resume_at - time.monotonic()) > 0:
-            await asyncio.sleep(wait + jitter.uniform(0.0, min(wait, 1.0) / 4))
-
-    def _hold(self, seconds: float) -> None:
-        """Let nobody send anything for a while."""
-        if seconds > LONGEST_PAUSE_S:
-            raise InputError(
-                f"{self._server.name}: asks to wait {seconds:,.0f} seconds before the next request; "
-                "run the same command again then"
-            )
-        self._resume_at = max(self._resume_at, time.monotonic() + seconds)
-
-    async def _send(self, request: Request) -> Completion | _Trouble:
-        import openai
-
-        create = self._client.chat.completions.with_raw_response.create
-        messages = [{"role": "user", "content": request.prompt}]
-        try:
-            async with asyncio.timeout(self._timeout):
-                answer = await create(messages=messages, **self._arguments)
-            self._hold(min(until_reset(answer.headers), LONGEST_PAUSE_S))
-            return _completion(request, answer.http_response.text)
-        except (TimeoutError, openai.APITimeoutError):
-            return _Trouble(f"no answer within {self._timeout:g} seconds")
-        except openai.APIStatusError as error:
-            return self._refused(error)
-        except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            # By name: older clients raise those of httpx, newer ones those of httpx2.
-            unreachable = type(cause).__name__ in ("ConnectError", "ConnectTimeout")
-            reason = str(cause) or type(cause).__name__
-            return _Trouble(self._server.without_secrets(reason), unreachable=unreachable)
-        except _Unreadable as error:
-            return _Trouble(str(error))
-
-    def _refused(self, error: Any) -> _Trouble:
-        """What a status other than 2xx means.
+    def _refusal(self, error: Any) -> str:
+        """What a status other than 2xx means for a prompt.
 
         Raises:
             InputError: every other prompt would be refused, too.
         """
         status, code = error.status_code, str(error.code)
-        said = self._server.without_secrets(_message(error))
+        message = self._server.without_secrets(_message(error))
         where = f"{self._server.name}: "
         model = f"{self._arguments['model']!r}"
         if status in _NO_ACCESS or code == _NO_MONEY:
@@ -348,19 +265,11 @@ class _Conversation:
         if status == _NOT_FOUND:
             raise InputError(
                 f"{where}no model {model} there, or not the address of an API, which often ends in /v1 "
-                f"(HTTP {status}: {said})"
+                f"(HTTP {status}: {message})"
             )
-        if status not in _WORTH_A_RETRY and status < 500:
-            if error.param in _SETTINGS or code == "unsupported_parameter":
-                raise InputError(
-                    f"{where}refuses the setting {error.param} (HTTP {status}: {said})"
-                )
-            return _Trouble(f"HTTP {status}: {said}", again=False)
-        headers = error.response.headers
-        wait = retry_after(headers)
-        if wait is None and (reset := min(until_reset(headers), LONGEST_PAUSE_S)):
-            wait = reset
-        return _Trouble(f"HTTP {status}: {said}", limited=status == _TOO_MANY, wait=wait)
+        if status in (400, 422) and (error.param in _SETTINGS or code == "unsupported_parameter"):
+            raise InputError(f"{where}refuses the setting {error.param} (HTTP {status}: {message})")
+        return f"HTTP {status}: {message}"
 
 
 def _message(error: Any) -> str:
@@ -369,13 +278,10 @@ def _message(error: Any) -> str:
     return message if isinstance(message, str) else str(error.message)
 
 
-def _completion(request: Request, body: str) -> Completion:
-    """Read the body of an answer.
+def _completion(request: Request, body: str) -> Completion | None:
+    """Read the body of an answer; None if it is no chat completion.
 
-    A reply that was cut, and an empty one, are replies; what a content filter withheld whole is a failure.
-
-    Raises:
-        _Unreadable: it is no chat completion.
+    A reply that was cut, and an empty one, are replies; a reply that a content filter withheld whole is a failure.
     """
     try:
         answer = json.loads(body)
@@ -385,9 +291,9 @@ def _completion(request: Request, body: str) -> Completion:
         usage = answer.get("usage") or {}
         tokens_in, tokens_out = usage.get("prompt_tokens"), usage.get("completion_tokens")
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        raise _Unreadable("the answer is not a chat completion in JSON") from None
+        return None
     if not isinstance(text, str):
-        raise _Unreadable("the content of the answer is not a text")
+        return None
     if finish == "content_filter" and not text:
         return Completion(request.key, None, "withheld by the server's content filter")
     return Completion(

@@ -1,12 +1,12 @@
 """Recorded replies through the interface of a language model."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 
 from jaxsim import InputError
 from prep.annotation.annotators.base import Completion, Request, Sampling
-from prep.replies.files import ReplyLine, read_replies
+from prep.replies.files import Reply, read_replies
 
 
 class ReplayAnnotator:
@@ -37,7 +37,7 @@ class ReplayAnnotator:
         Raises:
             InputError: a file cannot be read, or two replies are about the same.
         """
-        self._replies: dict[tuple[str | None, str], ReplyLine] = {}
+        self._replies: dict[tuple[str | None, str], Reply] = {}
         digest = hashlib.sha256()
         for path in paths:
             file = read_replies(path, strict)
@@ -47,7 +47,7 @@ class ReplayAnnotator:
                 if first.text != reply.text:
                     user = "" if reply.user_id is None else f" and user {reply.user_id}"
                     raise InputError(
-                        f"{reply.place}: a second reply for item {reply.item_id}{user}, and another one "
+                        f"{reply.place}: a second, different reply for item {reply.item_id}{user} "
                         f"(the first: {first.place}); keep one"
                     )
 
@@ -58,7 +58,7 @@ class ReplayAnnotator:
         """None: nobody reads the prompt."""
         return None
 
-    def complete(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:
         """Answer each request with what was recorded for its item and user."""
         for request in requests:
             reply = self._replies.get((request.user_id, request.item_id))

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import openai
 
-from prep.annotation import run as annotation
 from prep.annotation.annotators.base import Sampling
 from prep.annotation.annotators.openai_server import OpenAIAnnotator
-from prep.annotation.run import Task
+from prep.annotation.run import AnnotationReport, run
 from prep.annotation.store import ReplyStore
+from prep.annotation.tasks import Task
 
 CONCURRENCY = 4
 
@@ -32,18 +32,13 @@ def make_tasks(count: int) -> list[Task]:
     return tasks
 
 
-def annotate(url: str, store: Path, count: int) -> annotation.AnnotationReport:
+def annotate(url: str, store: Path, count: int) -> AnnotationReport:
     """Ask the server about `count` tasks."""
     annotator = OpenAIAnnotator(
-        "m",
-        url,
-        sampling=Sampling(max_tokens=99),
-        concurrency=CONCURRENCY,
-        timeout=60.0,
-        backoff=0.01,
+        "m", url, sampling=Sampling(max_tokens=99), concurrency=CONCURRENCY, timeout=60.0
     )
     with ReplyStore(store) as opened:
-        return annotation.run(make_tasks(count), annotator, opened)
+        return run(make_tasks(count), annotator, opened)
 
 
 def start(url: str, store: Path, count: int) -> BaseProcess:

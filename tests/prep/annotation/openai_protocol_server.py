@@ -68,6 +68,7 @@ def error(status: int, message: str = "no", headers: dict[str, str] | None = Non
     return Answer({"error": {"message": message, "type": "t", **more}}, status, headers)
 
 
+SOON = {"retry-after-ms": "1"}  # without it, the client waits for half a second
 HTML = Answer(b"<html>Bad gateway</html>", headers={"content-type": "text/html"})
 Script = Callable[[int, dict[str, Any]], Answer | None]
 
@@ -81,13 +82,13 @@ def misbehaving(number: int, request: dict[str, Any]) -> Answer | None:
     kind = digest(f"{number}") % 28
     good = chat_completion("Pros 1: never\nKeywords: never\nCons 1: never\nKeywords: never")
     troubles = [
-        error(500),
-        error(429, headers={"retry-after-ms": "5"}),
+        error(500, headers=SOON),
+        error(429, headers=SOON),
         Answer(good, reset=True),
         Answer(good, cut_at=40),
         HTML,
         Answer(good, stall=0.2),
-        error(503),
+        error(503, headers=SOON),
     ]
     return troubles[kind] if kind < len(troubles) else None
 

@@ -7,8 +7,8 @@ import pytest
 
 import jaxsim
 from prep.__main__ import run
-from prep.annotation import ask as model_replies
-from prep.annotation import run as annotation
+from prep.annotation import annotate as model_replies
+from prep.annotation import exchange
 from prep.annotation.annotators.base import Sampling
 from prep.config import AnnotationConfig, LanguageModelConfig
 from tests.prep.annotation.openai_protocol_server import Answer, ProtocolServer, chat_completion
@@ -87,7 +87,7 @@ def test_asked_once_and_packed(books, server, capsys):
     model = dataset.manifest["language_model"]
     assert (model["name"], model["prompt_version"], model["noun"]) == (
         "tiny",
-        annotation.PROMPT_VERSION,
+        exchange.PROMPT_VERSION,
         "book",
     )
     sent = " ".join(request["messages"][0]["content"] for request in server.requests)
@@ -103,7 +103,7 @@ def test_changed_prompts_never_meet_old_replies(books, server, monkeypatch):
     assert len(server.requests) == 40
     run(command)
     assert len(server.requests) == 40
-    monkeypatch.setattr(annotation, "PROMPT_VERSION", "next")
+    monkeypatch.setattr(exchange, "PROMPT_VERSION", "next")
     run(command)
     assert len(server.requests) == 80
     run([*command, "--llm.temperature", "0.5"])
@@ -124,7 +124,7 @@ def test_an_export_of_changed_prompts_can_be_built_from(books, server, prep_erro
          "--allow-missing-replies", "--max-share", "1"])  # fmt: skip
     replay = ["annotate", *table, "--annotate", "replay", "--replies", out, "--llm.no-subjective"]
     before = out.read_bytes()
-    assert "said.jsonl: is read from; give another file" in prep_error(*replay, "--out", out)
+    assert "said.jsonl: is an input; give another file" in prep_error(*replay, "--out", out)
     assert "a dry run has no replies" in prep_error(*replay, "--out", books / "x", "--dry-run")
     assert out.read_bytes() == before
 
@@ -246,3 +246,34 @@ def test_options_of_remote_code_go_by_their_usual_names(books, prep_error, tmp_p
         *command, "--trust-remote-code", "--revision", "a" * 40
     )
     assert not marker.exists()
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_store_can_be_shown_and_exported(books, server, capsys, prep_error):
+    store, out = books / "replies.sqlite", books / "exported.jsonl"
+    command = ["annotate", *args(books, server, "--llm.no-subjective", "--llm.attempts", "1")]
+    run([*command, "--out", str(books / "said.jsonl")])
+    capsys.readouterr()
+    run(["replies", "show", str(store)])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "T_obj" in line]
+    assert line.split()[-6:] == ["T_obj", "40", "40", "40", "440", "280"]
+    run(["replies", "show", str(store), "--item", "b1"])
+    shown = capsys.readouterr().out
+    assert "Name: Book 1\n" in shown
+    assert re.search(r"keywords pro: pros \w+ a book; con: cons \w+ a book", shown)
+    run(["replies", "show", str(store), "--item", "b7"])
+    assert "cannot be used: no Pros in it" in capsys.readouterr().out
+    run(["replies", "export", str(store), "--out", str(out)])
+    assert "40 replies written" in capsys.readouterr().out
+    assert sorted(out.read_text().splitlines()) == sorted(
+        (books / "said.jsonl").read_text().splitlines()
+    )
+    assert "b99" in prep_error("replies", "show", store, "--item", "b99")
+    assert "--item" in prep_error("replies", "show", store, "--user", "u")
+    assert "neither a store" in prep_error("replies", "show", "nothing")
+    assert "the store itself" in prep_error("replies", "export", store, "--out", store)
+    assert "--settings 9" in prep_error("replies", "export", store, "--out", out, "--settings", "9")
+    run([*command, "--llm.temperature", "0.5"])
+    assert "choose one of --settings 1, 2" in prep_error("replies", "export", store, "--out", out)
+    run(["replies", "export", str(store), "--out", str(out), "--settings", "2"])
+    assert "40 replies written" in capsys.readouterr().out

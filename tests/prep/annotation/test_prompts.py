@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prep.annotation.prompts import ItemFacts, estimate_tokens, repair, t_obj, t_sub
-from prep.replies.files import parse_reply
+from prep.replies.parser import parse_reply
 
 FILM = ItemFacts("Harbour Lights", ("Drama", "Romance"), {"year": "1991", "director": "A. Nother"})
 FENCE = re.compile(r"^===== (DATA|ANSWER) ([0-9a-f]{12}) =====$", re.MULTILINE)

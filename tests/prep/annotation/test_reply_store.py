@@ -1,4 +1,5 @@
-import json
+"""The store of replies: nothing that was stored is lost, and one process at a time works on it."""
+
 import os
 import random
 import sqlite3
@@ -14,28 +15,32 @@ from hypothesis import strategies as st
 
 from jaxsim import InputError
 from prep.annotation.annotators.base import Completion, Sampling
-from prep.annotation.store import FORMAT_VERSION, AskedOf, Claim, ReplyStore, StoredReply, Task
-from prep.replies.files import read_replies
+from prep.annotation.store import FORMAT_VERSION, ModelSettings, ReplyStore
+from prep.annotation.tasks import Task
 
-ASKED_OF = AskedOf("1", "model", "main", Sampling())
+SETTINGS = ModelSettings("1", "model", "main", Sampling())
 FILM = Task("T_obj", "1", None, "What of film 1?", ("pos", "neg"))
 SAME = Task("T_obj", "2", None, FILM.prompt, ("pos", "neg"))
 REVIEW = Task("T_sub", "1", "u", "Why does u like film 1?", ("pos",))
 
 
-def key(task, asked_of=ASKED_OF):
-    return asked_of.key(task.prompt)
+def key(task, settings=SETTINGS):
+    return settings.key(task)
 
 
-def claim(store, *tasks, settled=()):
+def enter(store, *tasks, settings=SETTINGS):
     sharing = {}
     for task in tasks:
-        sharing.setdefault(key(task), []).append(task)
-    return store.claim(ASKED_OF, sharing, settled)
+        sharing.setdefault(key(task, settings), []).append(task)
+    store.add_prompts(settings, sharing)
 
 
-def reply(text, **more):
-    return Completion("", text, **more)
+def add(store, task, text, **more):
+    store.add_reply(key(task), Completion("", text, **more))
+
+
+def texts(store, *tasks):
+    return [[reply.text for reply in store.replies([key(task)])[key(task)]] for task in tasks]
 
 
 @pytest.fixture
@@ -51,264 +56,180 @@ def store(path):
 
 def test_a_key_depends_on_all_that_a_reply_depends_on():
     others = [
-        ASKED_OF,
-        replace(ASKED_OF, prompt_version="2"),
-        replace(ASKED_OF, model="main", revision="model"),
-        replace(ASKED_OF, revision=""),
-        *(replace(ASKED_OF, sampling=replace(Sampling(), **change)) for change in (
+        SETTINGS,
+        replace(SETTINGS, prompt_version="2"),
+        replace(SETTINGS, model="main", revision="model"),
+        replace(SETTINGS, revision=""),
+        *(replace(SETTINGS, sampling=replace(Sampling(), **change)) for change in (
             {"temperature": 0.5}, {"top_p": 0.5}, {"max_tokens": 5}, {"seed": 5}))
     ]  # fmt: skip
-    keys = {each.key("prompt") for each in others} | {
-        ASKED_OF.key("prompt "),
-        ASKED_OF.key("\ud800"),
-    }
+    prompts = [FILM._replace(prompt=text) for text in ("prompt ", "\ud800")]
+    keys = {each.key(FILM) for each in others} | {SETTINGS.key(task) for task in prompts}
     assert len(keys) == len(others) + 2
-    assert all(len(bytes.fromhex(one)) == 32 for one in keys)
-    assert ASKED_OF.key("prompt") == replace(ASKED_OF).key("prompt")
+    assert SETTINGS.key(FILM) == replace(SETTINGS).key(SAME)
+    recorded = replace(SETTINGS, by_subject=True)
+    assert len({recorded.key(FILM), recorded.key(SAME), SETTINGS.key(FILM)}) == 3
 
 
-def test_a_reply_is_there_with_all_that_is_known_of_it_when_the_file_is_opened_again(path):
+def test_a_reply_is_there_with_everything_about_it_when_the_file_is_opened_again(path):
     with ReplyStore(path) as store:
-        assert claim(store, REVIEW, FILM, SAME) == {
-            key(FILM): Claim(True, True, []),
-            key(REVIEW): Claim(True, True, []),
-        }
-        assert store.add_reply(key(FILM), reply("no"), release=False) == 1
-        more = reply("Pros ...", tokens_in=3, tokens_out=5, cut=True)
-        assert store.add_reply(key(FILM), more, release=True) == 2
+        enter(store, REVIEW, FILM, SAME)
+        add(store, FILM, "no")
+        add(store, FILM, "Pros ...", tokens_in=3, tokens_out=5, cut=True)
     with ReplyStore(path) as store:
-        found = store.replies([key(FILM), key(REVIEW)])
-        first, second = store.records()
-    assert found == {
-        key(FILM): [StoredReply(1, "no", False), StoredReply(2, "Pros ...", True)],
-        key(REVIEW): [],
-    }
-    assert (first.attempt, first.reply, first.cut) == (1, "no", False)
-    assert second._asdict() == {
-        "key": key(FILM),
-        "attempt": 2,
-        "prompt_name": "T_obj",
-        "prompt_version": "1",
-        "model": "model",
-        "revision": "main",
-        "sampling": '{"max_tokens": 512, "seed": 0, "temperature": 0.0, "top_p": 1.0}',
-        "prompt": FILM.prompt,
-        "reply": "Pros ...",
-        "cut": True,
-        "tokens_in": 3,
-        "tokens_out": 5,
-        "subjects": (("1", None), ("2", None)),
-    }
+        expected = [
+            Completion(f"{key(FILM)}-1", "no"),
+            Completion(f"{key(FILM)}-2", "Pros ...", None, 3, 5, True),
+        ]
+        assert store.replies([key(FILM), key(REVIEW)]) == {key(FILM): expected, key(REVIEW): []}
+        (prompt,) = store.prompts_about("2", None)
+        assert prompt[1:] == ("T_obj", ("pos", "neg"), "2", None, FILM.prompt, expected)
+        (row,) = [row for row in store.summary() if row[5] == "T_obj"]
+        sampling = '{"max_tokens": 512, "seed": 0, "temperature": 0.0, "top_p": 1.0}'
+        assert row[1:] == ("1", "model", "main", sampling, "T_obj", 1, 1, 2, 3, 5)
+
+
+# What version 1 of the format wrote before it was killed: one more table, with the claims of processes.
+FORMAT_1 = """
+CREATE TABLE claims(prompt_id INTEGER PRIMARY KEY REFERENCES prompts(id), owner TEXT NOT NULL);
+INSERT INTO claims VALUES(1, 'de99dd1f3fef40238a136e1dcd4292cf');
+CREATE TABLE prompts(
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, settings_id INTEGER NOT NULL REFERENCES settings(id),
+    prompt_name TEXT NOT NULL, polarities TEXT NOT NULL, prompt BLOB NOT NULL);
+INSERT INTO prompts VALUES(1, '5e359ab1d6db706ecdf8c86c86bb3b4bff78e33b89fbae93ba1476ec3e8e0496', 1, 'T_obj',
+    'pos,neg', X'78BB299204E20B47E50200299204E2');
+INSERT INTO prompts VALUES(2, '97b51ba108eb4cd111efb9b925249ef61888167c0aaee3004e9e3644e2e95342', 1, 'T_sub',
+    'pos', X'78BB299204E20BCFA85448C94F2D562855C8C9CC4E8509030060A907B6');
+CREATE TABLE replies(
+    prompt_id INTEGER NOT NULL REFERENCES prompts(id), attempt INTEGER NOT NULL, reply TEXT NOT NULL,
+    cut INTEGER NOT NULL, tokens_in INTEGER NOT NULL, tokens_out INTEGER NOT NULL,
+    PRIMARY KEY(prompt_id, attempt));
+INSERT INTO replies VALUES(1, 1, 'no', 0, 3, 5);
+INSERT INTO replies VALUES(1, 2, 'Pros', 1, 3, 9);
+CREATE TABLE settings(
+    id INTEGER PRIMARY KEY, prompt_version TEXT NOT NULL, model TEXT NOT NULL, revision TEXT NOT NULL,
+    sampling TEXT NOT NULL, dictionary BLOB NOT NULL, UNIQUE(prompt_version, model, revision, sampling));
+INSERT INTO settings VALUES(1, '1', 'model', 'main',
+    '{"max_tokens": 512, "seed": 0, "temperature": 0.0, "top_p": 1.0}', X'57686174206F662066696C6D20313F');
+CREATE TABLE subjects(
+    prompt_id INTEGER NOT NULL REFERENCES prompts(id), item_id TEXT NOT NULL, user_id TEXT NOT NULL,
+    PRIMARY KEY(prompt_id, item_id, user_id)) WITHOUT ROWID;
+INSERT INTO subjects VALUES(1, '1', '');
+INSERT INTO subjects VALUES(2, '1', 'u');
+PRAGMA application_id = 1786278512;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_store_of_the_first_format_keeps_its_replies_under_the_same_keys(path):
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(FORMAT_1)
+    for _ in range(2):
+        with ReplyStore(path) as store:
+            assert texts(store, FILM, REVIEW) == [["no", "Pros"], []]
+            assert [each.prompt for each in store.prompts_about("1", "u")] == [REVIEW.prompt]
+            assert store.replies([key(FILM)])[key(FILM)][1].cut
+    with ReplyStore(path) as store:
+        enter(store, FILM, SAME, REVIEW)
+        add(store, REVIEW, "Pros 1")
+        assert texts(store, FILM, REVIEW) == [["no", "Pros"], ["Pros 1"]]
+        assert sum(row[6] for row in store.summary()) == 2
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (FORMAT_VERSION,)
 
 
 @settings(max_examples=25)
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=8, unique_by=lambda p: p[0]))
 def test_any_prompts_and_replies_come_back(tmp_path_factory, pairs):
-    with ReplyStore(tmp_path_factory.mktemp("any") / "replies.sqlite") as store:
+    path = tmp_path_factory.mktemp("any") / "replies.sqlite"
+    with ReplyStore(path) as store:
         for prompt, text in pairs:
-            task = Task("T_obj", "1", None, prompt, ("pos", "neg"))
-            claim(store, task)
-            store.add_reply(key(task), reply(text), release=True)
-        found = {record.prompt: record.reply for record in store.records()}
-    assert found == dict(pairs)
+            task = FILM._replace(prompt=prompt)
+            enter(store, task)
+            add(store, task, text)
+    with ReplyStore(path) as store:
+        stored = store.prompts_about("1", None)
+    assert {each.prompt: each.replies[0].text for each in stored} == dict(pairs)
 
 
 def test_half_a_surrogate_pair_is_stored_as_a_replacement_character(store):
-    claim(store, FILM)
-    store.add_reply(key(FILM), reply("a\ud800b"), release=True)
-    ((_, text, _),) = store.replies([key(FILM)])[key(FILM)]
-    assert text.replace("\ufffd", "") == "ab"
+    enter(store, FILM)
+    stored = store.add_reply(key(FILM), Completion("", "a\ud800b"))
+    assert stored.text.replace("\ufffd", "") == "ab"
+    assert texts(store, FILM) == [[stored.text]]
 
 
 def test_prompts_take_less_room_than_their_text(path):
     with ReplyStore(path) as store:
-        for number in range(300):
-            claim(
-                store, Task("T_sub", str(number), "u", "Judge this. " * 150 + str(number), ("pos",))
-            )
-    assert path.stat().st_size < 300 * 12 * 150 / 4
+        text = "Judge this. " * 150
+        enter(store, *(FILM._replace(prompt=f"{text}{number}") for number in range(300)))
+    assert path.stat().st_size < 300 * len(text) / 4
 
 
-def test_a_claim_is_granted_to_one_store_at_a_time(path, store):
-    with ReplyStore(path) as other:
-        assert claim(store, FILM)[key(FILM)].granted
-        assert claim(store, FILM)[key(FILM)] == Claim(False, True, [])
-        assert claim(other, FILM, REVIEW) == {
-            key(FILM): Claim(False, False, []),
-            key(REVIEW): Claim(True, True, []),
-        }
-        store.add_reply(key(FILM), reply("no"), release=False)
-        assert claim(other, FILM)[key(FILM)] == Claim(False, False, [StoredReply(1, "no", False)])
-        store.release(key(FILM))
-        assert claim(other, FILM)[key(FILM)].granted
-    assert claim(store, REVIEW)[key(REVIEW)].granted  # closing gives back
-
-
-def test_settled_prompts_are_entered_and_not_claimed(path, store):
-    assert claim(store, FILM, settled={key(FILM)}) == {}
-    with ReplyStore(path) as other:
-        assert claim(other, FILM)[key(FILM)].granted
-
-
-def test_a_claim_is_void_when_its_owner_is_gone(path, store):
-    with ReplyStore(path) as other:
-        claim(other, FILM, REVIEW)
-        assert not claim(store, FILM)[key(FILM)].granted
-        (lock,) = set(path.parent.glob("*.lock")) - {store._owner.path}
-        lock.unlink()
-        assert claim(store, FILM)[key(FILM)].granted
-        assert claim(store, REVIEW)[key(REVIEW)].granted
-
-
-def test_the_claims_of_a_killed_process_are_void_at_once(path, store):
-    hold = (
-        "import sys, time, filelock\n"
-        "with filelock.FileLock(sys.argv[1]):\n    print(flush=True)\n    time.sleep(999)"
-    )
-    lock = path.with_name(f"{path.name}-other.lock")
-    other = subprocess.Popen([sys.executable, "-c", hold, lock], stdout=subprocess.PIPE)
-    try:
-        assert other.stdout.readline()
-        claim(store, FILM)
-        with store._writing() as db:
-            db.execute("UPDATE claims SET owner = 'other'")
-        assert claim(store, FILM)[key(FILM)] == Claim(False, False, [])
-    finally:
-        other.kill()
-        other.wait()
-        other.stdout.close()
-    assert claim(store, FILM)[key(FILM)].granted
-    assert not lock.exists()
-
-
-def test_many_threads_on_many_stores_lose_nothing(path):
-    """As many processes would, for each has a connection of its own."""
-    tasks = [Task("T_obj", str(n), None, f"prompt {n}", ("pos", "neg")) for n in range(60)]
-    asked, errors = [], []
-
-    def work():
-        try:
-            with ReplyStore(path) as own:
-                for task in tasks:
-                    if claim(own, task, settled=())[key(task)].granted:
-                        if not own.replies([key(task)])[key(task)]:
-                            asked.append(task)
-                            own.add_reply(key(task), reply("yes"), release=True)
-                        else:
-                            own.release(key(task))
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    assert sorted(asked) == sorted(tasks)
-    with ReplyStore(path) as store:
-        assert len(list(store.records())) == len(tasks)
-
-
-def test_the_tasks_of_a_run_in_their_order(store):
-    claim(store, FILM, SAME, REVIEW)
-    store.add_reply(key(FILM), reply("one"), release=True)
-    store.add_reply(key(REVIEW), reply("two", cut=True), release=True)
-    first, second = store.new_run(), store.new_run()
-    store.add_to_run(first, 0, [(key(REVIEW), REVIEW), (key(SAME), SAME)])
-    store.add_to_run(first, 2, [(key(FILM), FILM)])
-    store.add_to_run(second, 0, [(key(FILM), FILM)])
-    store.set_outcome(first, key(REVIEW), "usable", 1)
-    store.set_outcome(first, key(FILM), "failed")
-    assert store.count_outcomes(first) == {"usable": 1, "failed": 2}
-    assert list(store.usable_replies(first)) == [("1", "u", "two", True)]
-    store.set_outcome(first, key(FILM), "usable", 1)
-    assert [tuple(each)[:3] for each in store.usable_replies(first)] == [
-        ("1", "u", "two"),
-        ("2", None, "one"),
-        ("1", None, "one"),
-    ]
-    assert store.count_outcomes(second) == {}
-
-
-def test_more_rows_than_are_read_at_a_time(store):
-    tasks = [Task("T_obj", str(n), None, f"prompt {n}", ("pos", "neg")) for n in range(1203)]
-    claim(store, *tasks)
-    run = store.new_run()
-    store.add_to_run(run, 0, [(key(task), task) for task in tasks])
-    for task in tasks:
-        store.set_outcome(run, key(task), "usable", 1)
-    with store._writing() as db:
-        db.execute("INSERT INTO replies SELECT id, 1, 'r', 0, 0, 0 FROM prompts")
-    assert [each.item_id for each in store.usable_replies(run)] == [task.item_id for task in tasks]
-    assert [each.key for each in store.records()] == sorted(map(key, tasks))
-
-
-def run_of(store, *tasks):
-    run = store.new_run()
-    store.add_to_run(run, 0, [(key(task), task) for task in tasks])
-    return run
-
-
-def test_an_export_reads_as_a_file_of_replies(store, tmp_path):
-    claim(store, FILM, SAME, REVIEW)
-    store.add_reply(key(FILM), reply("no"), release=False)
-    store.add_reply(key(FILM), reply("Été"), release=True)
-    store.add_reply(key(REVIEW), reply("two", cut=True), release=True)
-    run = run_of(store, FILM, SAME, REVIEW)
-    store.set_outcome(run, key(FILM), "usable", 1)  # the reply to use need not be the last
-    store.set_outcome(run, key(REVIEW), "unparseable")
-    out = tmp_path / "folder" / "replies.jsonl"
-    assert store.export(out, run, {"model": "tiny"}) == 3
-    assert [json.loads(line) for line in out.read_text("utf-8").splitlines()] == [
-        {"item_id": "1", "reply": "no", "model": "tiny"},
-        {"item_id": "2", "reply": "no", "model": "tiny"},
-        {
-            "user_id": "u",
-            "item_id": "1",
-            "reply": "two",
-            "finish_reason": "length",
-            "model": "tiny",
-        },
-    ]
-    read = {(line.user_id, line.item_id, line.text, line.cut) for line in read_replies(out).lines}
-    assert read == {(None, "1", "no", False), (None, "2", "no", False), ("u", "1", "two", True)}
-
-
-def test_an_export_has_the_replies_of_its_run_alone(store, tmp_path):
-    other = FILM._replace(prompt="another prompt about the same film")
-    claim(store, FILM, other)
-    store.add_reply(key(FILM), reply("old"), release=True)
-    store.add_reply(key(other), reply("new"), release=True)
-    run = run_of(store, other)
-    store.set_outcome(run, key(other), "usable", 1)
-    assert store.export(tmp_path / "out.jsonl", run, {}) == 1
-    assert json.loads((tmp_path / "out.jsonl").read_text()) == {"item_id": "1", "reply": "new"}
-
-
-def test_a_key_may_depend_on_the_subject():
-    recorded = replace(ASKED_OF, by_subject=True)
-    same = FILM._replace(item_id="2")
-    assert ASKED_OF.key_of(FILM) == ASKED_OF.key_of(same)
-    assert recorded.key_of(FILM) != recorded.key_of(same)
-    assert recorded.key_of(FILM) != ASKED_OF.key_of(FILM)
-
-
-def test_an_export_that_cannot_be_written_leaves_nothing(store, tmp_path):
-    (tmp_path / "folder").mkdir()
-    before = sorted(tmp_path.iterdir())
-    with pytest.raises(InputError, match=r"folder: cannot be written"):
-        store.export(tmp_path / "folder", store.new_run(), {})
-    assert sorted(tmp_path.iterdir()) == before
+def test_the_latest_prompts_that_have_a_reply(store):
+    newer, unanswered = FILM._replace(prompt="in new words"), FILM._replace(prompt="not answered")
+    others = [Task("T_obj", f"x{n}", None, f"prompt {n}", ("pos", "neg")) for n in range(1203)]
+    enter(store, FILM, SAME, REVIEW, newer, unanswered, *others)
+    for task in (FILM, newer, REVIEW, *others):
+        store._db.execute(
+            "INSERT INTO replies SELECT id, 1, 'r', 0, 0, 0 FROM prompts WHERE key = ?",
+            (key(task),),
+        )
+    enter(store, FILM, settings=replace(SETTINGS, model="other"))
+    prompts = {(each.item_id, each.user_id): each.prompt for each in store.latest_prompts(1)}
+    assert prompts == {
+        ("1", None): newer.prompt,
+        ("2", None): FILM.prompt,
+        ("1", "u"): REVIEW.prompt,
+        **{(task.item_id, None): task.prompt for task in others},
+    }
 
 
 def test_the_mean_length_of_the_replies_of_one_model(store):
-    claim(store, FILM, REVIEW)
-    store.add_reply(key(FILM), reply("a", tokens_out=10), release=False)
-    store.add_reply(key(FILM), reply("b", tokens_out=30), release=True)
-    store.add_reply(key(REVIEW), reply("not counted"), release=True)
-    assert store.mean_tokens_out(ASKED_OF) == {"T_obj": 20.0}
-    assert store.mean_tokens_out(replace(ASKED_OF, model="other")) == {}
+    enter(store, FILM, REVIEW)
+    add(store, FILM, "a", tokens_out=10)
+    add(store, FILM, "b", tokens_out=30)
+    add(store, REVIEW, "not counted")
+    assert store.mean_tokens_out(SETTINGS) == {"T_obj": 20.0}
+    assert store.mean_tokens_out(replace(SETTINGS, model="other")) == {}
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from prep.annotation.store import ReplyStore
+with ReplyStore(Path(sys.argv[1])):
+    print(flush=True)
+    time.sleep(999)
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_ends_even_by_a_kill(path):
+    first = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE)
+    try:
+        assert first.stdout.readline()
+        with pytest.raises(
+            InputError, match=rf"replies\.sqlite: process {first.pid} on \S+ is working"
+        ) as caught:
+            ReplyStore(path)
+        assert "\n" not in str(caught.value)
+    finally:
+        first.kill()
+        first.wait()
+        first.stdout.close()
+    ReplyStore(path).close()
+    assert not list(path.parent.glob("*.process"))
+
+
+def test_a_second_store_in_the_same_process_is_refused_and_may_be_closed_by_another_thread(path):
+    store = ReplyStore(path)
+    with pytest.raises(InputError, match=f"process {os.getpid()} on "):
+        ReplyStore(path)
+    store._db.close()
+    thread = threading.Thread(target=store._lock.release)
+    thread.start()
+    thread.join()
+    ReplyStore(path).close()
 
 
 def spoil_header(path):
@@ -344,15 +265,15 @@ def spoil_version(path):
 )
 def test_a_file_that_is_no_sound_store_is_refused_and_left_alone(path, spoil, message):
     with ReplyStore(path) as store:
-        claim(store, FILM)
-        store.add_reply(key(FILM), reply("one"), release=True)
+        enter(store, FILM)
+        add(store, FILM, "one")
     spoil(path)
     before = path.read_bytes()
     with pytest.raises(InputError, match=rf"replies\.sqlite: .*{message}") as caught:
         ReplyStore(path)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
-    assert not list(path.parent.glob("*.lock"))
+    assert not list(path.parent.glob("*.process"))
 
 
 def test_another_programs_empty_looking_file_is_refused(path):
@@ -365,7 +286,7 @@ def test_another_programs_empty_looking_file_is_refused(path):
 def test_an_empty_file_becomes_a_store(path):
     path.touch()
     with ReplyStore(path) as store:
-        assert claim(store, FILM)[key(FILM)].granted
+        enter(store, FILM)
 
 
 def test_a_folder_is_no_store(tmp_path):
@@ -381,25 +302,22 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_stored(path):
     with ReplyStore(path) as store:
-        claim(store, FILM, REVIEW)
-        store.add_reply(key(FILM), reply("kept"), release=True)
+        enter(store, FILM, REVIEW)
+        add(store, FILM, "kept")
         (pages,) = store._db.execute("PRAGMA page_count").fetchone()
         store._db.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(
-            InputError, match=r"replies\.sqlite: the disk is full; .* what was stored"
+            InputError, match=r"replies\.sqlite: the disk is full; .* stored replies are safe"
         ):
-            store.add_reply(key(REVIEW), reply("x" * 100_000), release=True)
+            add(store, REVIEW, "x" * 100_000)
     with ReplyStore(path) as store:
-        assert store.replies([key(FILM), key(REVIEW)]) == {
-            key(FILM): [StoredReply(1, "kept", False)],
-            key(REVIEW): [],
-        }
+        assert texts(store, FILM, REVIEW) == [["kept"], []]
 
 
 def test_a_store_that_may_not_be_written_is_one_line(store):
     store._db.execute("PRAGMA query_only = ON")
     with pytest.raises(InputError, match="may not be written"):
-        claim(store, FILM)
+        enter(store, FILM)
     store._db.execute("PRAGMA query_only = OFF")
 
 
@@ -414,13 +332,14 @@ def test_a_file_without_permission_to_write_is_one_line(path):
 def test_a_transaction_that_fails_leaves_no_half(store):
     def fail():
         with store._writing() as db:
-            db.execute("DELETE FROM claims")
+            db.execute("DELETE FROM replies")
             raise KeyboardInterrupt
 
-    claim(store, FILM)
+    enter(store, FILM)
+    add(store, FILM, "one")
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert claim(store, FILM)[key(FILM)] == Claim(False, True, [])
+    assert texts(store, FILM) == [["one"]]
 
 
 @pytest.fixture(scope="module")
@@ -429,12 +348,12 @@ def sound(tmp_path_factory):
     with ReplyStore(path) as store:
         for number in range(40):
             task = Task("T_obj", str(number), None, f"prompt {number} " * 9, ("pos", "neg"))
-            claim(store, task)
-            store.add_reply(key(task), reply(f"reply {number} " * 9), release=True)
+            enter(store, task)
+            add(store, task, f"reply {number} " * 9)
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_damage_is_never_a_traceback(sound, path, seed):
     draw = random.Random(seed)
     content = bytearray(sound)
@@ -444,9 +363,10 @@ def test_damage_is_never_a_traceback(sound, path, seed):
     message = f"{path}: "
     try:
         with ReplyStore(path) as store:
-            claim(store, FILM)
-            list(store.records())
-            store.add_reply(key(FILM), reply("one"), release=True)
+            enter(store, FILM)
+            store.summary()
+            list(store.latest_prompts(1))
+            add(store, FILM, "one")
     except InputError as error:
         message = str(error)
     assert message.startswith(f"{path}: ")

@@ -18,7 +18,8 @@ from prep.features.embedding import (
     load_vectors,
     save_vectors,
 )
-from prep.replies.files import parse_reply, read_replies
+from prep.replies.files import read_replies
+from prep.replies.parser import parse_reply
 from prep.sources import get_source
 
 

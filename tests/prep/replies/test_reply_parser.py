@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from prep.replies.files import parse_reply, read_replies
+from prep.replies.files import read_replies
+from prep.replies.parser import parse_reply
 from tests.paths import ROOT
 
 SAMPLES = ROOT.parent / "shared" / "data" / "samples" / "amazon-2014"

@@ -1,49 +1,33 @@
-"""Asking a language model about a dataset: who is asked, where its replies are kept, what it would cost."""
+"""Asking a language model about a dataset: which model, which store, and what it would cost."""
 
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxsim import InputError
 from jaxsim.dataset import cache_dir
 from jaxsim.files import check_writable
-from prep.annotation import run as annotation
 from prep.annotation.annotators.base import Annotator, Sampling
 from prep.annotation.annotators.huggingface import HuggingFaceAnnotator
 from prep.annotation.annotators.openai_server import OpenAIAnnotator
 from prep.annotation.annotators.ray_cluster import RayAnnotator
 from prep.annotation.annotators.replay import ReplayAnnotator
+from prep.annotation.plan import plan
 from prep.annotation.prompts import PROMPT_VERSION
-from prep.annotation.run import AnnotationReport
+from prep.annotation.run import AnnotationReport, ignore_reply, run
 from prep.annotation.store import ReplyStore
 from prep.annotation.tasks import count_tasks, make_tasks
 from prep.config import AnnotationConfig, BuildConfig
 from prep.ratings import Ratings, read_ratings
-from prep.replies.files import ReplyLine
+from prep.replies.files import Reply, reply_writer
 from prep.sources.base import Source
 
 
-@dataclass(frozen=True)
-class ModelReplies:
-    """The replies of a language model.
-
-    Attributes:
-        model: its name, with its revision where that is known.
-        replies: the last one to each prompt, usable or not; to be read while the store is open.
-        settings: how it was asked, for the manifest.
-    """
-
-    model: str
-    replies: Iterator[ReplyLine]
-    settings: Mapping[str, Any]
-
-
 def make_annotator(config: AnnotationConfig) -> Annotator:
-    """Find the language model that the settings name.
+    """Prepare the language model that the settings name.
 
     Raises:
         InputError: there is none, or a package that it needs is missing.
@@ -79,23 +63,29 @@ def make_annotator(config: AnnotationConfig) -> Annotator:
     return HuggingFaceAnnotator(*arguments, llm.device, llm.trust_remote_code)
 
 
-@contextmanager
-def ask_language_model(name: str, config: BuildConfig, ratings: Ratings) -> Iterator[ModelReplies]:
+def ask_language_model(
+    name: str, config: BuildConfig, ratings: Ratings, use: Callable[[Reply], None]
+) -> tuple[str, Mapping[str, Any]]:
     """Get the replies to all prompts of a dataset, from the store or else from the model.
 
     Args:
         name: the dataset's.
-        config: whom to ask, and how.
+        config: which model is asked, and how.
         ratings: the items and reviews to ask about.
+        use: called with the parsed reply of each item and review, usable or not.
 
-    Yields:
-        The replies, for as long as the store is open.
+    Returns:
+        The model's name, and how it was asked, for the manifest.
 
     Raises:
-        InputError: the model cannot be asked, or left a prompt without a reply; what it said is stored.
+        InputError: the model cannot be asked, or left a prompt without a reply; all replies so far are stored.
     """
     annotator = make_annotator(config)
-    settings = {
+    with _open_store(name, config) as store:
+        report = _run(annotator, store, config, ratings, use)
+    if not config.allow_missing_replies:
+        report.check(_advice(config))
+    return annotator.model, {
         "revision": annotator.revision,
         "prompt_version": PROMPT_VERSION,
         "sampling": dataclasses.asdict(annotator.sampling),
@@ -104,27 +94,16 @@ def ask_language_model(name: str, config: BuildConfig, ratings: Ratings) -> Iter
         "reviews_per_item": config.llm.reviews_per_item,
         "comment_tokens": config.llm.comment_tokens,
     }
-    with _open_store(name, config) as store:
-        report = _run(annotator, store, config, ratings)
-        if not config.allow_missing_replies:
-            report.check(_advice(config))
-        yield ModelReplies(annotator.model, _lines(store, report.run), settings)
-
-
-def _lines(store: ReplyStore, run: int) -> Iterator[ReplyLine]:
-    for reply in store.last_replies(run):
-        place = f"{store.path}:{reply.item_id}"
-        yield ReplyLine(place, reply.item_id, reply.text, reply.user_id, reply.cut)
 
 
 def annotate_dataset(
     source: Source, config: AnnotationConfig, out: Path | None, dry_run: bool
 ) -> None:
-    """Ask a language model about a dataset and say what came of it; `python -m prep annotate`.
+    """Ask a language model about a dataset and print a summary; `python -m prep annotate`.
 
     Args:
         source: the dataset.
-        config: whom to ask, and how.
+        config: which model is asked, and how.
         out: where to write the replies as JSON lines, too.
         dry_run: only print what it would take.
 
@@ -143,19 +122,32 @@ def annotate_dataset(
         _print_plan(source.name, annotator, config, ratings)
         return
     with _open_store(source.name, config) as store:
-        report = _run(annotator, store, config, ratings)
-        print(
-            f"{report.usable:,} of {report.tasks:,} prompts have a reply that can be used "
-            f"({report.stored_before:,} had before), all in {store.path}"
-        )
-        report.check(_advice(config))
-        if out is not None:
-            about = {
-                "prompt_version": PROMPT_VERSION,
-                "model": annotator.model,
-                "revision": annotator.revision,
-            }
-            print(f"{store.export(out, report.run, about):,} replies written to {out}")
+        if out is None:
+            _ask_and_check(annotator, store, config, ratings, ignore_reply)
+            return
+        about = {
+            "prompt_version": PROMPT_VERSION,
+            "model": annotator.model,
+            "revision": annotator.revision,
+        }
+        with reply_writer(out, about) as write:
+            _ask_and_check(annotator, store, config, ratings, write)
+        print(f"replies written to {out}")
+
+
+def _ask_and_check(
+    annotator: Annotator,
+    store: ReplyStore,
+    config: AnnotationConfig,
+    ratings: Ratings,
+    use: Callable[[Reply], None],
+) -> None:
+    report = _run(annotator, store, config, ratings, use)
+    print(
+        f"{report.usable:,} of {report.tasks:,} prompts have a reply that can be used "
+        f"({report.stored_before:,} had one before), all in {store.path}"
+    )
+    report.check(_advice(config))
 
 
 def _check_output(config: AnnotationConfig, out: Path | None, dry_run: bool) -> None:
@@ -168,7 +160,7 @@ def _check_output(config: AnnotationConfig, out: Path | None, dry_run: bool) -> 
         raise InputError(f"--out {out}: is a folder; give a file")
     inputs = (config.raw, config.items, config.llm.store, *config.replies)
     if out.exists() and any(path and path.exists() and path.samefile(out) for path in inputs):
-        raise InputError(f"--out {out}: is read from; give another file")
+        raise InputError(f"--out {out}: is an input; give another file")
 
 
 def _advice(config: AnnotationConfig) -> str:
@@ -178,12 +170,17 @@ def _advice(config: AnnotationConfig) -> str:
 
 
 def _run(
-    annotator: Annotator, store: ReplyStore, config: AnnotationConfig, ratings: Ratings
+    annotator: Annotator,
+    store: ReplyStore,
+    config: AnnotationConfig,
+    ratings: Ratings,
+    use: Callable[[Reply], None],
 ) -> AnnotationReport:
-    report = annotation.run(
+    report = run(
         make_tasks(ratings, config.llm),
         annotator,
         store,
+        use,
         _attempts(config),
         count_tasks(ratings, config.llm),
     )
@@ -195,30 +192,30 @@ def _run(
 def _print_plan(
     name: str, annotator: Annotator, config: AnnotationConfig, ratings: Ratings
 ) -> None:
-    path = _store_path(name, config)
+    path = store_path(name, config.llm.store)
     tasks = make_tasks(ratings, config.llm)
     if path.exists():
         with ReplyStore(path) as store:
-            plan = annotation.plan(tasks, annotator, store, _attempts(config))
+            planned = plan(tasks, annotator, store, _attempts(config))
     else:
-        plan = annotation.plan(tasks, annotator, None, _attempts(config))
-    print("\n".join(plan.lines(config.llm.price_in, config.llm.price_out)))
+        planned = plan(tasks, annotator, None, _attempts(config))
+    print("\n".join(planned.lines(config.llm.price_in, config.llm.price_out)))
     print("nothing was asked")
 
 
 def _attempts(config: AnnotationConfig) -> int:
-    # A recording says the same however often it is asked.
+    # A recording gives the same reply however often it is asked.
     return 1 if config.annotate == "replay" else config.llm.attempts
 
 
 @contextmanager
 def _open_store(name: str, config: AnnotationConfig) -> Iterator[ReplyStore]:
-    path = _store_path(name, config)
+    path = store_path(name, config.llm.store)
     check_writable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with ReplyStore(path) as store:
         yield store
 
 
-def _store_path(name: str, config: AnnotationConfig) -> Path:
-    return config.llm.store or cache_dir() / "replies" / f"{name}.sqlite"
+def store_path(name: str, store: Path | None = None) -> Path:
+    """Where the store of a dataset is: `store` or, without it, a file in the cache folder."""
+    return store or cache_dir() / "replies" / f"{name}.sqlite"
