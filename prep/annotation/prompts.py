@@ -1,13 +1,13 @@
 """The prompts T_obj and T_sub of the paper (Sections "Objective / Subjective Item Description Collection").
 
-Both give the same instructions in a layout of their own: what the item is, then three reasons with evidence and
-keywords in the paper's order (T_obj: reason, evidence, keywords; T_sub: reason, keywords, evidence), so that the
-reason is thought of first. Whatever a prompt tells of an item or a review was written by strangers. It stands,
-cleaned and clipped, one line a field, between two lines that carry a code which does not occur in it; the
-instructions say that it is data, and the form of the reply follows after it.
+Both give the paper's instructions in our own layout: what the item is, then three reasons with evidence and
+keywords in the paper's order (T_obj: reason, evidence, keywords; T_sub: reason, keywords, evidence), so that
+the model thinks of the reason first. Everything that a prompt says about an item or a review was written by
+strangers. It is cleaned and shortened, and stands on one line a field between two lines with a code that does
+not occur in it. The instructions say that it is data, and the form of the reply comes after it.
 
-A prompt is one user message. Replies are stored under its text and `PROMPT_VERSION`: whoever changes what is
-written here raises the version, and old replies are left alone.
+A prompt is one user message. Replies are stored under its text and `PROMPT_VERSION`: raise the version when you
+change a prompt here. Replies to old prompts then stay in the store and are not used.
 """
 
 import hashlib
@@ -22,32 +22,32 @@ PROMPT_VERSION = "1"
 T_OBJ, T_SUB = "T_obj", "T_sub"
 
 COMMENT_TOKENS = 512
-"""Budget of a comment, unless told otherwise, as `estimate_tokens` counts."""
+"""Default budget of a comment, as `estimate_tokens` counts."""
 NAME_TOKENS, CATEGORIES_TOKENS, ATTRIBUTES_TOKENS, REPLY_TOKENS = 64, 128, 384, 256
 
 _ELLIPSIS = " ..."
-_LONGEST_WORD = 24  # tokens; what is longer between two spaces is no word and may be cut within
+_LONGEST_WORD = 24  # tokens; longer text without a space is no word and may be cut anywhere
 _LETTERS = re.compile(r"[A-Za-z]+")
 _TOKENS_BY_BYTES = {1: 1, 2: 1, 3: 2, 4: 4}
 _WORD = re.compile(r"\s*\S+")
 _HTML_BREAK = re.compile(r"< ?/? ?(?:br|p) ?/? ?>", re.IGNORECASE)
-# Unicode's Default_Ignorable_Code_Point: characters that no reader sees but that a tokenizer does.
+# Unicode's Default_Ignorable_Code_Point: characters that readers do not see but tokenizers do.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800"
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
-# Chat templates mark turns with <|...|>, <...> or [INST]; many tokenizers read such marks inside a text, too.
+# Chat templates mark turns with <|...|>, <...> or [INST]; many tokenizers also read such marks inside a text.
 _NO_MARKUP = str.maketrans({"<": "\u2039", ">": "\u203a", "[": "(", "]": ")"})
 
 
 @dataclass(frozen=True)
 class ItemFacts:
-    """What a prompt tells of an item; none of it is trusted.
+    """What a prompt says about an item; none of it is trusted.
 
     Attributes:
         name: such as a film's title.
-        categories: names of its categories, the most telling first.
-        attributes: what else is known, such as {"year": "1995"}, the most telling first.
+        categories: names of its categories, the most informative first.
+        attributes: other facts, such as {"year": "1995"}, the most informative first.
     """
 
     name: str
@@ -97,7 +97,7 @@ def t_sub(
         best: the highest rating that can be given.
         liked: whether this rating counts as a like; then the reply has Pros, else Cons.
         comment: the text of the review; not trusted.
-        comment_tokens: budget of the comment, as `estimate_tokens` counts; what is beyond it is left out.
+        comment_tokens: budget of the comment, as `estimate_tokens` counts; the rest is left out.
     """
     noun = _clean(noun)
     label, feeling, tone = (
@@ -127,7 +127,7 @@ def repair(prompt: str, reply: str, problem: str) -> str:
 
     Args:
         prompt: the prompt as it was first sent.
-        reply: what came back; quoted as data, clipped to `REPLY_TOKENS`.
+        reply: the reply to it; quoted as data, clipped to `REPLY_TOKENS`.
         problem: why it could not be used, as the parser says.
     """
     return "\n\n".join(
@@ -143,11 +143,11 @@ def repair(prompt: str, reply: str, problem: str) -> str:
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate how many tokens a text is for whatever model, rather too many than too few.
+    """Estimate how many tokens a text is for any model; the estimate is rather too high than too low.
 
-    A run of ASCII letters counts one for every four begun, any other visible ASCII character one, a line break
-    one, other white space nothing; other characters count by their length in UTF-8: accented Latin, Greek,
-    Cyrillic one, Chinese, Japanese, Korean two, emoji four. Depends on nothing but the text.
+    A run of ASCII letters counts a quarter of its length, rounded up. Any other visible ASCII character and a
+    line break count one, other white space nothing. Other characters count by their length in UTF-8: accented
+    Latin, Greek and Cyrillic one, Chinese, Japanese and Korean two, emoji four.
     """
     letters = sum((len(word) + 3) // 4 for word in _LETTERS.findall(text))
     rest = _LETTERS.sub("", text)
@@ -169,7 +169,7 @@ def _clipped(text: str, budget: int) -> str:
     for word in _WORD.finditer(text):
         size = estimate_tokens(word.group())
         if size > left:
-            if size > _LONGEST_WORD:  # Chinese, say, has no spaces
+            if size > _LONGEST_WORD:  # Chinese, for example, has no spaces
                 end += _fitting(word.group(), left)
             break
         left -= size
@@ -184,7 +184,7 @@ def _fitting(word: str, budget: int) -> int:
 
 
 def _clean(text: str) -> str:
-    """Write a text on one line, without what is invisible and without what a model may take for markup."""
+    """Write a text on one line, without invisible characters and without what a model may read as markup."""
     text = _HTML_BREAK.sub(" ", " ".join(normalised(text, "NFC").split()))
     text = " ".join(_INVISIBLE.sub("", text).split())
     if not text.isprintable():
@@ -231,7 +231,7 @@ _KEYWORD_RULES = (
 
 
 def _blocks(label: str, *fields: str) -> list[str]:
-    # A model that copies the form instead of filling it in must not yield a keyword: the parser knows these.
+    # If a model copies the form instead of filling it in, there must be no keyword: the parser ignores these.
     return [
         line
         for number in (1, 2, 3)

@@ -1,4 +1,4 @@
-"""Taking the keywords out of a language model's reply.
+"""Extracting the keywords from a language model's reply.
 
 The prompts T_obj and T_sub of the paper ask for lines such as
 
@@ -7,19 +7,19 @@ The prompts T_obj and T_sub of the paper ask for lines such as
     Keywords: ..., ...
 
 T_obj for three Pros and three Cons, T_sub for three of one polarity with the Keywords before the
-Evidence. Models bend the form: other case, bold, bullets, numbering, full-width punctuation, a list
-under the label, a table, JSON, Chinese labels, everything on one line. All of that is understood;
-but a keyword is only what stands after a Keywords label under a Pros or Cons label, so chatter never
-becomes a keyword, and what a model thinks aloud in <think> is skipped.
+Evidence. Models vary the form: other case, bold, bullets, numbers, full-width punctuation, a list
+under the label, a table, JSON, Chinese labels, everything on one line. All of that is understood.
+But only the text after a Keywords label under a Pros or Cons label is a keyword, so other sentences
+never become keywords, and the thoughts of a model in <think> are skipped.
 
-Two dangers decide the details:
+Two risks decide the details:
 
 - A reply may quote a review that imitates this form. Labels inside double quotes are not labels.
-- A reply may be cut in the middle of a word. It looks like a whole one, so its last keyword is kept
-  unless something says that the text goes on: the caller, who knows that the model ran out of tokens;
-  a last reason without the Evidence that follows all others; fewer reasons than the other polarity has.
-  Then the unfinished keyword is dropped, and the rest is used. In the last two cases it stays if
-  its words stand elsewhere in the reply, too, so that they are whole.
+- A reply may be cut in the middle of a word, and looks complete. Its last keyword is kept unless there
+  is a sign that the text should go on: the caller says that the model ran out of tokens; the last reason
+  lacks the Evidence that follows all others; or it has fewer reasons than the other polarity. Then
+  the unfinished keyword is dropped, and the rest is used. In the last two cases it is kept if the same
+  words also occur elsewhere in the reply, which shows that they are complete.
 """
 
 import json
@@ -34,7 +34,7 @@ from prep.replies.text import plain_text
 
 POLARITIES = ("pos", "neg")
 
-MAX_WORDS, MAX_CHARACTERS = 6, 60  # of a keyword; what is longer is a sentence, and is left out
+MAX_WORDS, MAX_CHARACTERS = 6, 60  # of a keyword; longer text is a sentence, and is left out
 MAX_KEYWORDS = 12  # of one reason, where two or three are usual; a model that loops writes more
 MAX_REASONS = 10  # of one polarity, where three are asked for
 
@@ -67,7 +67,7 @@ _FIELD = re.compile(
     (?: (?: {_CLOSE}|[ ]){{0,4}} (?: : | \.[ ] | [ ][\u2013\u2014-][ ] | $ ) | \*\*[ ] ) [*_ ]*""",
     re.IGNORECASE | re.VERBOSE,
 )
-# Inside a line a label needs its colon, and a polarity its number or a capital: prose has "the cons:".
+# Inside a line a label needs a colon, and a polarity a number or a capital letter: prose contains "the cons:".
 _INNER_LABEL = rf"""
     (?: {_OPEN}{{0,3}} (?: (?:{_POS}|{_NEG}) s? [ ]? \#? (?:\d{{1,2}}|[一二三四五])
                          | (?: {_WHOSE}[ ] )? (?P<keywords>{_KEYWORDS_NAME}) (?:[ ]?\d{{1,2}})?
@@ -82,11 +82,11 @@ _LABEL_WITHIN_LINE = re.compile(
 _LABEL = re.compile(rf"(?<!\w) {_INNER_LABEL}", re.IGNORECASE | re.VERBOSE)
 _OTHER_LABEL = re.compile(r"[^\W\d_][\w ]{0,30}:(?: |$)")
 
-# -- The dress of a reply -----------------------------------------------------------------------
+# -- Markup of a reply --------------------------------------------------------------------------
 _DECORATION = " >*_#`~-+=|\u2013\u2014\u2022\u2023\u25aa\u25cf\u3010"
 _BULLETS = ("- ", "* ", "+ ", "\u2013 ", "\u2014 ", "\u2022", "\u2023", "\u25aa", "\u25cf")
 _NUMBERING = re.compile(r"^(?:\(?\d{1,3}[.)、](?=\D|$)|[一二三四五六七八九十]{1,2}、)")
-# An inch mark or a forgotten quote is no pair: one opens before a word and one closes after it.
+# A quotation opens before a word and closes after one, unlike an inch mark or a forgotten quote.
 _QUOTED = re.compile(
     r"""(?<![^\s(\[:,;。、-]) "(?=\S) [^"]{1,2000}+ (?<=\S) "(?!\w)
       | \u201c [^\u201c\u201d]{1,2000}+ \u201d | 「[^「」]{1,2000}+」 | 『[^『』]{1,2000}+』
@@ -104,7 +104,7 @@ _JSON_TOKEN = re.compile(
 )
 
 # -- Keywords -----------------------------------------------------------------------------------
-# A slash parts words ("funny/witty", "funny / witty") but not short forms ("9/11", "and/or").
+# A slash separates words ("funny/witty", "funny / witty") but not short forms ("9/11", "and/or").
 _SEPARATOR = re.compile(r"[,;、|•\n]|[ ][/·][ ]|[ ](?=#[^\W\d])|(?<=[^\W\d_]{3})/(?=[^\W\d_]{3})")
 _SENTENCE_END = re.compile(r"(?<=[^\W\d_]{3})(?<!Mrs)[.!] (?=[(\[]?[A-Z])")
 _WORDS_OF_A_REMARK = 3
@@ -148,15 +148,15 @@ class _Reason:
 
 @dataclass
 class _Reading:
-    """What was read so far.
+    """The labels and keywords read so far.
 
     Attributes:
         polarity: of the last Pros or Cons label; None before the first.
         sections: the polarities that have a label.
-        reasons: one a Keywords label under such a label.
+        reasons: one for each Keywords label under such a label.
         evidence_first: whether Evidence goes before Keywords under the last Pros or Cons label; None
             while there is neither.
-        unfinished: the keyword on which the text ended, with nothing behind it; None if there is none.
+        unfinished: the keyword at the very end of the text; None if it ends otherwise.
     """
 
     polarity: str | None = None
@@ -178,14 +178,14 @@ class _Reading:
             self.reasons[-1].evidence_follows = True
 
     def reason(self) -> None:
-        """Note a Keywords label; the keywords that follow are its."""
+        """Note a Keywords label, to which the next keywords belong."""
         if self.evidence_first is None:
             self.evidence_first = False
         if self.polarity is not None:
             self.reasons.append(_Reason(self.polarity))
 
     def keywords(self, text: str) -> None:
-        """Take in a line of keywords."""
+        """Add a line of keywords."""
         self.unfinished = None
         if self.polarity is None:
             return
@@ -197,14 +197,14 @@ class _Reading:
 def parse_reply(
     text: str, polarities: Sequence[str] = POLARITIES, cut: bool = False
 ) -> ParsedReply:
-    """Take the keywords out of a reply.
+    """Extract the keywords from a reply.
 
     Args:
-        text: the reply, in whatever shape the model gave it.
+        text: the reply, as the model wrote it.
         polarities: the sides that must have a keyword: both ("pos", "neg") for a reply to T_obj,
             the one that was asked for in the case of T_sub. Reasons of another side are ignored.
-        cut: whether the reply is known to be cut, as by a limit of tokens: a keyword on which it ends
-            is then dropped. Without it, that is decided by the reply itself.
+        cut: whether the reply is known to be cut, for example by a limit of tokens: a keyword at its end
+            is then dropped. Otherwise the reply itself decides that.
 
     Returns:
         Keywords of the asked polarities, or the problem. Never raises.
@@ -213,12 +213,12 @@ def parse_reply(
     reading = _read_json(plain) or _read_lines(plain)
     if reading.unfinished and _ends_within_a_word(plain) and (cut or _looks_cut(plain, reading)):
         reading.reasons[-1].keywords.pop()
-    found = {side: _first_keywords(reading, side) for side in POLARITIES}
+    keywords = {side: _first_keywords(reading, side) for side in POLARITIES}
     for polarity in polarities:
-        if not found[polarity]:
+        if not keywords[polarity]:
             problem = _problem(plain, reading, polarity)
             return ParsedReply(ItemKeywords(frozenset(), frozenset()), problem)
-    asked = {side: found[side] if side in polarities else frozenset() for side in POLARITIES}
+    asked = {side: keywords[side] if side in polarities else frozenset() for side in POLARITIES}
     return ParsedReply(ItemKeywords(**asked))
 
 
@@ -260,13 +260,13 @@ def _ends_within_a_word(plain: str) -> bool:
 
 
 def _pieces(text: str) -> list[str]:
-    """Part a list of keywords, and leave out the remark that may follow it."""
+    """Split a list of keywords, and leave out the remark that may follow it."""
     text = _SENTIMENT.sub("", text)
     if _FIRST_NUMBER.match(text):
         text = _LIST_NUMBER.sub(",", text)
     first, *sentences = _SENTENCE_END.split(text.partition("。")[0])
     pieces = _SEPARATOR.split(first)
-    if len(pieces) == 1:  # "Funny. Witty." is a list, too
+    if len(pieces) == 1:  # "Funny. Witty." is a list as well
         pieces += takewhile(lambda sentence: len(sentence.split()) < _WORDS_OF_A_REMARK, sentences)
     return pieces
 
@@ -287,14 +287,14 @@ def _keyword(piece: str) -> str:
 
 
 class _Line(NamedTuple):
-    """A line without decoration; whether it was an item of a list; whether a blank line went before."""
+    """A line without decoration; whether it was an item of a list; whether a blank line comes before it."""
 
     text: str
     in_list: bool
     after_blank: bool
 
 
-# Where keywords may go on: below a bare label, below a comma, down a list of items or of short lines.
+# Where keywords may continue: below a bare label, after a comma, down a list of items or of short lines.
 _NOTHING, _FIRST_LINE, _NEXT_LINE = "nothing", "first line", "next line"
 _LIST_ITEM, _SHORT_LINE = "list item", "short line"
 _WORDS_OF_A_SHORT_LINE = 4
@@ -324,7 +324,7 @@ def _polarity(label: re.Match[str]) -> str:
 
 
 def _read_field(reading: _Reading, label: re.Match[str], rest: str) -> str:
-    """Read what stands behind an Evidence or Keywords label; return what may continue it."""
+    """Read the text after an Evidence or Keywords label; return what may continue it."""
     if not label["keywords"]:
         reading.evidence()
         return _NOTHING
@@ -375,7 +375,7 @@ def _logical_lines(text: str) -> Iterator[_Line]:
 
 
 def _without_quoted_labels(text: str) -> str:
-    """Take out the quotations with a label in them: a review may imitate the form of a reply.
+    """Remove the quotations that contain a label: a review may imitate the form of a reply.
 
     Quotation marks before the first label are left, because they may enclose the whole reply.
     """
@@ -384,14 +384,14 @@ def _without_quoted_labels(text: str) -> str:
     kept: list[str] = []
     start = position = 0
     label = None
-    while found := _LABEL_OR_QUOTE.search(text, position):
-        position = found.end()
-        if not found["quote"]:
-            label = found
+    while match := _LABEL_OR_QUOTE.search(text, position):
+        position = match.end()
+        if not match["quote"]:
+            label = match
             continue
-        quotation = _QUOTED.match(text, found.start()) if label else None
+        quotation = _QUOTED.match(text, match.start()) if label else None
         if quotation and label and _may_imitate(quotation, in_keywords=bool(label["keywords"])):
-            kept.append(text[start : found.start()])
+            kept.append(text[start : match.start()])
             start = quotation.end()
         if quotation and (start == quotation.end() or "\n" not in quotation.group()):
             position = quotation.end()
@@ -404,7 +404,7 @@ def _may_imitate(quotation: re.Match[str], in_keywords: bool) -> bool:
     following = quotation.string[quotation.end() : quotation.end() + 2]
     if following.strip().startswith(":"):
         return False
-    if "\n" in words:  # marks around keywords are the likeliest to be forgotten
+    if "\n" in words:  # marks around keywords are the most likely to be forgotten
         return not in_keywords
     line = words.lstrip(_DECORATION)
     return bool(_LABEL.search(words) or _SECTION.match(line) or _FIELD.match(line))
@@ -452,7 +452,7 @@ def _under(header: Sequence[str], cells: Sequence[str]) -> Iterator[str]:
 
 
 def _labelled(cells: Sequence[str]) -> Iterator[str]:
-    """A row such as | Keywords | funny, witty |, or cells that bring their labels."""
+    """A row such as | Keywords | funny, witty |, or cells that contain their labels."""
     first = cells[0].strip(_DECORATION)
     if len(cells) > 1 and (_FIELD.fullmatch(first) or _SECTION.fullmatch(first)):
         yield f"{first}: {', '.join(cells[1:])}"
@@ -464,10 +464,10 @@ def _labelled(cells: Sequence[str]) -> Iterator[str]:
 
 
 def _read_json(plain: str) -> _Reading | None:
-    """Read a reply in JSON, or in what a model takes for it; None if it is none.
+    """Read a reply in JSON, or in something like it; None if it is not JSON.
 
-    By its strings alone: a key is a string before a colon. So a reply that is cut, or has a comma
-    too many, is still read; a string without an end is left out.
+    Only strings count: a key is a string before a colon. So a reply that is cut, or has an extra comma, can
+    still be read; a string without an end is left out.
     """
     start = _JSON_START.search(plain)
     if not start or _LABEL.search(plain[: start.start()]):

@@ -1,7 +1,7 @@
-r"""The plain text of a language model's reply: without its thoughts, HTML and special tokens.
+r"""The plain text of a language model's reply, without its thoughts, HTML and special tokens.
 
-Chat models wrap what they say: reasoning models think aloud in <think> first, templates leave tokens
-such as <|im_end|>, and some write <br> for a line break or the two characters \n.
+Reasoning models write their thoughts in <think> first, chat templates leave tokens such as <|im_end|>, and some
+models write <br> or the two characters \n for a line break.
 """
 
 import html
@@ -24,7 +24,7 @@ _MARKS_OF_A_CHARACTER = 30  # as in Unicode's stream-safe format
 
 
 def plain_text(text: str) -> str:
-    """Take off thoughts and markup, and write the rest in Unicode's normal form NFKC.
+    """Remove thoughts and markup, and write the rest in Unicode's normal form NFKC.
 
     Takes linear time, whatever the text.
     """
@@ -39,7 +39,7 @@ def plain_text(text: str) -> str:
 
 
 def _without_thoughts(text: str) -> str:
-    """Leave out <think>...</think>, also where its begin or its end is not part of the reply."""
+    """Leave out <think>...</think>, also if one of the two tags is missing."""
     kept: list[str] = []
     start, thinking = 0, False
     for number, tag in enumerate(_THINKING.finditer(text)):

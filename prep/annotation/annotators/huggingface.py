@@ -1,11 +1,13 @@
 """Replies of a causal language model of Hugging Face `transformers`, run by torch on this machine.
 
-Prompts are taken in windows of a bounded number, sorted by length and answered in batches that are padded on
-the left. Greedy replies (temperature 0) are a function of prompt and weights. Draws come from a stream of the
-request's own, seeded by the sampling seed and the request's key, so that a reply does not depend on which prompts
-shared its batch or on what was answered before: a run that was stopped and resumed draws what it would have drawn.
-Either holds up to rounding, by which the shape of a batch changes logits: in float32 it all but never decides
-a token, in bfloat16 it sometimes does.
+Prompts are taken in windows, sorted by length and answered in batches that are padded on the left. Greedy replies
+(temperature 0) depend only on the prompt and the weights. Random draws come from a separate stream for each
+request, seeded by the sampling seed and the request's key. So a reply does not depend on the other prompts of
+its batch or on
+what was answered before: a run that was stopped and continued draws the same tokens. Both hold up to rounding,
+    because
+the shape of a batch changes logits a little: in float32 this almost never changes a token, in bfloat16 it
+    sometimes does.
 """
 
 import hashlib
@@ -29,7 +31,7 @@ from prep.annotation.annotators.model_source import (
 GREEDY = Sampling()
 DEFAULT_BATCH_SIZE = 16
 BATCHES_AHEAD = 16
-"""Batches that are sorted by length together; also how far requests are taken ahead of their replies."""
+"""Batches that are sorted by length together; requests are taken this many batches ahead of their replies."""
 
 _CONTEXT_NAMES = (
     "max_position_embeddings",
@@ -49,8 +51,8 @@ class _Prompt(NamedTuple):
 class HuggingFaceAnnotator:
     """A causal language model on this machine (see `prep.annotation.annotators.base.Annotator`).
 
-    Weights are loaded when the first prompt is answered; until then only configuration and tokenizer are. They run
-    in bfloat16 on a GPU that has it, in float16 on any other CUDA GPU, in float32 elsewhere.
+    The weights are loaded when the first prompt is answered; before that, only the configuration and the
+    tokenizer. They run in bfloat16 on a GPU that has it, in float16 on any other CUDA GPU, in float32 elsewhere.
     """
 
     def __init__(
@@ -68,9 +70,9 @@ class HuggingFaceAnnotator:
             model: its name on the Hugging Face hub or the path of its folder, as `save_pretrained` writes it.
             revision: branch, tag or commit on the hub; empty for the latest.
             sampling: how it writes.
-            batch_size: prompts that are answered together, at most; it is halved where memory runs out.
+            batch_size: largest number of prompts that are answered together; it is halved when memory runs out.
             device: a torch device; None for the GPU if there is one and the CPU otherwise.
-            trust_remote_code: run code that comes with the model where transformers has none for it. A model of
+            trust_remote_code: run code that comes with the model if transformers has no class for it. A model on
                 the hub then needs a full commit hash as `revision`.
 
         Raises:
@@ -138,7 +140,7 @@ class HuggingFaceAnnotator:
                     yield failure
                 else:
                     fitting.append(prompt)
-            # The longest first: where memory is short, it shows at once.
+            # The longest first: if memory is too small, that shows at once.
             fitting.sort(key=lambda prompt: len(prompt.token_ids), reverse=True)
             while fitting:
                 rows = self._rows_that_fit(fitting[0])
@@ -149,7 +151,7 @@ class HuggingFaceAnnotator:
         """Token ids of a prompt as the model gets it."""
         # JSON can hold lone surrogates, tokenizers cannot.
         text = prompt.encode("utf-8", "replace").decode("utf-8")
-        # A review that spells out a control token must not end the message that quotes it.
+        # A review that contains the text of a control token must not end the message that quotes it.
         for special in self._special_texts:
             text = text.replace(special, f"{special[0]} {special[1:]}")
         if getattr(self._tokenizer, "chat_template", None) is None:
@@ -159,7 +161,7 @@ class HuggingFaceAnnotator:
             text = self._tokenizer.apply_chat_template(
                 message, tokenize=False, add_generation_prompt=True
             )
-        except Exception as error:  # templates are programs, and fail in any way that programs do
+        except Exception as error:  # templates are programs and can fail in any way
             raise InputError(
                 f"model {self.model!r}: its chat template does not take a single user message "
                 f"({first_line(error)})"
@@ -180,17 +182,17 @@ class HuggingFaceAnnotator:
         return len(prompt.token_ids) + self._sampling.max_tokens
 
     def _rows_that_fit(self, longest: _Prompt) -> int:
-        """How many prompts may go together: fewer, once memory has run out."""
+        """How many prompts fit into a batch: fewer, once memory has run out."""
         return max(1, min(self._batch_size, self._max_cells // self._width(longest)))
 
     def _answer(self, batch: list[_Prompt]) -> Iterator[Completion]:
-        """Answer a batch, longest first; where memory runs out, its halves."""
+        """Answer a batch, longest first; if memory runs out, its halves one after the other."""
         self._load_weights()
         try:
             replies = self._generate(batch)
         except self._torch.OutOfMemoryError:
             replies = None
-        # Out of the handler, whose exception would keep the tensors of the failed attempt alive.
+        # Outside the handler, whose exception would keep the tensors of the failed attempt alive.
         if replies is not None:
             for prompt, tokens in zip(batch, replies, strict=True):
                 yield self._completion(prompt, tokens)
@@ -209,7 +211,7 @@ class HuggingFaceAnnotator:
         yield from self._answer(batch[half:])
 
     def _generate(self, batch: list[_Prompt]) -> list[list[int]]:
-        """Token ids written for each prompt, whatever follows a stop token included."""
+        """Token ids written for each prompt, including those after a stop token."""
         inputs = self._tokenizer.pad(
             {"input_ids": [prompt.token_ids for prompt in batch]},
             padding_side="left",
@@ -237,7 +239,7 @@ class HuggingFaceAnnotator:
             prompt.key,
             text.strip(),
             tokens_in=len(prompt.token_ids),
-            tokens_out=min(length + 1, len(written)),  # the stop token was written too
+            tokens_out=min(length + 1, len(written)),  # with the stop token
             cut=length == self._sampling.max_tokens,
         )
 
@@ -253,7 +255,7 @@ class HuggingFaceAnnotator:
                 f"model {self.model!r}: its weights do not fit into the memory of {self._device}"
             ) from None
         self._stop_ids = _stop_ids(model, self._tokenizer)
-        # In place of the model's own, whose temperature, penalties or length limit would creep in.
+        # Replaces the model's own, whose temperature, penalties or length limit would otherwise apply.
         model.generation_config = self._transformers.GenerationConfig(
             do_sample=False,
             max_new_tokens=self._sampling.max_tokens,
@@ -264,10 +266,10 @@ class HuggingFaceAnnotator:
 
 
 class TokenDraws:
-    """Draw the next token of each row of a batch: a logits processor that leaves one token possible.
+    """Draw the next token of each row of a batch: a logits processor that leaves one possible token.
 
-    Step t of a row inverts the distribution function of its top-p tokens, likeliest first, at the t-th uniform
-    number of the row's own stream.
+    Step t of a row inverts the distribution function of its top-p tokens, most likely first, at the t-th uniform
+    number of the row's stream.
     """
 
     def __init__(
@@ -277,7 +279,7 @@ class TokenDraws:
 
         Args:
             torch: the module.
-            sampling: its seed, together with a request's key, seeds a row's stream; its temperature is positive.
+            sampling: its seed and a request's key seed a row's stream; its temperature must be positive.
             keys: the request of each row.
             width: tokens in a row before the first draw, padding included.
             device: where the logits are.
@@ -302,7 +304,7 @@ class TokenDraws:
         probability = torch.softmax(scores / self._sampling.temperature, dim=-1)
         probability, order = torch.sort(probability, dim=-1, descending=True, stable=True)
         cumulative = probability.cumsum(-1)
-        # The likeliest token stays however small top_p is.
+        # The most likely token stays, however small top_p is.
         kept = (cumulative - probability < self._sampling.top_p).sum(-1, keepdim=True).clamp(min=1)
         uniform = self._uniforms[:, input_ids.shape[1] - self._width].unsqueeze(-1)
         place = torch.searchsorted(
@@ -313,7 +315,7 @@ class TokenDraws:
 
 
 def context_length(config: Any) -> int | None:
-    """How many tokens of prompt and reply together a model takes; None where its configuration does not say."""
+    """How many tokens a model takes, prompt and reply together; None if its configuration does not say."""
     text_config = config.get_text_config(decoder=True)
     for name in _CONTEXT_NAMES:
         value = getattr(text_config, name, None)
@@ -330,11 +332,11 @@ def _uniforms(sampling: Sampling, key: str) -> np.ndarray:
 
 def _find_device(torch: Any, device: str | None) -> Any:
     try:
-        found = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=found)
-    except Exception as error:  # each backend that is missing says so in an exception of its own
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=chosen)
+    except Exception as error:  # each missing backend raises its own kind of exception
         raise InputError(f"device {device!r} cannot be used ({first_line(error)})") from None
-    return found
+    return chosen
 
 
 def _dtype_on(torch: Any, device: Any) -> Any:
@@ -350,7 +352,9 @@ def _load(auto_class: Any, source: ModelSource, run_code: bool, **arguments: Any
         return auto_class.from_pretrained(
             source.where, trust_remote_code=run_code, **source.arguments(), **arguments
         )
-    except Exception as error:  # damaged files, missing packages and foreign code fail in many ways
+    except (
+        Exception
+    ) as error:  # damaged files, missing packages and the model's code fail in many ways
         if not run_code and "trust_remote_code" in str(error):
             raise code_refused(source) from None
         raise source.unusable(error) from None
@@ -359,13 +363,13 @@ def _load(auto_class: Any, source: ModelSource, run_code: bool, **arguments: Any
 def _load_tokenizer(transformers: Any, source: ModelSource) -> Any:
     tokenizer = _load(transformers.AutoTokenizer, source, source.trusts_code)
     if tokenizer.pad_token_id is None:
-        # Padding is masked out, so that any token does.
+        # Padding is masked out, so any token will do.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return tokenizer
 
 
 def _special_texts(tokenizer: Any) -> list[str]:
-    """What control tokens look like in text, longest first."""
+    """The texts of control tokens, longest first."""
     tokens = tokenizer.added_tokens_decoder.values()
     texts = {token.content for token in tokens if token.special}
     texts |= set(tokenizer.all_special_tokens)
@@ -377,7 +381,7 @@ def _special_texts(tokenizer: Any) -> list[str]:
 def _load_model(transformers: Any, source: ModelSource, config: Any, dtype: Any) -> Any:
     auto_class = transformers.AutoModelForCausalLM
     if source.runs_code and "AutoModelForCausalLM" not in getattr(config, "auto_map", {}):
-        auto_class = transformers.AutoModel  # ChatGLM-6B names its class so
+        auto_class = transformers.AutoModel  # as ChatGLM-6B needs it
     model, report = _load(
         auto_class, source, source.runs_code, config=config, dtype=dtype, output_loading_info=True
     )
@@ -394,10 +398,10 @@ def _load_model(transformers: Any, source: ModelSource, config: Any, dtype: Any)
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends a reply, by the model's configurations and by its tokenizer."""
+    """Every token that ends a reply, from the model's configurations and its tokenizer."""
     named = [
         model.generation_config.eos_token_id,
-        # A multimodal model may name it for its text part alone.
+        # A multimodal model may name it only for its text part.
         getattr(model.config, "eos_token_id", None),
         getattr(model.config.get_text_config(decoder=True), "eos_token_id", None),
         tokenizer.eos_token_id,

@@ -1,8 +1,8 @@
-"""Where the files of a Hugging Face model come from, which version they are, and whether they bring code.
+"""Where the files of a Hugging Face model are, which version they are, and whether they contain code.
 
-A model is named by a folder or by its name on the hub. Code that a model brings along (`auto_map` in its
-configuration, with no class of transformers' own for it) is run only where the user asked for it, and from the
-hub only at a full commit hash, so that what runs is what was read. Such code is never run by this module.
+A model is a folder or a name on the hub. Code that comes with a model (`auto_map` in its configuration, if
+transformers has no class for it) runs only if the user asked for it, and from the hub only at a full commit
+hash, so that the code that runs is the code that the user has read. This module never runs such code.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ _SAMPLE_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that was found.
+    """Where a model is, and what it may do.
 
     Attributes:
         model: its name, as the user gave it.
-        where: what transformers loads: a folder or a name on the hub.
+        where: the folder, or the name on the hub, that transformers loads.
         commit: the commit on the hub that everything is loaded at; None for a folder.
         revision: which version of the weights it is: the commit or, for a folder, its `folder_digest`.
         runs_code: whether the model's class comes with it.
@@ -47,11 +47,11 @@ class ModelSource:
     trusts_code: bool
 
     def arguments(self) -> dict[str, Any]:
-        """What every `from_pretrained` gets beside `where`."""
+        """Arguments of every `from_pretrained`, besides `where`."""
         return {} if self.commit is None else {"revision": self.commit}
 
     def unusable(self, reason: object) -> InputError:
-        """Make the error for a model of which something cannot be loaded."""
+        """Make the error for a model that cannot be loaded."""
         return InputError(
             f"model {self.model!r} cannot be loaded ({first_line(reason)}): give the name of a causal language "
             "model on the Hugging Face hub or the path of its folder"
@@ -59,7 +59,7 @@ class ModelSource:
 
 
 def import_libraries() -> tuple[Any, Any]:
-    """Import torch and transformers, the latter quiet but for its progress bars on a terminal.
+    """Import torch and transformers, and let transformers print nothing but its progress bars on a terminal.
 
     Raises:
         InputError: one of them is not installed.
@@ -84,7 +84,7 @@ def locate_model(model: str, revision: str, trust_remote_code: bool) -> ModelSou
         model: a folder, or a name on the hub.
         revision: branch, tag or commit on the hub, empty for its latest; a folder has none.
         trust_remote_code: whether code that comes with the model may run. A hub model then needs a full commit
-            hash as its revision; a folder does not, for its code is what lies there.
+            hash as its revision; a folder does not, because its code cannot change by itself.
 
     Raises:
         InputError: there is no such model, or it has code that may not be run.
@@ -99,22 +99,22 @@ def locate_model(model: str, revision: str, trust_remote_code: bool) -> ModelSou
         raise InputError(f"{model}: is a file; give the folder of a Hugging Face model")
     if not _HUB_NAME.fullmatch(model):
         raise InputError(
-            f"{model}: no such folder, nor can a model on the Hugging Face hub be called so"
+            f"{model}: no such folder, and no possible name of a model on the Hugging Face hub"
         )
     if trust_remote_code and not _COMMIT.fullmatch(revision):
         raise InputError(
             f"{model}: --trust-remote-code also needs --revision with the full commit hash (40 hex digits) of "
-            f"the code that you have read{f'; {revision!r} is none' if revision else ''}"
+            f"the code that you have read{f'; {revision!r} is not one' if revision else ''}"
         )
     return _checked(_hub_source(model, revision, trust_remote_code))
 
 
 def folder_digest(folder: Path) -> str:
-    """Digest the files of a model that bear on its replies, as `sha256:` and 64 hex digits.
+    """Digest the files of a model that its replies depend on, as `sha256:` and 64 hex digits.
 
     Names, sizes and contents of its configuration, tokenizer, code and weight files count. Of files above 64 MiB,
-    256 evenly spread blocks of 64 KiB stand for the content: trained weights differ everywhere, and reading
-    them all would take minutes.
+    only 256 evenly spread blocks of 64 KiB count: trained weights differ everywhere, and reading all of them would
+    take minutes.
     """
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
@@ -126,7 +126,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def first_line(reason: object) -> str:
-    """Take the first line of what a library says, or the kind of an error that says nothing."""
+    """Take the first line of a library's message, or the type of an error without a message."""
     lines = str(reason).strip().splitlines()
     return lines[0].strip().rstrip(".:") if lines else type(reason).__name__
 
@@ -159,7 +159,7 @@ def _folder_source(model: str, folder: Path, trusts_code: bool) -> ModelSource:
 
 def _hub_source(model: str, revision: str, trusts_code: bool) -> ModelSource:
     config = _hub_file(model, "config.json", revision)
-    # The hub's cache keeps each version in a folder called by its commit.
+    # The hub's cache keeps each version in a folder named after its commit.
     commit = config.parent.name if _COMMIT.fullmatch(config.parent.name) else revision or None
     runs_code = _needs_own_code(config)
     return ModelSource(model, model, commit, commit or "", runs_code, trusts_code)
@@ -170,7 +170,7 @@ def _hub_file(model: str, name: str, revision: str) -> Path:
     try:
         return Path(transformers.utils.cached_file(model, name, revision=revision or None))
     except (OSError, ValueError) as error:
-        # What it says fills several lines, of which only the first is about this model.
+        # Only the first of its several lines is about this model.
         at = f" at revision {revision!r}" if revision else ""
         raise InputError(
             f"model {model!r}{at} cannot be loaded ({first_line(error)}): give the name of a causal language "
@@ -186,14 +186,14 @@ def _needs_own_code(config_file: Path) -> bool:
 
 
 def _checked(source: ModelSource) -> ModelSource:
-    """Refuse code that the user did not ask for, and code that the commit does not pin."""
+    """Refuse code that the user did not allow, and code in another repository, which the commit does not fix."""
     if source.runs_code and not source.trusts_code:
         raise code_refused(source)
     if source.trusts_code:
         for repository in _repositories_of_code(source):
             raise InputError(
-                f"{source.model}: its code lies in another repository ({repository}), which no revision of this "
-                "one pins: download both into one folder, point auto_map there, and give that folder"
+                f"{source.model}: its code is in another repository ({repository}), which its revision does not "
+                "fix: download both into one folder, point auto_map there, and give that folder"
             )
     return source
 
@@ -217,13 +217,13 @@ def _repositories_of_code(source: ModelSource) -> Iterator[str]:
             path = Path(source.where) / name
         else:
             _, transformers = import_libraries()
-            found = transformers.utils.cached_file(
+            cached = transformers.utils.cached_file(
                 source.where,
                 name,
                 revision=source.commit,
                 _raise_exceptions_for_missing_entries=False,
             )
-            path = Path(found or "")
+            path = Path(cached or "")
         if path.is_file():
             yield from _repositories(_json_object(path).get("auto_map"))
 

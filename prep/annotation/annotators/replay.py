@@ -1,4 +1,4 @@
-"""Recorded replies through the interface of a language model."""
+"""Recorded replies, behind the interface of a language model."""
 
 import hashlib
 from collections.abc import Generator, Iterable, Sequence
@@ -12,8 +12,9 @@ from prep.replies.files import Reply, read_replies
 class ReplayAnnotator:
     """Answers from files of replies, by item or by user and item.
 
-    The same reply comes however often a prompt is asked: let `attempts` be 1. Unless one is given, its revision is
-    a digest of the files, so that stored replies of other recordings are left alone.
+    The reply is the same however often a prompt is asked: use `attempts` 1. By default its revision is a digest
+        of the
+    files, so that replies of another recording in the store are not used.
     """
 
     by_subject = True
@@ -31,7 +32,7 @@ class ReplayAnnotator:
 
         Args:
             paths: JSON lines as `prep.replies.files.read_replies` takes them.
-            model, revision, sampling: who wrote them and how, for the record.
+            model, revision, sampling: who wrote them and how, for the store.
             strict: stop at the first line that cannot be read.
 
         Raises:
@@ -55,7 +56,7 @@ class ReplayAnnotator:
         self.revision = revision or f"sha256:{digest.hexdigest()}"
 
     def count_tokens(self, prompt: str) -> int | None:
-        """None: nobody reads the prompt."""
+        """None: no model reads the prompt."""
         return None
 
     def complete(self, requests: Iterable[Request]) -> Generator[Completion, None, None]:

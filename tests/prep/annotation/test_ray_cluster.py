@@ -1,11 +1,9 @@
-import asyncio
 import itertools
-import json
+import re
 import shutil
 import socket
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -13,13 +11,20 @@ from jaxsim import InputError
 from prep.annotation.annotators.base import Completion, Request, Sampling
 from prep.annotation.annotators.huggingface import HuggingFaceAnnotator
 from prep.annotation.annotators.model_source import locate_model
-from prep.annotation.annotators.ray_cluster import RayAnnotator, _completions, _Desk, _Replica
-from tests.prep.annotation.tiny_glm import DIES_ONCE, write_model, write_remote_code_model
+from prep.annotation.annotators.ray_cluster import RayAnnotator, _Replica
+from tests.prep.annotation.tiny_glm import (
+    DIES_OF_LONG_PROMPTS,
+    DIES_ONCE,
+    write_model,
+    write_remote_code_model,
+)
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+
+pytestmark = pytest.mark.slow
 
 DRAWN = Sampling(temperature=0.8, max_tokens=6, seed=1)
 
@@ -47,29 +52,6 @@ def model_folder(tmp_path_factory) -> Path:
 
 def requests(numbers) -> list[Request]:
     return [Request(f"key {n}", f"film {n} " * (1 + n % 3), "1") for n in numbers]
-
-
-@pytest.fixture
-def fake_ray(monkeypatch):
-    """Stands in for Ray where a class that runs in an actor is called at once."""
-    fake = SimpleNamespace(get=lambda value: value)
-    monkeypatch.setattr("prep.annotation.annotators.ray_cluster._import_ray", lambda: fake)
-    return fake
-
-
-class CalledAtOnce:
-    """The handle of a `_Desk` that runs in this process."""
-
-    def __init__(self):
-        desk = _Desk()
-        for name in ("open", "put", "begin", "end"):
-            method = getattr(desk, name)
-            remote = SimpleNamespace(remote=lambda *a, method=method: asyncio.run(method(*a)))
-            setattr(self, name, remote)
-
-
-def replica_of(folder: Path, desk: CalledAtOnce) -> _Replica:
-    return _Replica(desk, locate_model(str(folder), "", False), DRAWN, 4, "cpu", 2)
 
 
 class Teller:
@@ -133,17 +115,19 @@ def test_on_a_local_ray_where_an_actor_dies(tmp_path, monkeypatch, capfd):
     assert "Traceback" not in told.out + told.err
 
 
-def test_a_batch_that_kills_its_replicas_fails_alone(model_folder, fake_ray):
-    desk = CalledAtOnce()
-    batch = json.dumps([("a", "slow"), ("b", "long")])
-    for _ in range(2):
-        desk.begin.remote(7)  # and its process died
-    replica = replica_of(model_folder, desk)
-    found = list(_completions(replica({"number": 7, "batch": batch})["replies"]))
-    failure = "the model's process died 2 times over the batch of this prompt"
-    assert found == [Completion("a", None, failure), Completion("b", None, failure)]
-    found = list(_completions(replica({"number": 8, "batch": batch})["replies"]))
-    assert [(c.key, c.failure) for c in found] == [("a", None), ("b", None)]
+def test_a_batch_that_kills_its_replicas_fails_alone(tmp_path):
+    folder, _ = write_remote_code_model(tmp_path / "own", DIES_OF_LONG_PROMPTS)
+    annotator = RayAnnotator(str(folder), "", DRAWN, 1, trust_remote_code=True)
+    prompts = [
+        Request("a", "slow", "1"),
+        Request("b", "film " * 14, "1"),
+        Request("c", "long", "1"),
+    ]
+    completions = {each.key: each for each in annotator.complete(prompts)}
+    failure = "the model's process died 3 times over the batch of this prompt"
+    assert completions["b"] == Completion("b", None, failure)
+    assert completions["a"].text is not None
+    assert completions["c"].text is not None
 
 
 @pytest.mark.parametrize(
@@ -154,28 +138,20 @@ def test_a_batch_that_kills_its_replicas_fails_alone(model_folder, fake_ray):
         (lambda folder: (folder / "notes.txt").write_text("other"), "a node .* has other files"),
     ],
 )
-def test_a_replica_that_cannot_work_is_one_line(model_folder, tmp_path, fake_ray, spoil, message):
+def test_a_replica_that_cannot_work_is_one_line(model_folder, tmp_path, spoil, message):
     folder = Path(shutil.copytree(model_folder, tmp_path / "model"))
     source = locate_model(str(folder), "", False)
     spoil(folder)
     if message.startswith("cannot"):
         source = locate_model(str(folder), "", False)
-    replica = _Replica(CalledAtOnce(), source, DRAWN, 4, "cpu", 2)
-    row = {"number": 0, "batch": json.dumps([("a", "slow")])}
-    with pytest.raises(InputError, match=message) as caught:
-        list(_completions(replica(row)["replies"]))
-    assert str(folder) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_batches_are_handed_on_once():
-    desk = CalledAtOnce()
-    assert desk.open.remote()
-    assert not desk.open.remote()
+    problem = _Replica(source, DRAWN, 4, "cpu").answer([Request("a", "slow", "1")])
+    assert re.search(message, problem)
+    assert str(folder) in problem
+    assert "\n" not in problem
 
 
 def test_replicas_must_fit(model_folder, capsys):
-    annotator = RayAnnotator(str(model_folder), sampling=DRAWN, replicas=(3, 9))
+    annotator = RayAnnotator(str(model_folder), sampling=DRAWN, replicas=3)
     # A GPU each where there is one, none otherwise.
     assert annotator._check_resources({"CPU": 3.0}, True) == 0.0
     assert annotator._check_resources({"CPU": 8.0, "GPU": 4.0}, True) == 1.0
@@ -192,10 +168,8 @@ def test_replicas_must_fit(model_folder, capsys):
     ("options", "message"),
     [
         ({"model": "no/such/folder"}, "no/such/folder: no such folder"),
-        ({"replicas": 0}, "replicas must be 1 or more"),
-        ({"replicas": (3, 2)}, r"the fewest before the most; got \(3, 2\)"),
-        ({"cpus_per_replica": 0.0}, "positive number of CPUs"),
-        ({"gpus_per_replica": -1.0}, "positive number of CPUs"),
+        ({"replicas": 0}, "give 1 replica or more"),
+        ({"gpus_per_replica": -1.0}, "GPUs from 0; got 1 and -1"),
     ],
 )
 def test_options_that_cannot_be_used(model_folder, options, message):

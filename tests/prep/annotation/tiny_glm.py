@@ -40,6 +40,12 @@ DIES_ONCE = """
             os.kill(os.getpid(), signal.SIGKILL)
         return super().generate(*arguments, **options)
 """
+DIES_OF_LONG_PROMPTS = """
+    def generate(self, input_ids, **options):
+        if input_ids.shape[1] > 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().generate(input_ids=input_ids, **options)
+"""
 
 
 def write_tokenizer(folder: Path, chat: bool, padded: bool = False) -> None:
