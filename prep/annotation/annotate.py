@@ -115,7 +115,7 @@ def annotate_dataset(
             f"--annotate {config.annotate} asks no language model: give huggingface, openai, ray or replay"
         )
     config.check()
-    _check_output(config, out, dry_run)
+    _check_output(store_path(source.name, config.llm.store), config, out, dry_run)
     ratings = read_ratings(source, config)
     annotator = make_annotator(config)
     if dry_run:
@@ -131,8 +131,8 @@ def annotate_dataset(
             "revision": annotator.revision,
         }
         with reply_writer(out, about) as write:
-            _ask_and_check(annotator, store, config, ratings, write)
-        print(f"replies written to {out}")
+            report = _ask_and_check(annotator, store, config, ratings, write)
+        print(f"{report.tasks:,} replies written to {out}")
 
 
 def _ask_and_check(
@@ -141,16 +141,17 @@ def _ask_and_check(
     config: AnnotationConfig,
     ratings: Ratings,
     use: Callable[[Reply], None],
-) -> None:
+) -> AnnotationReport:
     report = _run(annotator, store, config, ratings, use)
     print(
         f"{report.usable:,} of {report.tasks:,} prompts have a reply that can be used "
         f"({report.stored_before:,} had one before), all in {store.path}"
     )
     report.check(_advice(config))
+    return report
 
 
-def _check_output(config: AnnotationConfig, out: Path | None, dry_run: bool) -> None:
+def _check_output(store: Path, config: AnnotationConfig, out: Path | None, dry_run: bool) -> None:
     if out is None:
         return
     if dry_run:
@@ -158,7 +159,7 @@ def _check_output(config: AnnotationConfig, out: Path | None, dry_run: bool) -> 
     check_writable(out)
     if out.is_dir():
         raise InputError(f"--out {out}: is a folder; give a file")
-    inputs = (config.raw, config.items, config.llm.store, *config.replies)
+    inputs = (config.raw, config.items, store, *config.replies)
     if out.exists() and any(path and path.exists() and path.samefile(out) for path in inputs):
         raise InputError(f"--out {out}: is an input; give another file")
 

@@ -400,8 +400,7 @@ class _StoreLock:
             InputError: another process holds it, or its file cannot be created.
         """
         self._holder = store.with_name(f"{store.name}.process")
-        # A store may be closed in another thread than it was opened in.
-        self._lock = FileLock(store.with_name(f"{store.name}.lock"), thread_local=False)
+        self._lock = FileLock(store.with_name(f"{store.name}.lock"))
         try:
             self._lock.acquire(timeout=0)
             write_text(self._holder, f"process {os.getpid()} on {socket.gethostname()}")

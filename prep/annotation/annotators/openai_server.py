@@ -26,7 +26,7 @@ HOSTED = "https://api.openai.com/v1"
 
 _KEY = "OPENAI_API_KEY"
 _CONNECT_S = 10.0
-_RETRIES_AT_FIRST = 2  # while the server has not answered anything: its address may be wrong
+_RETRIES_AT_FIRST = 4  # while the server has not answered anything: its address may be wrong
 _FAILURES_IN_A_ROW = 32  # that end a run
 _NO_ACCESS, _NOT_FOUND = (401, 402, 403), 404
 _NO_MONEY = "insufficient_quota"

@@ -180,7 +180,7 @@ def draw(probabilities, sampling, keys):
 
 def test_draws_follow_the_probabilities():
     probabilities = np.array([0.1, 0.6, 0.05, 0.25])
-    keys = [str(number) for number in range(20_000)]
+    keys = [str(number) for number in range(5_000)]
     for sampling, share in [
         (Sampling(1.0, 1.0, 1), probabilities),
         # Only 0.6 and 0.25 reach 0.8; squares at half the temperature.
@@ -189,8 +189,8 @@ def test_draws_follow_the_probabilities():
         (Sampling(1.0, 1e-9, 1), np.array([0, 1, 0, 0])),
     ]:
         found = np.bincount(draw(probabilities, sampling, keys), minlength=4) / len(keys)
-        # Four standard deviations of a share among 20,000 are 0.014 at most.
-        np.testing.assert_allclose(found, share, atol=0.014)
+        # Four standard deviations of a share among 5,000 are 0.028 at most.
+        np.testing.assert_allclose(found, share, atol=0.028)
         assert (found[share == 0] == 0).all()
 
 

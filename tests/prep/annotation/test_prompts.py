@@ -218,6 +218,7 @@ def test_equal_words_in_another_unicode_form_are_the_same_prompt():
     assert t_obj(forms[0], "movie") == t_obj(forms[1], "movie")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["a" + "\u0300\u0316" * 200_000, "<" + " " * 400_000 + "x", "<br" * 400_000, "< " * 400_000],

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,12 +30,12 @@ def without_spaces(text):
 @given(REPLIES, POLARITIES, st.booleans())
 def test_any_text_gives_its_own_keywords_or_a_reason(text, polarities, cut):
     parsed = parse_reply(text, polarities, cut)
-    found = parsed.keywords._asdict()
+    by_side = parsed.keywords._asdict()
     if parsed.problem:
         assert "\n" not in parsed.problem
         assert not parsed.keywords.pos | parsed.keywords.neg
         return
-    assert {side for side, words in found.items() if words} == set(polarities)
+    assert {side for side, words in by_side.items() if words} == set(polarities)
     source = without_spaces(text)
     for keyword in parsed.keywords.pos | parsed.keywords.neg:
         assert normalise_keyword(keyword) == keyword
@@ -42,7 +43,7 @@ def test_any_text_gives_its_own_keywords_or_a_reason(text, polarities, cut):
         assert len(keyword.split()) <= MAX_WORDS
         # Words, not the whole: a tag such as <b> may stand between them.
         assert "\\" in text or all(without_spaces(word) in source for word in keyword.split())
-    for words in found.values():
+    for words in by_side.values():
         assert len(words) <= MAX_KEYWORDS * MAX_REASONS
 
 
@@ -51,53 +52,6 @@ def test_a_reply_that_is_known_to_be_cut_gives_nothing_else_than_the_same_reply_
     whole, cut = parse_reply(text), parse_reply(text, cut=True)
     assert cut.keywords.pos <= whole.keywords.pos
     assert cut.keywords.neg <= whole.keywords.neg
-
-
-WORD = st.text("abcdefgh", min_size=1, max_size=6).filter(lambda word: word != "a")
-REASONS = st.lists(st.lists(WORD, min_size=1, max_size=5), min_size=1, max_size=3)
-LABELS = st.sampled_from(
-    [
-        "{} {}:",
-        "**{} {}:**",
-        "- **{} {}**:",
-        "### {} {}\n",
-        "{}. {} {}:",
-        "{}\uff1a",
-        "{} #{} -",
-        "[{} {}]:",
-    ]
-)
-KEYWORDS_LABELS = st.sampled_from(
-    ["Keywords:", "KEYWORDS\uff1a", "* **Keyword**: ", "Key words: ", "关键词\uff1a"]
-)
-ENCLOSURES = st.sampled_from(["", '"', "[]", "**", "`", "“”"])
-SEPARATORS = st.sampled_from([", ", ";", "、", " / ", " | ", ",\n", "\uff0c", " • "])
-
-
-@given(REASONS, REASONS, LABELS, KEYWORDS_LABELS, SEPARATORS, ENCLOSURES, st.booleans(), st.data())
-def test_every_keyword_of_a_reply_in_any_dress_is_found(
-    pros, cons, label, keywords_label, separator, enclosure, evidence_first, data
-):
-    end = data.draw(st.sampled_from([".", "\n", ".\n\nI hope this helps!"]))
-
-    def block(name, number, words):
-        words = [enclosure[:1] + word + enclosure[-1:] for word in words]
-        numbers = [number] * (label.count("{}") - 2)
-        lines = [f"{keywords_label} {separator.join(words)}", "Evidence: as given, it says."]
-        if evidence_first:
-            lines.reverse()
-        return "\n".join([f"{label.format(*numbers, name, number)} a reason", *lines])
-
-    sides = {"Pros": pros, "Cons": cons}
-    blocks = [
-        block(name, number, words)
-        for name, reasons in sides.items()
-        for number, words in enumerate(reasons, start=1)
-    ]
-    parsed = parse_reply("\n".join(blocks) + end)
-    assert parsed.problem is None
-    expected = ({word for words in reasons for word in words} for reasons in sides.values())
-    assert tuple(map(set, parsed.keywords)) == tuple(expected)
 
 
 QUOTABLE = REPLIES.map(
@@ -126,6 +80,7 @@ PATHOLOGICAL = [  # what is written once, and what is then repeated
 ]
 
 
+@pytest.mark.slow
 def test_a_megabyte_of_anything_is_parsed():
     """In linear time it takes seconds. In quadratic time it would take hours: the guard is generous."""
     program = (

@@ -5,7 +5,6 @@ import random
 import sqlite3
 import subprocess
 import sys
-import threading
 from contextlib import closing
 from dataclasses import replace
 
@@ -41,17 +40,6 @@ def add(store, task, text, **more):
 
 def texts(store, *tasks):
     return [[reply.text for reply in store.replies([key(task)])[key(task)]] for task in tasks]
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "replies.sqlite"
-
-
-@pytest.fixture
-def store(path):
-    with ReplyStore(path) as opened:
-        yield opened
 
 
 def test_a_key_depends_on_all_that_a_reply_depends_on():
@@ -221,14 +209,9 @@ def test_a_second_process_is_refused_until_the_first_ends_even_by_a_kill(path):
     assert not list(path.parent.glob("*.process"))
 
 
-def test_a_second_store_in_the_same_process_is_refused_and_may_be_closed_by_another_thread(path):
-    store = ReplyStore(path)
-    with pytest.raises(InputError, match=f"process {os.getpid()} on "):
+def test_a_second_store_in_the_same_process_is_refused(path):
+    with ReplyStore(path), pytest.raises(InputError, match=f"process {os.getpid()} on "):
         ReplyStore(path)
-    store._db.close()
-    thread = threading.Thread(target=store._lock.release)
-    thread.start()
-    thread.join()
     ReplyStore(path).close()
 
 

@@ -6,6 +6,7 @@ import re
 import pytest
 
 import jaxsim
+import jaxsim.dataset
 from prep.__main__ import run
 from prep.annotation import annotate as model_replies
 from prep.annotation import exchange
@@ -125,6 +126,11 @@ def test_an_export_of_changed_prompts_can_be_built_from(books, server, prep_erro
     replay = ["annotate", *table, "--annotate", "replay", "--replies", out, "--llm.no-subjective"]
     before = out.read_bytes()
     assert "said.jsonl: is an input; give another file" in prep_error(*replay, "--out", out)
+    run([*map(str, replay), "--out", str(books / "again.jsonl")])
+    store = jaxsim.dataset.cache_dir() / "replies" / "books.sqlite"
+    stored = store.read_bytes()
+    assert "books.sqlite: is an input" in prep_error(*replay, "--out", store)
+    assert store.read_bytes() == stored
     assert "a dry run has no replies" in prep_error(*replay, "--out", books / "x", "--dry-run")
     assert out.read_bytes() == before
 

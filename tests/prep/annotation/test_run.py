@@ -66,17 +66,6 @@ class Script:
         return [request.prompt for request in self.asked]
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "replies.sqlite"
-
-
-@pytest.fixture
-def store(path):
-    with ReplyStore(path) as opened:
-        yield opened
-
-
 def ask(tasks, annotator, store, **settings):
     """The report of a run, and the replies that it handed on."""
     replies = []
