@@ -34,9 +34,7 @@ from prep.annotation.annotators.base import Completion, Sampling
 from prep.annotation.tasks import Task
 
 FORMAT_VERSION = 2
-_FORMAT_WITH_CLAIMS = (
-    1  # had one more table, `claims`, which said which process was asking a prompt
-)
+_FORMAT_WITH_CLAIMS = 1  # had a table `claims` as well: which process was asking a prompt
 _APPLICATION_ID = 0x6A787270  # "jxrp"
 _WAIT_S = 60.0  # for another program, such as a database browser, that has the file locked
 _PAGE = 500  # rows that are read at a time

@@ -28,8 +28,10 @@ def opinionated(number, request):
     if "Name: Book 7\n" in prompt and "by reader" not in prompt:
         return Answer(chat_completion("I would rather not say."))
     sides = [side for side in ("Pros", "Cons") if f"{side} 1:" in prompt]
-    told = "a review" if "by reader" in prompt else "a book"
-    lines = [f"{side} 1: A reason\nEvidence: it\nKeywords: {side} {genre} {told}" for side in sides]
+    about = "a review" if "by reader" in prompt else "a book"
+    lines = [
+        f"{side} 1: A reason\nEvidence: it\nKeywords: {side} {genre} {about}" for side in sides
+    ]
     return Answer(chat_completion("\n".join(lines)))
 
 
@@ -53,15 +55,15 @@ def test_asked_once_and_packed(books, server, capsys):
             *args(books, server, "--dry-run", "--llm.price-in", "2", "--llm.price-out", "8"),
         ]
     )
-    told = capsys.readouterr().out
-    assert "T_obj: 40 calls" in told
-    assert "T_sub: 240 calls" in told
-    assert "cost" in told
-    assert "nothing was asked" in told
+    printed = capsys.readouterr().out
+    assert "T_obj: 40 calls" in printed
+    assert "T_sub: 240 calls" in printed
+    assert "cost" in printed
+    assert "nothing was asked" in printed
     assert not server.requests
     assert not (books / "replies.sqlite").exists()
 
-    out = books / "said.jsonl"
+    out = books / "replies.jsonl"
     run(["annotate", *args(books, server, "--out", out, "--llm.attempts", "2")])
     captured = capsys.readouterr()
     assert "279 of 280 prompts have a reply that can be used" in captured.out
@@ -76,8 +78,8 @@ def test_asked_once_and_packed(books, server, capsys):
     build += ["--max-share", "1", "--encoder", "hashed"]
     with pytest.raises(SystemExit):
         run(build)
-    told = capsys.readouterr().err
-    assert "the reply for item b7 (Book 7) does not parse: no Pros in it; ask again with" in told
+    printed = capsys.readouterr().err
+    assert "the reply for item b7 (Book 7) does not parse: no Pros in it; ask again with" in printed
     run([*build, "--allow-missing-replies"])
     assert len(server.requests) == asked  # all of it came from the store
     dataset = jaxsim.load_dataset(books / "packed")
@@ -115,7 +117,7 @@ def test_changed_prompts_never_meet_old_replies(books, server, monkeypatch):
 
 @pytest.mark.usefixtures("no_training")
 def test_an_export_of_changed_prompts_can_be_built_from(books, server, prep_error):
-    out = books / "said.jsonl"
+    out = books / "replies.jsonl"
     base = args(books, server, "--llm.no-subjective", "--llm.attempts", "1")
     run(["annotate", *base, "--out", str(books / "first.jsonl")])
     run(["annotate", *base, "--noun", "paperback", "--out", str(out)])
@@ -125,7 +127,7 @@ def test_an_export_of_changed_prompts_can_be_built_from(books, server, prep_erro
          "--allow-missing-replies", "--max-share", "1"])  # fmt: skip
     replay = ["annotate", *table, "--annotate", "replay", "--replies", out, "--llm.no-subjective"]
     before = out.read_bytes()
-    assert "said.jsonl: is an input; give another file" in prep_error(*replay, "--out", out)
+    assert "replies.jsonl: is an input; give another file" in prep_error(*replay, "--out", out)
     run([*map(str, replay), "--out", str(books / "again.jsonl")])
     store = jaxsim.dataset.cache_dir() / "replies" / "books.sqlite"
     stored = store.read_bytes()
@@ -144,12 +146,12 @@ def test_another_recording_is_another_model(books, capsys):
              "--annotate", "replay", "--llm.no-subjective", "--llm.store", str(books / "s.sqlite")]  # fmt: skip
     for word in ("first", "second"):
         recording, out = books / f"{word}.jsonl", books / f"{word}-out.jsonl"
-        said = {f"b{n}": reply_text([f"{word} {n}"], ["dull"]) for n in range(40)}
-        lines = [json.dumps({"item_id": item, "reply": text}) for item, text in said.items()]
+        recorded = {f"b{n}": reply_text([f"{word} {n}"], ["dull"]) for n in range(40)}
+        lines = [json.dumps({"item_id": item, "reply": text}) for item, text in recorded.items()]
         recording.write_text("\n".join(lines))
         run(["annotate", *table, "--replies", str(recording), "--out", str(out)])
         read = [json.loads(line) for line in out.read_text().splitlines()]
-        assert {line["item_id"]: line["reply"] for line in read} == said
+        assert {line["item_id"]: line["reply"] for line in read} == recorded
         capsys.readouterr()
         run(["annotate", *table, "--replies", str(recording), "--dry-run"])
         assert "T_obj: 0 calls to make; 40 of 40 replies are stored" in capsys.readouterr().out
@@ -166,7 +168,7 @@ def test_only_so_many_reviews_of_an_item(books, server, capsys):
 
 @pytest.mark.usefixtures("no_training")
 def test_recorded_replies_go_through_the_same_store(books, server, capsys):
-    out = books / "said.jsonl"
+    out = books / "replies.jsonl"
     run(["annotate", *args(books, server, "--out", out, "--llm.no-subjective")])
     replay = [str(books / "books.csv"), "--items", str(books / "items.csv"), "--like-threshold", "4",
               "--annotate", "replay", "--replies", str(out), "--llm.no-subjective"]  # fmt: skip
@@ -205,19 +207,19 @@ def test_a_model_on_this_machine_answers_through_the_command_line(books, capsys)
                "--llm.attempts", "1", "--llm.max-tokens", "4", "--llm.store", str(books / "s.sqlite")]  # fmt: skip
     run(["annotate", *command, "--dry-run"])
     assert "counted by the model" in capsys.readouterr().out
-    run(["annotate", *command, "--out", str(books / "said.jsonl")])
+    run(["annotate", *command, "--out", str(books / "replies.jsonl")])
     captured = capsys.readouterr()
-    lines = (books / "said.jsonl").read_text().splitlines()
+    lines = (books / "replies.jsonl").read_text().splitlines()
     assert len(lines) == 40
     assert "0 of 40 prompts have a reply that can be used" in captured.out
 
 
 @pytest.mark.parametrize("kind", ["huggingface", "ray", "openai"])
 def test_settings_reach_the_annotator(monkeypatch, kind):
-    found = {}
+    given = {}
 
     def annotator(*arguments, **named):
-        found.update(named, arguments=arguments)
+        given.update(named, arguments=arguments)
         return "annotator"
 
     for name in ("HuggingFaceAnnotator", "RayAnnotator", "OpenAIAnnotator"):
@@ -237,7 +239,7 @@ def test_settings_reach_the_annotator(monkeypatch, kind):
         "openai": {"arguments": ("m", "u"), "revision": "r", "sampling": sampling, "concurrency": 3,
                    "timeout": 4},
     }  # fmt: skip
-    assert found == expected[kind]
+    assert given == expected[kind]
 
 
 def test_options_of_remote_code_go_by_their_usual_names(books, prep_error, tmp_path):
@@ -258,7 +260,7 @@ def test_options_of_remote_code_go_by_their_usual_names(books, prep_error, tmp_p
 def test_a_store_can_be_shown_and_exported(books, server, capsys, prep_error):
     store, out = books / "replies.sqlite", books / "exported.jsonl"
     command = ["annotate", *args(books, server, "--llm.no-subjective", "--llm.attempts", "1")]
-    run([*command, "--out", str(books / "said.jsonl")])
+    run([*command, "--out", str(books / "replies.jsonl")])
     capsys.readouterr()
     run(["replies", "show", str(store)])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "T_obj" in line]
@@ -272,7 +274,7 @@ def test_a_store_can_be_shown_and_exported(books, server, capsys, prep_error):
     run(["replies", "export", str(store), "--out", str(out)])
     assert "40 replies written" in capsys.readouterr().out
     assert sorted(out.read_text().splitlines()) == sorted(
-        (books / "said.jsonl").read_text().splitlines()
+        (books / "replies.jsonl").read_text().splitlines()
     )
     assert "b99" in prep_error("replies", "show", store, "--item", "b99")
     assert "--item" in prep_error("replies", "show", store, "--user", "u")

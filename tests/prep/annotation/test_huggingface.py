@@ -121,10 +121,10 @@ def expected(model_folder) -> dict[str, str]:
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_greedy_replies_are_the_likeliest_continuations(model_folder, expected, batch_size, capfd):
     annotator = HuggingFaceAnnotator(str(model_folder), sampling=SHORT, batch_size=batch_size)
-    found = replies_of(annotator, PROMPTS)
-    assert {prompt: reply.text for prompt, reply in found.items()} == expected
+    replies = replies_of(annotator, PROMPTS)
+    assert {prompt: reply.text for prompt, reply in replies.items()} == expected
     tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
-    for prompt, reply in found.items():
+    for prompt, reply in replies.items():
         tokens = len(tokenizer(as_message(prompt), add_special_tokens=False)["input_ids"])
         assert reply[2:] == (None, tokens, SHORT.max_tokens, True)
         assert annotator.count_tokens(prompt) == tokens
@@ -144,13 +144,15 @@ def test_a_reply_ends_at_any_stop_token_of_the_model(copied, expected):
     assert tokens[2] not in tokens[:2]
     path = copied / "generation_config.json"
     path.write_text(json.dumps({"eos_token_id": [5, tokens[2]], "max_length": 3}), "utf-8")
-    found = replies_of(HuggingFaceAnnotator(str(copied), sampling=SHORT), [PROMPTS[0], PROMPTS[1]])
+    replies = replies_of(
+        HuggingFaceAnnotator(str(copied), sampling=SHORT), [PROMPTS[0], PROMPTS[1]]
+    )
     tokenizer = transformers.AutoTokenizer.from_pretrained(copied)
-    stopped = found[PROMPTS[1]]
+    stopped = replies[PROMPTS[1]]
     assert stopped.text == tokenizer.decode(tokens[:2]).strip()
     assert (stopped.tokens_out, stopped.cut) == (3, False)
-    assert found[PROMPTS[0]].text == expected[PROMPTS[0]]
-    assert found[PROMPTS[0]].cut
+    assert replies[PROMPTS[0]].text == expected[PROMPTS[0]]
+    assert replies[PROMPTS[0]].cut
 
 
 def test_draws_depend_on_seed_and_key_alone(model_folder):
@@ -188,10 +190,10 @@ def test_draws_follow_the_probabilities():
         (Sampling(0.5, 1.0, 1), probabilities**2 / np.sum(probabilities**2)),
         (Sampling(1.0, 1e-9, 1), np.array([0, 1, 0, 0])),
     ]:
-        found = np.bincount(draw(probabilities, sampling, keys), minlength=4) / len(keys)
+        shares = np.bincount(draw(probabilities, sampling, keys), minlength=4) / len(keys)
         # Four standard deviations of a share among 5,000 are 0.028 at most.
-        np.testing.assert_allclose(found, share, atol=0.028)
-        assert (found[share == 0] == 0).all()
+        np.testing.assert_allclose(shares, share, atol=0.028)
+        assert (shares[share == 0] == 0).all()
 
 
 @settings(max_examples=50, deadline=None)
@@ -215,13 +217,13 @@ def test_a_prompt_that_exceeds_the_context_fails_alone(model_folder, expected):
     annotator = HuggingFaceAnnotator(str(model_folder), sampling=SHORT, batch_size=2)
     long = "x" * (CONTEXT - SHORT.max_tokens)
     fits = long[: CONTEXT - SHORT.max_tokens - annotator.count_tokens("x") + 1]
-    found = replies_of(annotator, [PROMPTS[0], long, fits])
+    replies = replies_of(annotator, [PROMPTS[0], long, fits])
     tokens = annotator.count_tokens(long)
     failure = f"{tokens} tokens of prompt and 8 of reply do not fit into the model's context of 96"
-    assert found[long][1:] == (None, failure, tokens, 0, False)
-    assert found[PROMPTS[0]].text == expected[PROMPTS[0]]
-    assert found[fits].failure is None
-    assert found[fits].tokens_in + SHORT.max_tokens == CONTEXT
+    assert replies[long][1:] == (None, failure, tokens, 0, False)
+    assert replies[PROMPTS[0]].text == expected[PROMPTS[0]]
+    assert replies[fits].failure is None
+    assert replies[fits].tokens_in + SHORT.max_tokens == CONTEXT
 
 
 def test_out_of_memory_halves_the_batch(model_folder, expected, monkeypatch):
@@ -238,11 +240,11 @@ def test_out_of_memory_halves_the_batch(model_folder, expected, monkeypatch):
         return generate(self, input_ids=input_ids, **arguments)
 
     monkeypatch.setattr(transformers.GlmForCausalLM, "generate", short_of_memory)
-    found = replies_of(annotator, [*PROMPTS, too_much])
-    assert {prompt: found[prompt].text for prompt in PROMPTS} == expected
-    assert found[too_much].text is None
+    replies = replies_of(annotator, [*PROMPTS, too_much])
+    assert {prompt: replies[prompt].text for prompt in PROMPTS} == expected
+    assert replies[too_much].text is None
     tokens = annotator.count_tokens(too_much)
-    assert found[too_much].failure == f"out of memory on cpu with {tokens} tokens of prompt"
+    assert replies[too_much].failure == f"out of memory on cpu with {tokens} tokens of prompt"
     assert rows_tried == [8, 4, 2, 1, 1, 2, 4, 2, 2]
     rows_tried.clear()
     # What is as long as what failed is not tried as wide again.

@@ -92,11 +92,11 @@ def test_greedy_requests_say_what_every_server_knows():
 
 def test_sampling_requests_say_how():
     _, server = ask(first(), sampling=Sampling(0.7, 0.9, 100, 5))
-    said = {
+    sent = {
         name: server.requests[0].get(name)
         for name in ("temperature", "top_p", "seed", "max_tokens")
     }
-    assert said == {"temperature": 0.7, "top_p": 0.9, "seed": 5, "max_tokens": 100}
+    assert sent == {"temperature": 0.7, "top_p": 0.9, "seed": 5, "max_tokens": 100}
 
 
 def test_the_key_is_that_of_the_environment(monkeypatch):
@@ -259,13 +259,13 @@ def test_no_server_is_one_line():
 
 
 def test_a_server_that_goes_away_ends_the_run_after_what_it_answered():
-    found = []
+    completions = []
     with ProtocolServer() as server:
         answers = annotator(server.url, concurrency=1, max_retries=0).complete(requests(9))
-        found += itertools.islice(answers, 3)
+        completions += itertools.islice(answers, 3)
     with pytest.raises(InputError, match="cannot be reached"):
-        found.extend(answers)
-    assert 3 <= len(found) <= 4
+        completions.extend(answers)
+    assert 3 <= len(completions) <= 4
 
 
 def test_a_server_that_fails_everything_ends_the_run():
