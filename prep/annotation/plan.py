@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from prep.annotation.annotators.base import Annotator
 from prep.annotation.exchange import UNPARSEABLE, USABLE, Exchange, settings_of
-from prep.annotation.prompts import T_OBJ, T_SUB, estimate_tokens
+from prep.annotation.prompts import estimate_tokens
 from prep.annotation.run import ATTEMPTS, lookup
 from prep.annotation.store import ReplyStore
 from prep.annotation.tasks import Task
+from prep.replies import T_OBJ, T_SUB
 
 TOKENS_OUT: Mapping[str, int] = {T_OBJ: 350, T_SUB: 180}
 """The length of a reply that a plan assumes while the store has none: about 60 tokens for each reason."""

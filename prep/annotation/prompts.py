@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from prep.replies.text import normalised
 
 PROMPT_VERSION = "1"
-T_OBJ, T_SUB = "T_obj", "T_sub"
 
 COMMENT_TOKENS = 512
 """Default budget of a comment, as `estimate_tokens` counts."""

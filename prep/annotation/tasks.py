@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxsim.dataset import TRAIN
-from prep.annotation.prompts import T_OBJ, T_SUB, ItemFacts, t_obj, t_sub
+from prep.annotation.prompts import ItemFacts, t_obj, t_sub
 from prep.config import LanguageModelConfig
 from prep.ratings import Ratings
+from prep.replies import T_OBJ, T_SUB
 from prep.replies.parser import POLARITIES
 
 _LIKED, _DISLIKED = POLARITIES

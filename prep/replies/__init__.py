@@ -1,1 +1,4 @@
-"""Replies of a language model: plain text, parser, files and merging into item keywords."""
+"""Replies of a language model: plain text, parser, files, and merging into the keywords of items."""
+
+T_OBJ, T_SUB = "T_obj", "T_sub"
+"""The paper's names of the two prompts."""

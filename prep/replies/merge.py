@@ -12,8 +12,8 @@ from hashlib import blake2b
 from types import MappingProxyType
 
 from jaxsim import InputError
-from prep.annotation.prompts import T_OBJ, T_SUB
 from prep.features.keywords import ItemKeywords
+from prep.replies import T_OBJ, T_SUB
 from prep.replies.files import Reply
 from prep.replies.parser import POLARITIES, parse_reply
 
