@@ -158,7 +158,7 @@ class ReplyMerger:
         place, first_digest = self._seen[key]
         if first_digest != digest:
             raise InputError(
-                f"{reply.place}: a second, different reply for {about} (the first: {place}); keep one"
+                f"{reply.place}: a second reply for {about} that differs (the first: {place}); keep one"
             )
         return True
 

@@ -48,7 +48,7 @@ class ReplayAnnotator:
                 if first.text != reply.text:
                     user = "" if reply.user_id is None else f" and user {reply.user_id}"
                     raise InputError(
-                        f"{reply.place}: a second, different reply for item {reply.item_id}{user} "
+                        f"{reply.place}: a second reply for item {reply.item_id}{user} that differs "
                         f"(the first: {first.place}); keep one"
                     )
 

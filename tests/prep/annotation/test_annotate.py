@@ -195,6 +195,7 @@ def test_what_cannot_be_asked(books, server, prep_error):
     assert not server.requests
 
 
+@pytest.mark.slow
 def test_a_model_on_this_machine_answers_through_the_command_line(books, capsys):
     """A tiny random model writes rubbish: all of it is kept, none of it becomes a keyword."""
     pytest.importorskip("torch")

@@ -371,7 +371,7 @@ def test_two_recorded_replies_to_the_same_prompt_are_refused(tmp_path):
     file = tmp_path / "recorded.jsonl"
     file.write_text('{"item_id": 1, "reply": "a"}\n' * 2 + '{"item_id": "1", "reply": "b"}\n')
     with pytest.raises(
-        InputError, match=r"recorded\.jsonl:3: a second, different reply for item 1 .*jsonl:1"
+        InputError, match=r"recorded\.jsonl:3: a second reply for item 1 that differs .*jsonl:1"
     ):
         ReplayAnnotator([file])
 

@@ -127,11 +127,11 @@ def test_a_reply_that_is_known_to_be_cut_is_read_as_such():
         ([("8", "x")], "r.jsonl:1: a reply for item 8, which does not exist"),
         (
             [ALL_OBJ[0], ("1", t_obj("other", "n"))],
-            "r.jsonl:2: a second, different reply for item 1 (the first: r.jsonl:1); keep one",
+            "r.jsonl:2: a second reply for item 1 that differs (the first: r.jsonl:1); keep one",
         ),
         (
             [("1", t_sub("Pros", "fun"), "a"), ("1", t_sub("Pros", "wry"), "a")],
-            "r.jsonl:2: a second, different reply for user a, item 1 (the first: r.jsonl:1)",
+            "r.jsonl:2: a second reply for user a, item 1 that differs (the first: r.jsonl:1)",
         ),
         (
             [*ALL_OBJ, ("1", t_sub("Pros", "x"), "y"), ("2", t_sub("Pros", "x"), "z")],
