@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxsim import InputError, sha256_of
-from prep.readers import csv as csv_ratings
+from prep.readers import csv as csv_reader
 from prep.readers import csv_blocks
 from prep.readers import lines as streams
 from prep.readers.items import parse_attributes, split_categories
@@ -376,7 +376,7 @@ def test_the_fast_parser_agrees_with_the_careful_one(tmp_path, monkeypatch, piec
     with monkeypatch.context() as patched:
         patched.setattr(streams, "BLOCK_BYTES", size)
         fast = load(path)
-        patched.setattr(csv_ratings._BlockParser, "fast", lambda self, block: None)
+        patched.setattr(csv_reader._BlockParser, "fast", lambda self, block: None)
         careful = load(path)
     assert rows(fast) == rows(careful)
     assert fast.skipped[0].counts == careful.skipped[0].counts
