@@ -121,7 +121,7 @@ def open_raw(path: Path) -> Iterator[list[LineFile]]:
                 yield [LineFile(folder / name) for name in names]
                 return
     expected = " nor ".join(" and ".join(names) for names in FORMS)
-    raise InputError(f"{path}: contains neither {expected}")
+    raise InputError(f"{path}: holds neither {expected}")
 
 
 def _cached_or_fetched(cache: Path) -> tuple[Path, str]:

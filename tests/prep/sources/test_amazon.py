@@ -16,10 +16,10 @@ from jaxsim import InputError
 from prep.readers import json_lines
 from prep.readers.json_lines import (
     MAX_LITERAL_BYTES,
-    BadLineError,
     parse_json_or_literal,
     parse_literal,
 )
+from prep.readers.rows import BadLineError
 from prep.sources import amazon
 from prep.sources.amazon import AMAZON
 from prep.sources.base import RawData, SourceOptions
@@ -547,7 +547,7 @@ def test_ratings_do_not_depend_on_the_metadata(tmp_path, capsys):
 
 def test_metadata_of_other_items_is_refused(tmp_path):
     message = error_of(write(tmp_path, "2018", metadata=[meta_2018("Z8"), meta_2018("Z9")]))
-    assert "meta_Digital_Music.json: describes not one of the items that are reviewed" in message
+    assert "meta_Digital_Music.json: describes none of the reviewed items" in message
 
 
 def test_two_releases_or_files_in_a_folder_ask_for_one(tmp_path):
@@ -569,7 +569,7 @@ def test_folder_mistakes_say_what_to_do(tmp_path):
     assert "no reviews of Video_Games in it; looked for reviews_Video_Games_5.json" in message
     other = tmp_path / "mine.json"
     other.write_text("{}")
-    assert "mine.json: its name is none of reviews_Video_Games_5.json" in error_of(
+    assert "mine.json: its name must be one of reviews_Video_Games_5.json" in error_of(
         SourceOptions(raw=other), GAMES
     )
 

@@ -215,7 +215,7 @@ def test_unusable_zips(folder, tmp_path):
         load(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(folder / "anime.csv", "anime.csv")
-    with pytest.raises(InputError, match=r"no rating\.csv in this zip"):
+    with pytest.raises(InputError, match=r"does not contain anime\.csv and rating\.csv"):
         load(path)
 
 

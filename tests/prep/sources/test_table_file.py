@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 
 from jaxsim import InputError, sha256_of
 from prep.readers import csv as csv_reader
-from prep.readers import csv_blocks
 from prep.readers import lines as streams
 from prep.readers.items import parse_attributes, split_categories
-from prep.readers.json_lines import BadLineError
+from prep.readers.rows import BadLineError
 from prep.sources.base import SourceOptions
 from prep.sources.table import TableFile
 
@@ -246,7 +245,7 @@ def test_a_text_that_is_not_utf8_does_not_cost_the_rating(tmp_path):
 
 
 def test_a_quote_that_stays_open_for_a_long_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_blocks, "MAX_RECORD_CHARACTERS", 200)
+    monkeypatch.setattr(csv_reader, "MAX_RECORD_CHARACTERS", 200)
     monkeypatch.setattr(streams, "BLOCK_BYTES", 64)
     many = [f"u{n},i,{n % 5},word word" for n in range(60)]
     text = "\n".join(["user,item,rating,text", *many[:30], 'v,i,1,"open', *many[30:]])
@@ -285,10 +284,10 @@ def test_bad_items(tmp_path):
     assert data.items["item_id"].tolist() == ["007", "7", "x 1", "13"]
     assert data.skipped[1].counts == {
         "the item comes a second time": 1,
-        "item is empty or no id": 1,
+        "item is empty or not an id": 1,
         "the number of columns is not that of the header": 1,
         "name is not UTF-8 text": 1,
-        "attributes is not the JSON object that it begins as": 2,
+        "attributes begins like a JSON object, but is not one": 2,
         "a quote is not closed, or its field goes on behind it": 1,
     }
     with pytest.raises(InputError, match=r"items\.csv:5: the item comes a second time \(--strict"):
@@ -371,12 +370,12 @@ PIECES = [b"u", b"i", b"1", b"3.5", b"-1", b",", b",", b",", b'"', b"\n", b"\n",
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(pieces=st.lists(st.sampled_from(PIECES), max_size=30), size=st.sampled_from([16, 1 << 20]))
-def test_the_fast_parser_agrees_with_the_careful_one(tmp_path, monkeypatch, pieces, size):
+def test_both_ways_of_splitting_a_block_agree(tmp_path, monkeypatch, pieces, size):
     path = write(tmp_path, b"user,item,rating\nann,007,4\n" + b"".join(pieces))
     with monkeypatch.context() as patched:
         patched.setattr(streams, "BLOCK_BYTES", size)
         fast = load(path)
-        patched.setattr(csv_reader._BlockParser, "fast", lambda self, block: None)
+        patched.setattr(csv_reader, "_split_by_arrow", lambda *args: None)
         careful = load(path)
     assert rows(fast) == rows(careful)
     assert fast.skipped[0].counts == careful.skipped[0].counts
@@ -470,12 +469,14 @@ def test_parquet_rows_that_cannot_be_read(tmp_path):
     data = load(write_parquet(tmp_path, columns))
     assert rows(data) == [("u", "1", 1.0, 1)]
     assert data.skipped[0].counts == {
-        "user is null, empty or no id": 3,
-        "item is null, empty or no id": 2,
+        "user is empty": 2,
+        "user is not UTF-8 text": 1,
+        "item is empty": 1,
+        "item is not an id": 1,
         "rating is not a finite number": 2,
     }
-    assert sorted(data.skipped[0].first.values()) == [2, 5, 7]
-    with pytest.raises(InputError, match=r"mine\.parquet:2: user is null"):
+    assert sorted(data.skipped[0].first.values()) == [2, 3, 5, 6, 7]
+    with pytest.raises(InputError, match=r"mine\.parquet:2: user is empty"):
         load(tmp_path / "mine.parquet", strict=True)
 
 
