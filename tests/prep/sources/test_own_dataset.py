@@ -44,6 +44,7 @@ def build(folder, *more):
     return jaxsim.load_dataset(folder / "out")
 
 
+@pytest.mark.slow  # trains the statistic model and compiles an environment
 def test_without_a_language_model_it_runs_and_says_so(books, capsys):
     dataset = build(books, "--annotate", "none", "--max-share", "0.5")
     told = capsys.readouterr()

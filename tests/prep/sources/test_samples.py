@@ -63,11 +63,10 @@ def test_yelp_in_missouri(tmp_path):
     assert len(items) == (businesses.state == "MO").sum()
 
 
-@pytest.fixture(scope="module")
-def music(tmp_path_factory):
+@pytest.fixture
+def music(tmp_path, no_training):
     folder = SAMPLES / "amazon-2014"
-    out = tmp_path_factory.mktemp("music") / "out"
-    return build("amazon-music", "amazon-2014", out, "--replies", folder / "t_obj_replies.jsonl",
+    return build("amazon-music", "amazon-2014", tmp_path / "out", "--replies", folder / "t_obj_replies.jsonl",
                  "--replies", folder / "t_sub_replies.jsonl", "--allow-missing-replies",
                  "--encoder", HASHED, "--max-share", "1", "--min-items", "1")  # fmt: skip
 
