@@ -35,6 +35,7 @@ pytestmark = pytest.mark.slow
 
 CASES_OF_A_TEXT = 56
 CASES_OF_A_BINARY = 40
+SEED = 0
 
 
 def attempt(target: Target, folder: Path, content: bytes) -> Outcome | str:
@@ -76,8 +77,9 @@ def check_damage(target: Target, folder: Path, content: bytes) -> None:
         return
     accounted = len(found.records) + found.left_out + found.skipped
     lines = data_lines(target, content)
-    # A quote may make two lines of a text one, which is what it is for.
-    if target.complete and content.count(b'"') == target.content.count(b'"'):
+    # A quoted field may contain a line break; then two lines of text are one record.
+    same_quotes = content.count(b'"') == target.content.count(b'"')
+    if target.complete and same_quotes and not any(n.count(b'"') % 2 for n in content.split(b"\n")):
         assert accounted == lines
     else:
         assert accounted <= lines
@@ -137,7 +139,7 @@ def test_texts(target, tmp_path):
     harmless = list(target.harmless)
     damages = [*DAMAGES, *target.spoils]
     for case in range(CASES_OF_A_TEXT):
-        rng = random.Random(f"{target.name} {case}")
+        rng = random.Random(f"{SEED} {target.name} {case}")
         folder = tmp_path / str(case)
         if case < len(harmless):
             check_harmless(target, folder, harmless[case](rng, target.content), whole)
@@ -157,7 +159,7 @@ def test_parquet(target, tmp_path):
     whole = target.read(tmp_path / "whole")
     damages = [change_bytes, change_bytes, cut_file, emptied, as_gzip, insert_token]
     for case in range(CASES_OF_A_BINARY):
-        rng = random.Random(f"{target.name} {case}")
+        rng = random.Random(f"{SEED} {target.name} {case}")
         folder = tmp_path / str(case)
         content = damages[case % len(damages)](rng, target.content)
         found = attempt(target, folder, content)
@@ -175,7 +177,7 @@ BUILT = [target for target in [*TEXTS, *parquet_targets()] if target.command(Pat
 def test_the_whole_command(target, tmp_path, capsys):
     """A damaged file through `prep build`: a dataset that can be loaded, or one line and nothing written."""
     for case in range(6):
-        rng = random.Random(f"{target.name} build {case}")
+        rng = random.Random(f"{SEED} {target.name} build {case}")
         folder, out = tmp_path / str(case), tmp_path / "out" / str(case)
         content = DAMAGES[rng.randrange(len(DAMAGES))](rng, target.content)
         found = attempt(target, folder, content)
