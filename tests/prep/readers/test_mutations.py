@@ -5,9 +5,7 @@ result must be that. Where it is not (bytes flipped, a file cut anywhere), every
 left out on purpose or skipped with a reason; or there is one InputError that names the file.
 """
 
-import ast
 import gzip
-import json
 import random
 import re
 import shutil
@@ -215,10 +213,3 @@ def check_built(target: Target, out: Path, found: Outcome, report: str) -> None:
     assert sum(skipped.get(target.file, {}).values()) == found.skipped
     assert all(reason in report for reason in skipped.get(target.file, {}))
     shutil.rmtree(out)
-
-
-def test_the_python_literals_of_2014_are_such():
-    metadata = next(t for t in TEXTS if t.name == "amazon-2014-metadata").content
-    with pytest.raises(json.JSONDecodeError):
-        json.loads(lines_of(metadata)[0])
-    assert ast.literal_eval(lines_of(metadata)[0].decode())["asin"] == "B001"

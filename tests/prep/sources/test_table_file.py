@@ -83,14 +83,6 @@ def test_texts_are_read_again_when_they_are_wanted(tmp_path):
     assert load(write(tmp_path, "user,item,rating\na,b,1\n")).reviews is None
 
 
-def test_a_file_that_changed_before_its_texts_were_read_is_refused(tmp_path):
-    path = write(tmp_path, RATINGS)
-    data = load(path)
-    write(tmp_path, RATINGS.replace("bob", "rob") + "\n")
-    with pytest.raises(InputError, match="changed"):
-        texts(data)
-
-
 @pytest.mark.parametrize(
     ("name", "said"),
     [("my.csv", "my"), ("my.csv.gz", "my"), ("a.b.tsv", "a.b"), ("m.parquet", "m"), ("plain", "plain")],

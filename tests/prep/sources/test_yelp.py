@@ -204,12 +204,6 @@ def test_swapped_files_are_named(tmp_path):
     assert "'user_id'" in message
 
 
-def test_nothing_readable_is_one_line(tmp_path):
-    message = error_of(Yelp(), write(tmp_path, opinions=[b"one", b"two"]))
-    assert f"{REVIEWS}:1: not JSON; not one of its 2 lines holds a readable review" in message
-    assert "the file holds no review" in error_of(Yelp(), write(tmp_path, opinions=[b"\n\n"]))
-
-
 def test_folder_mistakes_say_what_to_do(tmp_path):
     assert yelp.OFFER in error_of(Yelp(), SourceOptions())
     assert "--raw" in error_of(Yelp(), SourceOptions())
