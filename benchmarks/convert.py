@@ -1,8 +1,8 @@
 """How fast, and in how much memory, raw files of full size are read.
 
-The command is run as a user runs it, in a process of its own. Beside it stand bounds that no such command can
-beat: reading the file's bytes alone, and a parser alone on its lines. Every figure is the median of several runs;
-the file was just written, so that it is read from the page cache where memory allows.
+The command runs in a process of its own, as for a user. Beside it stand bounds that no such command can beat:
+reading the file's bytes, and parsing its lines. Every figure is the median of several runs. The file was just
+written, so it is read from the page cache if memory allows.
 """
 
 import json as json_library
@@ -28,14 +28,13 @@ from jaxsim import InputError
 
 Dataset = Literal["amazon-movies", "anime"]
 
-DEFAULT_GIGABYTES = 3.0  # of amazon-movies; anime has its published number of lines
-PARSER_LINES = 500_000  # a parser's speed shows on a part of the file
+DEFAULT_GIGABYTES = 3.0  # of amazon-movies; anime gets its published number of lines
+PARSER_LINES = 500_000  # a part of the file is enough to measure a parser
 _BLOCK = 8 << 20
 _RATINGS = {"amazon-movies": "Movies_and_TV.json", "anime": "rating.csv"}
-_ANIME_BYTES = 14.4  # of a line of rating.csv
+_ANIME_BYTES = 14.4  # the mean length of a line of rating.csv
 
-# A process that inherits little memory, so that the peak is the command's own: a child's peak counts from its
-# parent's size at the fork.
+# Measured by a small process, because the peak of a child includes the size of its parent at the fork.
 _MEASURE = """
 import json, resource, subprocess, sys, time
 start = time.perf_counter()
@@ -61,12 +60,12 @@ def run_convert(
     """Measure `python -m prep convert` on a generated file of full size.
 
     Args:
-        dataset: whose layout the file has: Movies & TV of 2018, or the anime list.
+        dataset: the layout of the file: Movies & TV of 2018, or the anime list.
         gigabytes: size of the file of ratings. Without it, 3 for amazon-movies, and for anime the published 7.8
             million lines (0.1).
-        repeats: how often each figure is measured; the median counts.
+        repeats: how often each figure is measured; the median is reported.
         text: whether convert also keeps the texts of reviews.
-        folder: where the temporary files go; they are deleted in the end.
+        folder: where to put the temporary files; they are deleted at the end.
         json: also write the result here.
     """
     check_json(json)
@@ -82,7 +81,7 @@ def measure(
     """Generate the raw files below `folder` and measure on them; the content of `--json`.
 
     Raises:
-        InputError: a setting makes no sense, or the command failed.
+        InputError: a setting is out of range, or the command failed.
     """
     if gigabytes is not None and not 0 < gigabytes < 1000:
         raise InputError(f"--gigabytes {gigabytes:g}: give a number above 0")
@@ -137,20 +136,20 @@ def run_measured(command: list[str]) -> dict[str, float]:
         seconds (wall), cpu_seconds (user and system, of all its threads), peak_mb (10^6 bytes resident).
 
     Raises:
-        InputError: it failed; the message has the last line that it wrote.
+        InputError: it failed; the message contains its last line.
     """
     python = [sys.executable, "-I", "-c", _MEASURE, *command]
     done = subprocess.run(python, capture_output=True, text=True, check=True)
-    found = json_library.loads(done.stdout)
-    code, error = found.pop("code"), found.pop("error")
+    measured = json_library.loads(done.stdout)
+    code, error = measured.pop("code"), measured.pop("error")
     if code:
         reason = (error.strip().splitlines() or ["no message"])[-1]
         raise InputError(f"{' '.join(command[1:])}: exit code {code}: {reason}")
-    return found
+    return measured
 
 
 def bounds(dataset: Dataset) -> dict[str, Callable[[Path], float]]:
-    """What to measure beside the command: name -> function of the file of ratings that gives MB/s."""
+    """The bounds to measure: name -> function from the file of ratings to MB/s."""
     if dataset == "anime":
         return {"read": _read_speed, "pandas.read_csv": _pandas_speed, "pyarrow.csv": _arrow_speed}
     return {

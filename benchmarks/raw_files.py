@@ -1,4 +1,4 @@
-"""Raw files of any size in the publishers' own layouts: invented, for measurements.
+"""Invented raw files of any size in the publishers' own layouts, for measurements.
 
 Lengths and skew follow the real files: a review of Movies & TV (2018) has about 610 bytes, a rating of the anime
 list 14.
@@ -18,9 +18,9 @@ ANIME_UNRATED = 0.19  # the share of -1
 
 _REVIEW_BYTES = 612  # mean length of a line
 _USERS_PER_REVIEW, _REVIEWS_PER_ITEM = 0.4, 48  # as in the complete file of 2018
-_POOL = 4096  # distinct texts; reading takes as long as if all were
+_POOL = 4096  # distinct texts; repeating them does not make reading faster
 _CHUNK = 100_000
-# As they stand within a JSON string, escapes and all.
+# As written within a JSON string, with escapes.
 _WORDS = r"""
 the a of and to in is it that this film movie was with but for as one story who on his her great plot acting very
 really love scene character ending watch again DVD season boring funny \"classic\" don't I've café dark music
@@ -32,12 +32,12 @@ def write_movies(folder: Path, size: int, seed: int = 0) -> int:
     """Write `Movies_and_TV.json` and `meta_Movies_and_TV.json` as in the release of 2018.
 
     Args:
-        folder: where to.
-        size: bytes of the first file, which ends with the line that reaches it.
-        seed: of what is drawn.
+        folder: the folder to write to.
+        size: bytes of the first file, which ends with the line that reaches this size.
+        seed: of the random numbers.
 
     Returns:
-        How many reviews it has.
+        The number of reviews.
     """
     rng = np.random.default_rng(seed)
     expected = max(size // _REVIEW_BYTES, 1)
@@ -48,7 +48,7 @@ def write_movies(folder: Path, size: int, seed: int = 0) -> int:
     with (folder / "Movies_and_TV.json").open("w", encoding="utf-8") as file:
         written = 0
         for line in _movie_reviews(rng, users, items, texts):
-            # Characters are a little fewer than bytes; the file is a little longer than asked for.
+            # There are a few more bytes than characters, so the file becomes a little longer than asked for.
             written += file.write(line)
             reviews += 1
             if written >= size:
@@ -65,7 +65,7 @@ def _text(rng: np.random.Generator, length: int) -> str:
 
 
 def _skewed(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Places below `count`, the lower the likelier; int64[_CHUNK]."""
+    """Random positions below `count`, the lower the more likely; int64[_CHUNK]."""
     return (count * rng.random(_CHUNK) ** 2.5).astype(np.int64)
 
 
@@ -120,12 +120,12 @@ def write_anime(folder: Path, lines: int = ANIME_LINES, seed: int = 0) -> int:
     """Write `rating.csv` and `anime.csv` as on the anime list, ordered by user.
 
     Args:
-        folder: where to.
-        lines: ratings to write, those of -1 included.
-        seed: of what is drawn.
+        folder: the folder to write to.
+        lines: ratings to write, including those of -1.
+        seed: of the random numbers.
 
     Returns:
-        How many ratings were written.
+        The number of ratings.
     """
     rng = np.random.default_rng(seed)
     titles = np.sort(rng.choice(np.arange(1, 34_528), ANIME_TITLES, replace=False))
@@ -139,17 +139,15 @@ def write_anime(folder: Path, lines: int = ANIME_LINES, seed: int = 0) -> int:
         file.write("user_id,anime_id,rating\n")
         for start in range(0, lines, _CHUNK):
             part = slice(start, start + _CHUNK)
-            rows = zip(
-                user[part].tolist(), title[part].tolist(), rating[part].tolist(), strict=True
-            )
-            file.writelines(f"{one},{other},{stars}\n" for one, other, stars in rows)
+            columns = (user[part].tolist(), title[part].tolist(), rating[part].tolist())
+            file.writelines(f"{u},{t},{stars}\n" for u, t, stars in zip(*columns, strict=True))
     with (folder / "anime.csv").open("w", encoding="utf-8", newline="") as file:
         _write_titles(file, rng, titles.tolist())
     return lines
 
 
 def _write_titles(file: IO[str], rng: np.random.Generator, titles: list[int]) -> None:
-    genres = (
+    genres = [
         "Action",
         "Comedy",
         "Drama",
@@ -158,21 +156,14 @@ def _write_titles(file: IO[str], rng: np.random.Generator, titles: list[int]) ->
         "School",
         "Sci-Fi",
         "Slice of Life",
-    )
+    ]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["anime_id", "name", "genre", "type", "episodes", "rating", "members"])
     for title in titles:
         chosen = rng.choice(len(genres), int(rng.integers(1, 5)), replace=False)
         genre = ", ".join(genres[place] for place in sorted(chosen.tolist()))
         rating = f"{rng.normal(6.5, 1.0):.2f}"
+        members = int(rng.integers(5, 10**6))
         writer.writerow(
-            [
-                title,
-                f"Title {title}: the series",
-                genre,
-                "TV",
-                "Unknown",
-                rating,
-                int(rng.integers(5, 10**6)),
-            ]
+            [title, f"Title {title}: the series", genre, "TV", "Unknown", rating, members]
         )

@@ -1,8 +1,8 @@
-"""Table 1 of the paper, users, items, instances and sparsity, beside those of a copy at hand.
+"""Table 1 of the paper (users, items, instances and sparsity) beside the counts of your copy of a dataset.
 
-The paper does not say how its counts came about: which release, which reviews were dropped, which users and items.
-So the same copy is counted in several ways, with and without what a build leaves out, and the one that comes
-nearest to the paper is named, with how far off it is. What rules a way out altogether is said too.
+The paper does not say which release it counted, or which reviews, users and items it dropped. So the same copy is
+counted in several ways, with and without what a build leaves out. The report names the way that is nearest to the
+paper, how far off it is, and what makes the paper's counts impossible for this copy.
 """
 
 import math
@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.output import check_json, write_json
 from jaxsim import InputError
+from jaxsim.tables import format_table
 from prep.interactions import k_core
 from prep.ratings import load_raw
 from prep.sources import SOURCES, get_source
@@ -28,7 +29,7 @@ LEAST_RATINGS = (5, 10, 20, 50, 100)  # of a user, in the variants
 _BUILT = "as built"
 _UNRATED = "and unrated (-1): "
 _FIGURES = ("users", "items", "instances")
-_WIDE_OFF = 1.5  # a ratio beyond which the paper's figures are called out of reach
+_WIDE_OFF = 1.5  # with a larger ratio, the report says that the copy cannot have the paper's counts
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ PAPER: dict[str, tuple[Counts, float]] = {
     "amazon-movies": (Counts(24_191, 49_154, 972_536), 99.92),
     "anime": (Counts(24_859, 11_188, 6_111_860), 97.80),
 }
-"""The paper's Table 1 with its own sparsity, which is rounded and, for music, cut."""
+"""The paper's Table 1 with its sparsity, which is rounded (for music, rounded down)."""
 
 RELEASES: dict[str, tuple[str, ...]] = {
     "yelp": (
@@ -80,7 +81,7 @@ RELEASES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of counting a copy: what is counted, in a few words, and how much of it there is."""
+    """One way of counting a copy: its name in a few words, and the counts."""
 
     name: str
     counts: Counts
@@ -116,7 +117,7 @@ def run_table1(
 
 
 def how_to_get(dataset: str | None) -> list[str]:
-    """Where each dataset is to be had, in its source's own words; of one dataset or of all."""
+    """How to get one dataset, or all, in the words of their sources."""
     lines = []
     for name in [dataset] if dataset else PAPER:
         try:
@@ -130,8 +131,8 @@ def measure(dataset: str, options: SourceOptions) -> dict[str, Any]:
     """Count a copy in all its variants; the content of `--json`.
 
     Args:
-        dataset: name of a dataset of its own source.
-        options: where its raw files lie, and how to read them.
+        dataset: name of a dataset in `prep.sources.SOURCES`.
+        options: where its raw files are, and how to read them.
 
     Raises:
         InputError: there is no such dataset, or it cannot be read.
@@ -140,13 +141,13 @@ def measure(dataset: str, options: SourceOptions) -> dict[str, Any]:
         raise InputError(f"--dataset {dataset}: known are {', '.join(sorted(SOURCES))}")
     data = load_raw(get_source(dataset), options)
     paper = PAPER[dataset][0] if dataset in PAPER else None
-    found = variants_of(data)
+    variants = variants_of(data)
     if dataset == "anime":
         everything = load_raw(Anime(keep_unrated=True), options)
         more = variants_of(everything)
-        found += [replace(v, name=f"{_UNRATED}{v.name}") for v in more]
-    built = next(variant for variant in found if variant.name == _BUILT)
-    nearest = min(found, key=lambda v: distance(v.counts, paper)) if paper else None
+        variants += [replace(v, name=f"{_UNRATED}{v.name}") for v in more]
+    built = next(variant for variant in variants if variant.name == _BUILT)
+    nearest = min(variants, key=lambda v: distance(v.counts, paper)) if paper else None
     return {
         "dataset": dataset,
         "origin": data.origin,
@@ -160,7 +161,7 @@ def measure(dataset: str, options: SourceOptions) -> dict[str, Any]:
                 **_row(v.counts),
                 "distance": distance(v.counts, paper) if paper else None,
             }
-            for v in found
+            for v in variants
         ],
         "nearest": nearest.name if nearest else None,
         "nearest_ratios": _ratios(nearest.counts, paper) if nearest and paper else None,
@@ -175,30 +176,31 @@ def measure(dataset: str, options: SourceOptions) -> dict[str, Any]:
 
 
 def variants_of(data: RawData) -> list[Variant]:
-    """Count a copy in several ways; ways that come to the same counts as one before are left out.
+    """Count a copy in several ways; a way with the same counts as an earlier one is left out.
 
     Args:
-        data: what the source read.
+        data: the data as the source read them.
 
     Returns:
-        All readable ratings; without repeated ones (as built); of described items alone; of users and items with
-        enough ratings.
+        The counts of all valid ratings; without repeated ones (as built); of described items only; of users and
+        items with enough ratings.
     """
     user = data.ratings["user_id"].cat.codes.to_numpy(np.int64)
     item = data.ratings["item_id"].cat.codes.to_numpy(np.int64)
     ids = data.ratings["item_id"].cat.categories
     described = ids.isin(set(data.items["item_id"]))
-    found = [Variant("every readable rating", _count(user, item))]
+    variants = [Variant("every readable rating", _count(user, item))]
     pairs = np.unique(user * len(ids) + item)
     user, item = pairs // len(ids), pairs % len(ids)
     built = Variant(_BUILT, _count(user, item))
-    found.append(built)
-    known = described[item]
-    found.append(Variant("of described items only", _count(user[known], item[known])))
+    variants.append(built)
+    is_described = described[item]
+    counts = _count(user[is_described], item[is_described])
+    variants.append(Variant("of described items only", counts))
     for name, kept in _cores(user, item):
-        found.append(Variant(name, _count(user[kept], item[kept])))
-    first_of = {variant.counts: variant for variant in [*reversed(found), built]}
-    return [v for v in found if first_of[v.counts] is v and (v.counts.instances or v is built)]
+        variants.append(Variant(name, _count(user[kept], item[kept])))
+    first_of = {variant.counts: variant for variant in [*reversed(variants), built]}
+    return [v for v in variants if first_of[v.counts] is v and (v.counts.instances or v is built)]
 
 
 def _cores(user: np.ndarray, item: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -234,11 +236,13 @@ def _state_note(dataset: str, options: SourceOptions) -> list[str]:
 
 
 def notes_on(data: RawData, built: Counts, paper: Counts | None) -> list[str]:
-    """What is known of why a copy has other counts than the paper."""
+    """Why a copy may have other counts than the paper."""
     notes = []
     repeated = len(data.ratings) - built.instances
     if repeated:
-        notes.append(f"{repeated:,} ratings are repeated by the same user later; the last counts.")
+        notes.append(
+            f"{repeated:,} ratings are repeated by the same user later; the last one counts."
+        )
     for report in data.skipped:
         if report.total:
             why = ", ".join(f"{reason} ({count:,})" for reason, count in report.counts.items())
@@ -253,7 +257,7 @@ def notes_on(data: RawData, built: Counts, paper: Counts | None) -> list[str]:
 
 
 def _impossible(data: RawData, built: Counts, paper: Counts) -> list[str]:
-    """Why no subset of a copy can have the paper's figures, where that is so."""
+    """Why no part of a copy can have the paper's counts; empty if one may."""
     notes = []
     for name in ("user", "item"):
         share = getattr(built, f"{name}s") / getattr(paper, f"{name}s")
@@ -279,46 +283,55 @@ def _impossible(data: RawData, built: Counts, paper: Counts) -> list[str]:
 
 def format_paper() -> str:
     """The paper's Table 1 as text."""
-    lines = ["Table 1 of the paper", _line("", *_FIGURES, "sparsity", "a user", "an item")]
-    for name, (counts, sparsity) in PAPER.items():
-        per = (counts.instances / counts.users, counts.instances / counts.items)
-        lines.append(
-            _line(name, *_numbers(counts), f"{sparsity:.2f} %", *(f"{p:.1f}" for p in per))
-        )
-    return "\n".join(lines)
+    rows = [
+        [
+            name,
+            *_figures(asdict(counts)),
+            f"{sparsity:.2f} %",
+            f"{counts.instances / counts.users:.1f}",
+            f"{counts.instances / counts.items:.1f}",
+        ]
+        for name, (counts, sparsity) in PAPER.items()
+    ]
+    header = ["", *_FIGURES, "sparsity", "per user", "per item"]
+    return f"Table 1 of the paper\n{format_table(header, rows)}"
 
 
 def format_report(result: dict[str, Any]) -> str:
     """A copy beside the paper as text."""
-    lines = ["", f"Your copy of {result['dataset']}: {result['origin']}"]
-    lines.append(_line("", *_FIGURES, "sparsity"))
     paper = result["paper"]
+    rows = [_table_row("paper", paper)] if paper else []
+    rows.append(_table_row("your copy, as built", result["copy"]))
     if paper:
-        lines.append(_row_line("paper", paper))
-    lines.append(_row_line("your copy, as built", result["copy"]))
+        rows.append(_ratio_row(result["ratios"]))
+    variants = [_table_row(variant["name"], variant) for variant in result["variants"]]
     if paper:
-        lines.append(_line("  of the paper's", *_factors(result["ratios"])))
-    lines += ["", "The same copy, counted in other ways"]
-    for variant in result["variants"]:
-        mark = " <- nearest to the paper" if variant["name"] == result["nearest"] else ""
-        lines.append(_row_line(variant["name"], variant) + mark)
-    if paper:
-        lines += ["", f"nearest to the paper: {result['nearest']}"]
-        lines.append(_line("  of the paper's", *_factors(result["nearest_ratios"])))
-    return "\n".join([*lines, "", "why", *(f"- {note}" for note in result["notes"])])
+        for row in variants:
+            row.append("<- nearest to the paper" if row[0] == result["nearest"] else "")
+        variants.append(_ratio_row(result["nearest_ratios"]))
+    header = ["", *_FIGURES, "sparsity"]
+    return "\n".join(
+        [
+            "",
+            f"Your copy of {result['dataset']}: {result['origin']}",
+            format_table(header, rows),
+            "",
+            "The same copy, counted in other ways",
+            format_table([*header, ""] if paper else header, variants, left=(0, 5)),
+            "",
+            "Why the counts differ",
+            *(f"- {note}" for note in result["notes"]),
+        ]
+    )
 
 
-def _factors(ratios: dict[str, float]) -> list[str]:
-    return [f"{ratios[name]:.3g} x" for name in _FIGURES]
+def _figures(row: dict[str, Any]) -> list[str]:
+    return [f"{row[name]:,}" for name in _FIGURES]
 
 
-def _numbers(counts: Counts) -> list[str]:
-    return [f"{getattr(counts, name):,}" for name in _FIGURES]
+def _table_row(label: str, row: dict[str, Any]) -> list[str]:
+    return [label, *_figures(row), f"{row['sparsity']:.3f} %"]
 
 
-def _row_line(label: str, row: dict[str, Any]) -> str:
-    return _line(label, *(f"{row[name]:,}" for name in _FIGURES), f"{row['sparsity']:.3f} %")
-
-
-def _line(label: str, *cells: str) -> str:
-    return f"  {label:44s}" + "".join(f"{cell:>12s}" for cell in cells)
+def _ratio_row(ratios: dict[str, float]) -> list[str]:
+    return ["  divided by the paper's", *(f"{ratios[name]:.3g} x" for name in _FIGURES)]

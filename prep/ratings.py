@@ -1,4 +1,4 @@
-"""The first stage of a build: raw files to items and interactions in index order."""
+"""The first stage of a build: from raw files to items and interactions in index order."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ from jaxsim.dataset import TRAIN
 from prep.config import RatingsConfig
 from prep.interactions import Interactions, index_interactions
 from prep.readers.lines import SkippedLines
+from prep.readers.rows import Item, items_table
 from prep.sources.base import RawData, Source, SourceOptions
 from prep.sources.table import TableFile
 
@@ -26,13 +27,13 @@ class Ratings:
     """Items and interactions in index order.
 
     Attributes:
-        raw: what the source gave.
+        raw: the data as the source read them.
         items: N rows in index order: `item_id`, `name`, `categories`, `attributes`, as in `RawData.items`.
         interactions: the indexed, ordered, labelled and split ratings.
         like_threshold: a rating of at least this is a like.
-        unknown_items: how many items are rated without being described; they are named by their ids.
+        unknown_items: how many rated items have no description; they are named by their ids.
         noun: what a prompt calls an item.
-        best_rating: the highest rating that can be given, as far as the source or the training split tells.
+        best_rating: the highest rating that users can give: the source's, or else that of the training split.
     """
 
     raw: RawData
@@ -45,20 +46,20 @@ class Ratings:
 
     @property
     def left_out_items(self) -> frozenset[str]:
-        """Raw ids of the items that the source knows and that were not kept."""
-        known = {*self.raw.items["item_id"], *self.raw.ratings["item_id"].cat.categories}
-        return frozenset(known.difference(self.interactions.items))
+        """Raw ids of the source's items that were not kept."""
+        all_items = {*self.raw.items["item_id"], *self.raw.ratings["item_id"].cat.categories}
+        return frozenset(all_items.difference(self.interactions.items))
 
     @cached_property
     def training(self) -> "TrainingLabels":
-        """Which rating is a like, by raw ids."""
+        """Which training ratings are likes, by raw ids."""
         return TrainingLabels(self.interactions)
 
 
 class TrainingLabels(Mapping[tuple[str, str], bool | None]):
     """(user id, item id) -> whether a rating of the training split is a like; None for one of another split.
 
-    Pairs that nobody rated are not in it. Nothing is kept for a pair: there may be millions.
+    Unrated pairs are not in it. There is no Python object for each pair, because there may be millions.
     """
 
     def __init__(self, interactions: Interactions) -> None:
@@ -93,15 +94,16 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
 
     Args:
         source: the dataset.
-        config: where its raw files lie, how they are read, which ratings are kept, and what is a like.
+        config: where its raw files are, how to read them, which ratings to keep, and what is a like.
 
     Raises:
-        InputError: the files cannot be had or read, nobody says what a like is, or every rating is one, or none.
+        InputError: the files cannot be found, downloaded or read; there is no like threshold; or every rating is a
+            like, or none is.
     """
     threshold = source.like_threshold if config.like_threshold is None else config.like_threshold
     if threshold is None:
         raise InputError(
-            f"--like-threshold: say from which rating on a user of {source.name} likes an item"
+            f"--like-threshold: give the lowest rating with which a user of {source.name} likes an item"
         )
     raw = load_raw(source, config.source_options)
     interactions = index_interactions(
@@ -125,17 +127,17 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
 
 
 def _best_of_training(interactions: Interactions) -> float:
-    # Of the training split alone: what is said in prompts must not depend on held-out ratings.
+    # Of the training split only: prompts must not depend on held-out ratings.
     training = interactions.arrays["interaction_split"] == TRAIN
     return float(interactions.arrays["interaction_rating"][training].max())
 
 
 def load_raw(source: Source, options: SourceOptions) -> RawData:
-    """Read a source from its own files, or from what `python -m prep convert` made of them.
+    """Read a source from its own files, or from the tables that `python -m prep convert` made of them.
 
     Raises:
-        InputError: as `Source.load`; or what was converted is another dataset, or another state; or an option has
-            no meaning for this source.
+        InputError: as for `Source.load`; or the conversion is of another dataset or state; or an option has no
+            meaning for this source.
     """
     own_table = isinstance(source, TableFile)
     if options.items is not None and not own_table:
@@ -199,32 +201,17 @@ def _check_labels(
 
 
 def items_in_order(items: pd.DataFrame, item_ids: Sequence[str]) -> tuple[pd.DataFrame, int]:
-    """Bring the described items into index order, and name those that are not described by their ids.
+    """Bring the described items into index order; items without a description are named by their ids.
 
     Args:
         items: as in `prep.sources.base.RawData`.
         item_ids: raw ids in index order; N of them.
 
     Returns:
-        N rows with the columns `item_id`, `name`, `categories` and `attributes`, and how many were not described.
+        N rows with the columns `item_id`, `name`, `categories` and `attributes`, and how many of them have no
+        description.
     """
-    place: Mapping[str, int] = {item: row for row, item in enumerate(items["item_id"])}
-    rows = [place.get(item, -1) for item in item_ids]
-    names, categories, attributes = (
-        list(items[column]) for column in ("name", "categories", "attributes")
-    )
-    table = pd.DataFrame(
-        {
-            "item_id": item_ids,
-            "name": [
-                names[row] if row >= 0 else item for row, item in zip(rows, item_ids, strict=True)
-            ],
-            "categories": pd.Series(
-                [categories[row] if row >= 0 else () for row in rows], dtype=object
-            ),
-            "attributes": pd.Series(
-                [attributes[row] if row >= 0 else {} for row in rows], dtype=object
-            ),
-        }
-    )
-    return table, sum(row < 0 for row in rows)
+    columns = (items[name] for name in ("item_id", "name", "categories", "attributes"))
+    described = {item: Item(*fields) for item, *fields in zip(*columns, strict=True)}
+    table = items_table({item: described.get(item, Item(item, (), {})) for item in item_ids})
+    return table, sum(item not in described for item in item_ids)

@@ -21,7 +21,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 from jaxsim import InputError
-from prep.fetch import staged_file
+from jaxsim.files import write_bytes
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 POOLING = "mean of the last hidden states over all tokens, special ones included"
@@ -55,8 +55,7 @@ def save_vectors(path: Path, store: KeywordVectors) -> None:
     # same each time it is made.
     metadata = {_METADATA_KEY: json.dumps(about, ensure_ascii=False)}
     content = save({"vectors": np.ascontiguousarray(store.vectors, np.float32)}, metadata)
-    with staged_file(path) as file:
-        file.write(content)
+    write_bytes(path, content)
 
 
 def load_vectors(path: Path) -> KeywordVectors:

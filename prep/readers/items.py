@@ -1,8 +1,8 @@
 """The file of items beside a table of ratings: `item,name[,categories][,attributes]`, CSV or Parquet.
 
-Categories are parted by `|`; in Parquet they may be a list. Attributes are parted by `|` too, each `name: value`
-or `name=value`; words without a value are gathered as tags. They may also be a JSON object and, in Parquet, a map
-or a struct. Other columns are not used, because nobody knows whether they leak how an item was received: a note
+Categories are separated by `|`; in Parquet they may be a list. Attributes are separated by `|` too, each
+`name: value` or `name=value`; words without a value become tags. Attributes may also be a JSON object and, in
+Parquet, a map or a struct. Other columns are not used, because they may reveal how users rated the item: a note
 names them.
 """
 
@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxsim import sha256_of
-from prep.readers.csv_blocks import Column, OnBad, is_utf8, open_csv, records
-from prep.readers.json_lines import BadLineError, Item
-from prep.readers.lines import LineFile, SkippedLines
-from prep.readers.parquet import id_text, is_parquet, read_table
+from prep.readers.columns import Column
+from prep.readers.csv import is_utf8, open_csv, records
+from prep.readers.lines import LineFile, ReportBadLine, SkippedLines
+from prep.readers.parquet import is_parquet, read_table
+from prep.readers.rows import BadLineError, Item
+from prep.readers.validator import id_text
 
 TAGS = "tags"
 COLUMNS = (
@@ -50,49 +52,44 @@ def read_items(path: Path, strict: bool) -> tuple[dict[str, Item], SkippedLines,
         digest = sha256_of(path)
     else:
         file = LineFile(path)
-        unused = _collect_csv(items, file, skipped)
+        unused, lines = csv_rows(file, COLUMNS, skipped.add)
+        _collect(items, lines, skipped)
         digest = file.sha256
     skipped.check_any_read(len(items), "item")
     if unused:
         print(
-            f"note: {path}: not used: {', '.join(unused)}; what prompts may tell of an item stands in the column "
+            f"note: {path}: not used: {', '.join(unused)}; put what prompts may say about an item into the column "
             "attributes, as in: author: Ann Lee|year: 1995",
             file=sys.stderr,
         )
     return items, skipped, digest
 
 
-def _collect_csv(items: dict[str, Item], file: LineFile, skipped: SkippedLines) -> tuple[str, ...]:
-    unused, rows = csv_rows(file, COLUMNS, skipped.add)
-    _collect(items, rows, skipped)
-    return unused
-
-
 def csv_rows(
-    file: LineFile, columns: Iterable[Column], on_bad: OnBad
+    file: LineFile, columns: Iterable[Column], report: ReportBadLine
 ) -> tuple[tuple[str, ...], Iterator[tuple[int, dict[str, str]]]]:
     """Read a CSV file row by row.
 
     Args:
         file: the file.
         columns: the wanted columns.
-        on_bad: told of each line that is no record, or in which a wanted column is not UTF-8.
+        report: called for each line that is no record, or in which a wanted column is not UTF-8.
 
     Returns:
         The names of the other columns, and of each row its line number and its wanted fields, trimmed.
 
     Raises:
-        InputError: as for `csv_blocks.open_csv`.
+        InputError: as for `prep.readers.csv.open_csv`.
     """
     header, blocks = open_csv(file, list(columns), file.path.name)
 
     def rows() -> Iterator[tuple[int, dict[str, str]]]:
         for block in blocks:
-            for line, fields in records(block, header, on_bad):
-                row = {name: fields[place].strip() for name, place in header.places.items()}
-                spoilt = next((name for name, field in row.items() if not is_utf8(field)), None)
-                if spoilt:
-                    on_bad(line, f"{spoilt} is not UTF-8 text")
+            for line, fields in records(block, header, report):
+                row = {name: fields[at].strip() for name, at in header.positions.items()}
+                invalid = next((name for name, field in row.items() if not is_utf8(field)), None)
+                if invalid:
+                    report(line, f"{invalid} is not UTF-8 text")
                 else:
                     yield line, row
 
@@ -117,7 +114,7 @@ def _collect(
 def _id(value: Any) -> str:
     text = id_text(value)
     if not text:
-        raise BadLineError("item is empty or no id")
+        raise BadLineError("item is empty or not an id")
     return text
 
 
@@ -135,7 +132,7 @@ def split_categories(value: Any) -> tuple[str, ...]:
     """The category names of an item in their order, each once.
 
     Args:
-        value: names parted by `|`, a list of names, or None.
+        value: names separated by `|`, a list of names, or None.
 
     Raises:
         BadLineError: it is none of these.
@@ -150,7 +147,7 @@ def parse_attributes(value: Any) -> dict[str, str]:
     """The attributes of an item, name to value.
 
     Args:
-        value: pieces parted by `|`, a list of such pieces or of pairs, a JSON object as text, a mapping, or None.
+        value: pieces separated by `|`, a list of pieces or of pairs, a JSON object as text, a mapping, or None.
 
     Raises:
         BadLineError: it is none of these.
@@ -167,21 +164,20 @@ def parse_attributes(value: Any) -> dict[str, str]:
         text = _text(value, "attributes").strip()
         pairs = _json_pairs(text) if text.startswith("{") else map(_split_piece, text.split("|"))
     attributes: dict[str, list[str]] = {}
-    for name, told in pairs:
-        said = " ".join(_words(told).split())
-        if said:
-            attributes.setdefault(" ".join(_text(name, "attributes").split()) or TAGS, []).append(
-                said
-            )
-    return {name: ", ".join(said) for name, said in attributes.items()}
+    for raw_name, raw_value in pairs:
+        text = " ".join(_words(raw_value).split())
+        if text:
+            name = " ".join(_text(raw_name, "attributes").split()) or TAGS
+            attributes.setdefault(name, []).append(text)
+    return {name: ", ".join(texts) for name, texts in attributes.items()}
 
 
 def _json_pairs(text: str) -> list[tuple[str, Any]]:
     try:
-        found = json.loads(text)
+        attributes = json.loads(text)
     except (ValueError, RecursionError):
-        raise BadLineError("attributes is not the JSON object that it begins as") from None
-    return list(found.items())
+        raise BadLineError("attributes begins like a JSON object, but is not one") from None
+    return list(attributes.items())
 
 
 def _split_piece(piece: str) -> tuple[str, str]:

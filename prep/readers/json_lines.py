@@ -1,7 +1,7 @@
-"""What sources of JSON lines share: checked records, ratings in one pass, their texts in another.
+"""JSON lines: checked records, and reviews whose ratings are read in one pass and their texts in another.
 
-A line that does not hold what it should is left out and counted (`prep.readers.lines.SkippedLines`). A field that
-no line has means that the file is the wrong one, or of a release with other names.
+A line that is not as expected is left out and counted (`prep.readers.lines.SkippedLines`). If no line has a
+required field, the file is the wrong one, or of a release with other names.
 """
 
 import ast
@@ -13,7 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import orjson
@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from jaxsim import InputError
 from prep.readers.lines import LineFile, SkippedLines
-from prep.sources.base import ratings_table
+from prep.readers.rows import BadLineError, ratings_table
 
 MAX_LITERAL_BYTES = 256 << 10
 RATING_RANGE = (1.0, 5.0)
@@ -31,25 +31,13 @@ Record = Mapping[str, Any]
 T = TypeVar("T")
 
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{0,15})?", re.ASCII)
-_MAX_INTEGER = 2**63 - 1  # JSON's are smaller, but Python literals know no bound
+_MAX_INTEGER = 2**63 - 1  # JSON has no larger ones, but Python literals have no bound
 _IDS_OF_A_BLOCK = 1 << 16
-_MAX_FOUND = 100  # of the names of fields that a message about a missing one lists
-
-
-class BadLineError(ValueError):
-    """A line that cannot be used; the message is the reason, the same for all lines of its kind."""
-
-
-class Item(NamedTuple):
-    """What is known of an item; see `prep.sources.base.RawData.items`."""
-
-    name: str
-    categories: tuple[str, ...]
-    attributes: dict[str, str]
+_MAX_SHOWN_FIELDS = 100  # in a message about a missing field
 
 
 def parse_json(line: bytes) -> dict[str, Any]:
-    """The object that a line of JSON holds; numbers are finite and texts are Unicode.
+    """The object in a line of JSON; its numbers are finite and its texts are Unicode.
 
     Raises:
         BadLineError: not UTF-8, not JSON, nested too deeply, or not an object.
@@ -64,10 +52,10 @@ def parse_json(line: bytes) -> dict[str, Any]:
 
 
 def parse_json_or_literal(line: bytes) -> dict[str, Any]:
-    """The object of a line of JSON, or of a Python literal as in the metadata of 2014.
+    """The object in a line of JSON, or in a Python literal as in the metadata of 2014.
 
     Raises:
-        BadLineError: neither.
+        BadLineError: it is neither.
     """
     try:
         return parse_json(line)
@@ -84,17 +72,17 @@ def parse_json_or_literal(line: bytes) -> dict[str, Any]:
 
 
 def parse_literal(text: str) -> Any:
-    """The value of a Python literal; nothing in it is ever run.
+    """The value of a Python literal; the text is never run as code.
 
     Raises:
-        ValueError: it is none, is nested too deeply, or is longer than `MAX_LITERAL_BYTES` (a tree of it takes
-            some hundreds of times its length).
+        ValueError: the text is not a literal, is nested too deeply, or is longer than `MAX_LITERAL_BYTES` (its
+            syntax tree takes some hundred times its length).
     """
     if len(text) > MAX_LITERAL_BYTES:
         raise ValueError("too long")
     try:
         with warnings.catch_warnings():
-            # Of escapes in strings that Python would rather not see.
+            # Python warns of unusual escapes in strings.
             warnings.simplefilter("ignore")
             return ast.literal_eval(text.strip())
     except (SyntaxError, TypeError, MemoryError, RecursionError) as error:
@@ -110,7 +98,7 @@ def _why_not(line: bytes, form: str) -> str:
 
 
 def text_of(record: Record, field: str) -> str:
-    """A field that may be missing or null (then it is empty), but is text.
+    """A field of text; empty where it is missing or null.
 
     Raises:
         BadLineError: it is something else.
@@ -138,7 +126,7 @@ def id_of(record: Record, field: str) -> str:
 
 
 def number_of(value: Any) -> float:
-    """A finite number, also one written as text such as "5.0"; NaN for all else."""
+    """A finite number, which may be written as text such as "5.0"; NaN for all else."""
     if type(value) is float:
         return value if math.isfinite(value) else math.nan
     if type(value) is int and abs(value) <= _MAX_INTEGER:
@@ -167,22 +155,22 @@ class Records:
 
         Args:
             file: the file.
-            what: what a line holds, such as "review".
+            what: what a line contains, such as "review".
             required: the fields that every line must have; null counts as missing.
             strict: whether the first line that cannot be used is an error.
-            parse: makes an object of a line, or raises BadLineError.
+            parse: returns the object in a line, or raises BadLineError.
         """
         self.skipped = SkippedLines(file.label, strict)
         self._file, self._what, self._parse = file, what, parse
         self._required = tuple(required)
         self._missing = Counter[str]()
-        self._found: dict[str, None] = {}
+        self._seen_fields: dict[str, None] = {}
 
     def read(self, convert: Callable[[dict[str, Any]], T]) -> Iterator[tuple[int, T]]:
-        """Yield (line number from 1, what `convert` makes of its object) for each line that can be used.
+        """Yield (line number from 1, `convert` of its object) for each line that can be used.
 
         Args:
-            convert: may raise BadLineError. The required fields are there.
+            convert: may raise BadLineError. The object has the required fields.
 
         Raises:
             InputError: the file cannot be read (see `LineFile.blocks`), no line can be used, or the reader is
@@ -209,21 +197,22 @@ class Records:
     def _note_missing(self, record: Record) -> BadLineError:
         missing = [field for field in self._required if record.get(field) is None]
         self._missing.update(missing)
-        if len(self._found) < _MAX_FOUND:
-            self._found.update((name, None) for name, value in record.items() if value is not None)
-        # A reason must not vary, but a strict reader stops at this one.
-        found = f"; found are {self._found_names()}" if self.skipped.strict else ""
-        return BadLineError(f"the field '{missing[0]}' is missing{found}")
+        if len(self._seen_fields) < _MAX_SHOWN_FIELDS:
+            present = (name for name, value in record.items() if value is not None)
+            self._seen_fields.update(dict.fromkeys(present))
+        # Reasons are the same for all lines of a kind, but a strict reader stops at this line.
+        fields = f"; found are {self._shown_fields()}" if self.skipped.strict else ""
+        return BadLineError(f"the field '{missing[0]}' is missing{fields}")
 
-    def _found_names(self) -> str:
-        return ", ".join(sorted(map(repr, self._found))) or "none"
+    def _shown_fields(self) -> str:
+        return ", ".join(sorted(map(repr, self._seen_fields))) or "none"
 
     def _check_fields(self, objects: int) -> None:
         everywhere = [f"'{field}'" for field, n in self._missing.items() if n == objects]
         if everywhere:
             raise InputError(
                 f"{self._file.label}: no {self._what} in it has the field {', '.join(everywhere)}; "
-                f"found are {self._found_names()}. Is this the right file?"
+                f"found are {self._shown_fields()}. Is this the right file?"
             )
 
 
@@ -233,7 +222,7 @@ class ReviewLayout:
 
     Attributes:
         user, item, rating, time, text: the names of the fields.
-        seconds: makes whole seconds since 1970 of the value of `time`; None where it is no time.
+        seconds: converts the value of `time` to whole seconds since 1970; None where it is no time.
     """
 
     user: str
@@ -264,7 +253,7 @@ class ReviewLayout:
 class IdColumn:
     """A column of ids that grows row by row.
 
-    Rows go to Arrow in blocks, whose hash table takes a fifth of the time of a dict with millions of ids.
+    Arrow encodes the rows in blocks: with millions of ids, its hash table takes a fifth of the time of a dict.
     """
 
     def __init__(self) -> None:
@@ -278,7 +267,7 @@ class IdColumn:
             self._close_block()
 
     def encode(self) -> tuple[np.ndarray, Sequence[str]]:
-        """Places int32[M] among the distinct ids, and these in the order of their first rows.
+        """The positions int32[M] of the rows among the distinct ids, and these in the order of their first rows.
 
         The column is empty afterwards.
         """
@@ -300,12 +289,12 @@ class IdColumn:
 class ReviewFile:
     """A file of reviews: ratings in one pass, which notes the line of each; texts in another.
 
-    The second pass goes by the noted lines and so cannot disagree with the first about rows.
+    The second pass reads only the noted lines, so both passes agree about rows.
 
     Attributes:
         file: the file.
         skipped: the lines that were left out; empty before `ratings`.
-        left_out: how many reviews `ratings` left out on purpose.
+        left_out: how many reviews `ratings` left out because of its argument `items`.
         has_texts: whether any row of `ratings` has a text.
     """
 
@@ -320,7 +309,7 @@ class ReviewFile:
         Args:
             file: the file.
             layout: where its fields are.
-            clean: what is done to each text.
+            clean: applied to each text.
         """
         self.file, self._layout, self._clean = file, layout, clean
         self.skipped = SkippedLines(file.label)
@@ -368,7 +357,7 @@ class ReviewFile:
         """See `prep.sources.base.Reviews.texts`.
 
         Raises:
-            InputError: the file cannot be read any more, or was changed since.
+            InputError: the file can no longer be read, or was changed in the meantime.
         """
         lines = self.file.lines_at(self._line_numbers[rows], f"{self.file.path.name} (texts)")
         for row, (number, line) in zip(rows.tolist(), lines, strict=True):
@@ -380,16 +369,3 @@ class ReviewFile:
                 ) from None
             if text:
                 yield row, text
-
-
-def items_table(items: Mapping[str, Item]) -> pd.DataFrame:
-    """The table of `RawData.items`, from the items by their ids."""
-    rows = items.values()
-    return pd.DataFrame(
-        {
-            "item_id": pd.Series(list(items), dtype=str),
-            "name": pd.Series([item.name for item in rows], dtype=str),
-            "categories": pd.Series([item.categories for item in rows], dtype=object),
-            "attributes": pd.Series([item.attributes for item in rows], dtype=object),
-        }
-    )

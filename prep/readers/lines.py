@@ -1,4 +1,4 @@
-"""Reading raw files of any size: block by block, plain or gzip, with a progress bar by bytes.
+"""Raw text files of any size, plain, gzip or in a zip: read block by block, with a progress bar by bytes.
 
 Memory stays at a few blocks however large the file is. Lines that cannot be read are left out, counted by
 reason and reported once; a strict reader stops at the first.
@@ -7,9 +7,13 @@ reason and reported once; a strict reader stops at the first.
 import gzip
 import hashlib
 import os
+import shutil
 import sys
+import tempfile
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -19,11 +23,17 @@ from tqdm import tqdm
 
 from jaxsim import InputError
 
+ReportBadLine = Callable[[int, str], None]
+"""Called for each line that cannot be read, with its number and a reason; `SkippedLines.add` is one."""
+
 BLOCK_BYTES = 1 << 20  # blocks that fit the processor's cache are twice as fast as those of 8 MiB
 MAX_LINE_BYTES = 64 << 20
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What `zipfile` raises for an archive that is cut short, damaged, encrypted or of an unknown kind."""
+
 _BOM = b"\xef\xbb\xbf"
 _GZIP = b"\x1f\x8b"
-# What a file begins with that is not text, and what to call it.
+# The first bytes of files that are not text, and what such a file is.
 _NOT_TEXT = {
     b"PK\x03\x04": "a zip archive; unpack it",
     b"BZh91AY&SY": "a bzip2 file; unpack it",
@@ -53,11 +63,11 @@ class SkippedLines:
     first: dict[str, int] = field(default_factory=dict)
 
     def add(self, line: int, reason: str) -> None:
-        """Count a line, and tell of the first one on standard error.
+        """Count a line, and print a note on standard error for the first one.
 
         Args:
             line: its number, from 1.
-            reason: why, in a few words that are the same for all lines of a kind.
+            reason: why it cannot be read, in a few words that are the same for all lines of a kind.
 
         Raises:
             InputError: the reader is strict.
@@ -65,7 +75,7 @@ class SkippedLines:
         if self.strict:
             raise InputError(f"{self.label}:{line}: {reason} (--strict stops here)")
         if not self.counts:
-            # tqdm's own, so that a progress bar is not torn apart.
+            # By tqdm, so that the note does not break a progress bar.
             tqdm.write(f"note: {self.label}:{line}: {reason}; left out", file=sys.stderr)
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self.first.setdefault(reason, line)
@@ -76,14 +86,14 @@ class SkippedLines:
         return sum(self.counts.values())
 
     def check_any_read(self, read: int, what: str) -> None:
-        """Make sure that something could be read.
+        """Make sure that at least one line was read.
 
         Args:
-            read: how many lines could be.
-            what: what they hold, such as "review".
+            read: the number of lines that were read.
+            what: what a line holds, such as "review".
 
         Raises:
-            InputError: none could; the message names the first line and its reason.
+            InputError: no line was read; the message names the first line and its reason.
         """
         if read:
             return
@@ -99,14 +109,14 @@ class LineFile:
     """A text file, plain or gzip, that is read from front to back, as often as needed.
 
     Attributes:
-        path: where it lies.
-        label: what messages call it.
+        path: where it is.
+        label: its name in messages.
         sha256: hexadecimal digest of the bytes on the disk; empty until it was read to the end once.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, label: str | None = None) -> None:
         self.path = path
-        self.label = str(path)
+        self.label = label or str(path)
         self.sha256 = ""
         self._version: tuple[int, int] | None = None
 
@@ -116,12 +126,12 @@ class LineFile:
         A byte-order mark is left out. Only the file's last line may lack its line end.
 
         Args:
-            description: what the progress bar says.
+            description: the label of the progress bar.
 
         Raises:
             InputError: the file is missing, a folder, not readable, empty, not whole gzip data, an archive or
-                other format that is not UTF-8 text, has a line of more than `MAX_LINE_BYTES`, or is no longer
-                what it was when it was read before.
+                other format that is not UTF-8 text, has a line of more than `MAX_LINE_BYTES`, or has changed since
+                it was last read.
         """
         number, rest, seen = 1, b"", False
         for chunk in self._chunks(description):
@@ -157,8 +167,8 @@ class LineFile:
         """Yield (line number, line without its end) for some lines; reading ends with the last of them.
 
         Args:
-            numbers: int64[R], ascending line numbers, from 1. Those beyond the end are passed over.
-            description: what the progress bar says.
+            numbers: int64[R], ascending line numbers, from 1. Those beyond the end are ignored.
+            description: the label of the progress bar.
 
         Raises:
             InputError: as for `blocks`.
@@ -191,7 +201,7 @@ class LineFile:
         self._version = version
 
     def _chunks(self, description: str) -> Iterator[bytes]:
-        # A second reading finds the same file (see _check_version), so its digest is known.
+        # A second pass reads the same file (see _check_version), so its digest is known.
         digest = None if self.sha256 else hashlib.sha256()
         try:
             with (
@@ -226,7 +236,7 @@ class LineFile:
 
 
 def _line_count(block: bytes) -> int:
-    """How many lines a block has, the last one with or without its end."""
+    """The number of lines of a block; the last one may lack its line end."""
     return block.count(b"\n") + (not block.endswith(b"\n"))
 
 
@@ -237,7 +247,7 @@ def _is_gzip(file: IO[bytes]) -> bool:
 
 
 class _Counted:
-    """A file whose bytes are digested, if a digest is given, and shown on a progress bar as they are read."""
+    """A file whose bytes update a digest, if there is one, and a progress bar as they are read."""
 
     def __init__(self, file: IO[bytes], digest: Any, bar: Any) -> None:
         self._file, self._digest, self._bar = file, digest, bar
@@ -248,3 +258,45 @@ class _Counted:
             self._digest.update(chunk)
         self._bar.update(len(chunk))
         return chunk
+
+
+def find_plain_or_gzip(folder: Path, name: str) -> Path | None:
+    """The path of a file in a folder, or else of the same file with .gz; None if neither exists."""
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
+
+
+@contextmanager
+def unzipped(archive: Path, choices: Sequence[Sequence[str]]) -> Iterator[list[LineFile]]:
+    """Unpack files of a zip into a temporary folder, which is deleted when the block ends.
+
+    Args:
+        archive: the zip.
+        choices: lists of file names. Files of the first list that the zip has whole, in any of its folders, are
+            unpacked.
+
+    Yields:
+        The files in the order of that list.
+
+    Raises:
+        InputError: the file is not a whole zip, cannot be read, or has none of the lists.
+    """
+    with tempfile.TemporaryDirectory(prefix="jaxsim-zip-") as folder:
+        try:
+            with zipfile.ZipFile(archive) as packed:
+                members = {member.rpartition("/")[2]: member for member in packed.namelist()}
+                names = next((names for names in choices if members.keys() >= set(names)), None)
+                if names is None:
+                    expected = " or ".join(" and ".join(names) for names in choices)
+                    raise InputError(f"{archive}: this zip does not contain {expected}")
+                for name in names:
+                    with (
+                        packed.open(members[name]) as member,
+                        Path(folder, name).open("wb") as file,
+                    ):
+                        shutil.copyfileobj(member, file)
+        except BROKEN_ZIP as error:
+            reason = f"not a whole zip, cut short or damaged? ({error})"
+            raise InputError(f"{archive}: {reason}") from None
+        except OSError as error:
+            raise InputError(f"{archive}: cannot be read ({error.strerror})") from None
+        yield [LineFile(Path(folder, name), f"{archive}/{members[name]}") for name in names]

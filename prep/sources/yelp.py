@@ -1,7 +1,7 @@
 """The Yelp open dataset: businesses and their reviews, as JSON lines in the publisher's two files.
 
-Ratings that Yelp computed (`stars` and `review_count` of a business) stay out of what a prompt may tell: they
-are what the simulator is asked to predict.
+Prompts never contain the figures that Yelp computed from reviews (`stars` and `review_count` of a business),
+because these are what the simulator is to predict.
 """
 
 import re
@@ -15,18 +15,16 @@ from typing import Any
 
 from jaxsim import InputError
 from prep.readers.json_lines import (
-    BadLineError,
-    Item,
     Record,
     Records,
     ReviewFile,
     ReviewLayout,
     id_of,
-    items_table,
     parse_literal,
     text_of,
 )
-from prep.readers.lines import LineFile
+from prep.readers.lines import LineFile, find_plain_or_gzip
+from prep.readers.rows import BadLineError, Item, items_table
 from prep.sources.base import RawData, SourceOptions
 
 OFFER = "https://business.yelp.com/data/resources/open-dataset/"
@@ -34,7 +32,7 @@ BUSINESSES = "yelp_academic_dataset_business.json"
 REVIEWS = "yelp_academic_dataset_review.json"
 STATE = "MO"  # the paper's
 
-# Categories with a comma of their own, in a list that is parted by commas.
+# Categories whose names contain a comma, in a list that is separated by commas.
 COMMA_CATEGORIES = (
     "Beer, Wine & Spirits",
     "Books, Mags, Music & Video",
@@ -68,7 +66,7 @@ LAYOUT = ReviewLayout("user_id", "business_id", "stars", "date", "text", seconds
 
 @dataclass(frozen=True)
 class Yelp:
-    """The source `yelp`: businesses of a state, Missouri unless told otherwise."""
+    """The source `yelp`: businesses of one state, by default Missouri."""
 
     name: str = "yelp"
     noun: str = "business"
@@ -116,7 +114,7 @@ def state_of(options: SourceOptions) -> str:
 
 
 def find_files(raw: Path | None) -> tuple[LineFile, LineFile]:
-    """The files of businesses and of reviews in a folder; where a file lies plain and as gzip, the plain one.
+    """The files of businesses and of reviews in a folder; the plain file where there is a plain and a gzip one.
 
     Raises:
         InputError: no folder is given, there is none, or it lacks a file.
@@ -130,19 +128,19 @@ def find_files(raw: Path | None) -> tuple[LineFile, LineFile]:
         raise InputError(f"{raw}: no such folder; --raw is the folder of {names}")
     if not raw.is_dir():
         raise InputError(f"{raw}: is a file; unpack it if need be, and give the folder of {names}")
-    found = []
+    files = []
     for name in (BUSINESSES, REVIEWS):
-        path = next((p for p in (raw / name, raw / f"{name}.gz") if p.exists()), None)
+        path = find_plain_or_gzip(raw, name)
         if path is None:
             raise InputError(
                 f"{raw}: there is no {name} or {name}.gz in it; --raw is the folder of {names}"
             )
-        found.append(LineFile(path))
-    return found[0], found[1]
+        files.append(LineFile(path))
+    return files[0], files[1]
 
 
 def _read_businesses(records: Records, state: str) -> dict[str, Item]:
-    """The businesses of a state, or of all for "", by their ids; the last line of several for one id counts."""
+    """The businesses of a state, or of all for "", by their ids; of several lines for an id the last counts."""
     items: dict[str, Item] = {}
     states: Counter[str] = Counter()
     label = records.skipped.label
@@ -151,8 +149,8 @@ def _read_businesses(records: Records, state: str) -> dict[str, Item]:
         if where == state or not state:
             items[business] = item
     if not items:
-        found = ", ".join(f"{name or '(none)'} {count:,}" for name, count in states.most_common())
-        raise InputError(f"{label}: no business is in --state {state}; found are {found}")
+        counts = ", ".join(f"{name or '(none)'} {count:,}" for name, count in states.most_common())
+        raise InputError(f"{label}: no business is in --state {state}; found are {counts}")
     return items
 
 
@@ -181,22 +179,22 @@ def split_categories(record: Record) -> tuple[str, ...]:
 
 
 def describe(record: Record) -> dict[str, str]:
-    """What a prompt may tell of a business besides name and categories: all but how it is rated.
+    """What a prompt may say about a business besides name and categories: everything but its ratings.
 
-    Attributes that are false or unknown are left out, and so are those that are not understood.
+    Attributes that are false or unknown are left out, and so are those in an unknown form.
 
     Raises:
         BadLineError: `city`, `state` or `attributes` is not of the right type.
     """
-    told = {field: " ".join(text_of(record, field).split()) for field in ("city", "state")}
+    facts = {field: " ".join(text_of(record, field).split()) for field in ("city", "state")}
     if record.get("is_open") in (0, 1):
-        told["open"] = "yes" if record["is_open"] else "no, closed for good"
+        facts["open"] = "yes" if record["is_open"] else "no, closed for good"
     attributes = record.get("attributes") or {}
     if not isinstance(attributes, dict):
         raise BadLineError("the field 'attributes' is not an object")
     for key, value in attributes.items():
-        told[attribute_name(key)] = attribute_value(key, value)
-    return {key: value for key, value in told.items() if value}
+        facts[attribute_name(key)] = attribute_value(key, value)
+    return {key: value for key, value in facts.items() if value}
 
 
 def attribute_name(key: str) -> str:
@@ -208,24 +206,24 @@ def attribute_name(key: str) -> str:
 
 
 def attribute_value(key: str, value: Any) -> str:
-    """The value of an attribute in words, empty where it is false, unknown or not understood.
+    """The value of an attribute in words; empty where it is false, unknown or in an unknown form.
 
     Args:
         key: its name in the file.
-        value: as in the file: "True", "u'free'", "2", "{'garage': False, 'lot': True}", or what they stand for.
+        value: as in the file, such as "True", "u'free'", "2", "{'garage': False, 'lot': True}", or an object.
     """
     value = _unquote(value)
     if value is True:
         return "yes"
     if isinstance(value, dict):
-        parts = [_words(_unquote(name)) for name, holds in value.items() if _unquote(holds) is True]
+        parts = [_words(_unquote(name)) for name, flag in value.items() if _unquote(flag) is True]
         return ", ".join(filter(None, parts))
     text = _words(value)
     return f"{text} of 4" if text and key == "RestaurantsPriceRange2" else text
 
 
 def _unquote(value: Any) -> Any:
-    """What a value stands for, where it is text that holds a Python literal."""
+    """The value of a text that is a Python literal; other values as they are."""
     return _unquote_text(value) if isinstance(value, str) else value
 
 

@@ -119,7 +119,7 @@ def test_what_is_refused(config, message):
 def test_somebody_must_say_what_a_like_is():
     source = Invented()
     source.like_threshold = None
-    with pytest.raises(InputError, match="--like-threshold: say from which rating"):
+    with pytest.raises(InputError, match="--like-threshold: give the lowest rating"):
         read_ratings(source, RatingsConfig())
     assert read_ratings(source, RatingsConfig(like_threshold=3)).like_threshold == 3
 
@@ -165,7 +165,7 @@ def test_a_conversion_of_something_else_is_refused(tmp_path):
 
 def test_a_conversion_overwrites_nothing_else(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds other files than a conversion"):
+    with pytest.raises(InputError, match="holds files that are not of a conversion"):
         convert_dataset(Invented(), SourceOptions(), tmp_path)
     with pytest.raises(InputError, match="is a file"):
         convert_dataset(Invented(), SourceOptions(), tmp_path / "mine.txt")
@@ -205,7 +205,7 @@ def test_a_conversion_keeps_what_was_left_out_and_where_it_came_from(tmp_path):
     assert load_raw(Lossy(), SourceOptions(raw=out, state="PA")).state == "PA"
     with pytest.raises(InputError, match="a conversion with --state 'PA'; convert again"):
         load_raw(Lossy(), SourceOptions(raw=out, state="MO"))
-    with pytest.raises(InputError, match="a conversion already"):
+    with pytest.raises(InputError, match="is already a conversion"):
         convert_dataset(Lossy(), SourceOptions(raw=out), tmp_path / "again")
 
 

@@ -10,6 +10,7 @@ from jaxsim import InputError, sha256_of
 from prep.sources.anime import OFFER, Anime
 from prep.sources.base import SourceOptions
 from tests.paths import SAMPLES
+from tests.prep.sources.reading import rows, skipped
 
 SAMPLE = SAMPLES / "anime"
 
@@ -47,21 +48,13 @@ def load(raw, strict=False, source=None):
     return (source or Anime()).load(SourceOptions(raw=raw, strict=strict))
 
 
-def rows(data):
-    return list(data.ratings.itertuples(index=False, name=None))
-
-
-def counts(data):
-    return [skipped.counts for skipped in data.skipped]
-
-
 def test_what_is_read(folder):
     data = load(folder)
     assert rows(data) == ROWS
     kinds = [str(kind) for kind in data.ratings.dtypes]
     assert kinds == ["category", "category", "float32", "int64"]
     assert data.left_out == {"watched, but not rated (-1)": 2}
-    assert counts(data) == [{}, {}]
+    assert skipped(data) == [{}, {}]
     assert data.items["item_id"].tolist() == ["7", "12", "30"]
     assert data.items["name"].tolist() == [
         "Kaze no Uta",
@@ -117,28 +110,17 @@ def test_gzip_and_zip_are_the_same_data(folder, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda text: "\ufeff" + text,
-        lambda text: text.replace("\n", "\r\n"),
-        lambda text: text.removesuffix("\n"),
-        lambda text: text.replace("\n", "\n\n \n"),
         lambda text: "\n" + text,
         lambda text: text.upper().replace("&QUOT;", "&quot;"),
         lambda text: text.replace(",", " , ").replace(" ,  ", ", "),
     ],
-    ids=["bom", "crlf", "no final newline", "blank lines", "blank first", "upper case", "spaces"],
+    ids=["blank first", "upper case", "spaces"],
 )
 def test_harmless_differences_in_form(folder, change):
     (folder / "rating.csv").write_text(change(RATINGS), "utf-8", newline="")
     data = load(folder)
     assert rows(data) == ROWS
-    assert counts(data) == [{}, {}]
-
-
-def test_columns_in_another_order_and_among_others(folder):
-    lines = [line.split(",") for line in RATINGS.splitlines()]
-    text = "\n".join(f'{rating},"x,y",{item},{user}' for user, item, rating in lines)
-    (folder / "rating.csv").write_text(text)
-    assert rows(load(folder)) == ROWS
+    assert skipped(data) == [{}, {}]
 
 
 def test_bad_lines_are_left_out_and_counted(folder, capsys):
@@ -172,7 +154,7 @@ def test_a_title_that_comes_again_is_left_out(folder):
     data = load(folder)
     assert data.items["name"].tolist()[0] == "Kaze no Uta"
     assert data.items["name"].tolist()[-1] == "40"
-    assert counts(data)[0] == {"the title comes a second time": 1, "anime_id is empty": 1}
+    assert skipped(data)[0] == {"the title comes a second time": 1, "anime_id is empty": 1}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +197,7 @@ def test_unusable_zips(folder, tmp_path):
         load(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(folder / "anime.csv", "anime.csv")
-    with pytest.raises(InputError, match=r"no rating\.csv in this zip"):
+    with pytest.raises(InputError, match=r"does not contain anime\.csv and rating\.csv"):
         load(path)
 
 
@@ -234,7 +216,7 @@ def test_the_real_excerpt():
     assert data.ratings["item_id"].astype(str).tolist() == rated["anime_id"].tolist()
     assert data.ratings["rating"].tolist() == rated["rating"].astype(float).tolist()
     assert data.left_out == {"watched, but not rated (-1)": len(ratings) - len(rated)}
-    assert counts(data) == [{}, {}]
+    assert skipped(data) == [{}, {}]
     titles = pd.read_csv(SAMPLE / "anime.csv", dtype=str, keep_default_na=False)
     assert data.items["item_id"].tolist() == titles["anime_id"].tolist()
     genres = titles["genre"].map(

@@ -44,6 +44,7 @@ def build(folder, *more):
     return jaxsim.load_dataset(folder / "out")
 
 
+@pytest.mark.slow  # trains the statistic model and compiles an environment
 def test_without_a_language_model_it_runs_and_says_so(books, capsys):
     dataset = build(books, "--annotate", "none", "--max-share", "0.5")
     told = capsys.readouterr()
@@ -169,7 +170,7 @@ def test_vectors_are_made_for_replies_to_t_sub_too(books, monkeypatch):
 
 def test_what_is_missing_is_said(books, prep_error):
     own = ["build", books / "books.csv", "--out", books / "out"]
-    assert "--like-threshold: say from which rating on a user of books" in prep_error(*own)
+    assert "--like-threshold: give the lowest rating with which a user of books" in prep_error(*own)
     own += ["--like-threshold", "4"]
     assert "books comes without replies of a language model" in prep_error(*own)
     assert "--annotate openai: name the language model" in prep_error(*own, "--annotate", "openai")
@@ -180,7 +181,7 @@ def test_what_is_missing_is_said(books, prep_error):
     )
     assert "--state: books has no states" in prep_error(*none, "--state", "PA")
     assert "--raw: books is read from its own path" in prep_error(*none, "--raw", books)
-    assert "synthetic: it is drawn by build" in prep_error("convert", "synthetic", "--out", "x")
+    assert "synthetic: build draws this dataset" in prep_error("convert", "synthetic", "--out", "x")
     assert "--encoder hashed: its vectors" in prep_error(
         "embed", books / "books.csv", "--out", "x", "--encoder", "hashed"
     )

@@ -50,24 +50,10 @@ def test_yelp(tmp_path, capsys):
     assert "NO LANGUAGE MODEL" in told.err
 
 
-def test_yelp_in_missouri(tmp_path):
-    folder = SAMPLES / "yelp"
-    reviews = pd.read_json(folder / "yelp_academic_dataset_review.json", lines=True)
-    businesses = pd.read_json(folder / "yelp_academic_dataset_business.json", lines=True)
-    there = reviews.business_id.isin(businesses.business_id[businesses.state == "MO"])
-    run(["convert", "yelp", "--raw", str(folder), "--out", str(tmp_path / "out")])
-    ratings = pd.read_parquet(tmp_path / "out" / "ratings.parquet")
-    assert len(ratings) == there.sum()
-    assert ratings.text.tolist() == reviews.text[there].tolist()
-    items = pd.read_parquet(tmp_path / "out" / "items.parquet")
-    assert len(items) == (businesses.state == "MO").sum()
-
-
-@pytest.fixture(scope="module")
-def music(tmp_path_factory):
+@pytest.fixture
+def music(tmp_path, no_training):
     folder = SAMPLES / "amazon-2014"
-    out = tmp_path_factory.mktemp("music") / "out"
-    return build("amazon-music", "amazon-2014", out, "--replies", folder / "t_obj_replies.jsonl",
+    return build("amazon-music", "amazon-2014", tmp_path / "out", "--replies", folder / "t_obj_replies.jsonl",
                  "--replies", folder / "t_sub_replies.jsonl", "--allow-missing-replies",
                  "--encoder", HASHED, "--max-share", "1", "--min-items", "1")  # fmt: skip
 

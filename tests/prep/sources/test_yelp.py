@@ -1,4 +1,3 @@
-import gzip
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,15 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsim import InputError
 from prep.sources import yelp
-from prep.sources.base import RawData, SourceOptions
+from prep.sources.base import SourceOptions
 from prep.sources.yelp import BUSINESSES, REVIEWS, Yelp
 from tests.paths import SAMPLES
-from tests.prep.sources.test_amazon import MUTATIONS, check_mutated, mutate
+from tests.prep.sources.reading import error_of, rows, skipped, texts
 
 SAMPLE = SAMPLES / "yelp"
 
@@ -66,30 +64,10 @@ def write(
     folder: Path, places: list[Any] = PLACES, opinions: list[Any] = OPINIONS
 ) -> SourceOptions:
     """Write the two files; what is bytes already is a line as it is."""
-    for name, rows in ((BUSINESSES, places), (REVIEWS, opinions)):
-        lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+    for name, records in ((BUSINESSES, places), (REVIEWS, opinions)):
+        lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in records]
         (folder / name).write_bytes(b"\n".join(lines))
     return SourceOptions(raw=folder)
-
-
-def rows(data: RawData) -> list[tuple]:
-    return list(data.ratings.itertuples(index=False, name=None))
-
-
-def texts(data: RawData) -> list[tuple[int, str]]:
-    assert data.reviews is not None
-    return list(data.reviews.texts(np.arange(len(data.ratings))))
-
-
-def error_of(options: SourceOptions) -> str:
-    with pytest.raises(InputError) as caught:
-        Yelp().load(options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def skipped(data: RawData) -> list[dict[str, int]]:
-    return [file.counts for file in data.skipped]
 
 
 SATURDAY = 1_531_001_351  # 2018-07-07 22:09:11 UTC
@@ -127,79 +105,33 @@ def test_an_empty_state_keeps_all(tmp_path):
 
 
 def test_a_state_without_businesses_lists_those_there_are(tmp_path):
-    message = error_of(replace(write(tmp_path), state="XX"))
+    message = error_of(Yelp(), replace(write(tmp_path), state="XX"))
     assert message.endswith("no business is in --state XX; found are MO 2, PA 1")
 
 
 def test_a_state_without_reviews_is_an_error(tmp_path):
-    message = error_of(write(tmp_path, opinions=[review("bob", "forge")]))
+    message = error_of(Yelp(), write(tmp_path, opinions=[review("bob", "forge")]))
     assert "none of its 1 reviews is of a business in MO" in message
 
 
-def test_gzip_is_the_same_as_plain(tmp_path):
-    plain = Yelp().load(write(tmp_path))
-    before = rows(plain), texts(plain)
-    for name in (BUSINESSES, REVIEWS):
-        path = tmp_path / name
-        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(path.read_bytes()))
-        path.unlink()
-    zipped = Yelp().load(SourceOptions(raw=tmp_path))
-    assert (rows(zipped), texts(zipped)) == before
-    pd.testing.assert_frame_equal(zipped.items, plain.items)
-    assert set(zipped.files) == {f"{BUSINESSES}.gz", f"{REVIEWS}.gz"}
-
-
-def test_a_truncated_gzip_file_is_refused(tmp_path):
-    options = write(tmp_path)
-    path = tmp_path / REVIEWS
-    (tmp_path / f"{REVIEWS}.gz").write_bytes(gzip.compress(path.read_bytes())[:-9])
-    path.unlink()
-    assert f"{REVIEWS}.gz: not a whole gzip file" in error_of(options)
-
-
-def test_bom_crlf_and_blank_lines_change_nothing(tmp_path):
-    plain = Yelp().load(write(tmp_path))
-    before = rows(plain), texts(plain)
-    for name in (BUSINESSES, REVIEWS):
-        path = tmp_path / name
-        text = path.read_bytes().replace(b"\n", b"\r\n\r\n")
-        path.write_bytes(b"\xef\xbb\xbf" + text + b"\r\n \r\n")
-    other = Yelp().load(SourceOptions(raw=tmp_path))
-    assert (rows(other), texts(other)) == before
-    assert skipped(other) == [{}, {}]
+def bad(field: str, what: str, *values: Any) -> list[tuple[Any, str]]:
+    return [
+        (review("ann", "bakery") | {field: v}, f"the field '{field}' is {what}") for v in values
+    ]
 
 
 BAD_REVIEWS = [
-    (b"{not json", "not JSON"),
-    (b'{"user_id": "ann"', "not JSON"),
-    (b'{"stars": NaN}', "not JSON"),
-    (b"[" * 100_000, "not JSON"),
+    *((line, "not JSON") for line in (b"{not json", b'{"user_id": "ann"', b'{"stars": NaN}', b"[" * 100_000)),
     (b'{"text": "caf\xe9"}', "not UTF-8"),
-    ([1, 2], "not a JSON object"),
-    ("ann", "not a JSON object"),
-    (
-        {k: v for k, v in review("ann", "bakery").items() if k != "stars"},
-        "the field 'stars' is missing",
-    ),
-    (review("ann", "bakery", None), "the field 'stars' is missing"),
-    (review("ann", "bakery", 0.5), "the field 'stars' is not a number from 1 to 5"),
-    (review("ann", "bakery", 5.5), "the field 'stars' is not a number from 1 to 5"),
-    (review("ann", "bakery", 10**30), "the field 'stars' is not a number from 1 to 5"),
-    (review("ann", "bakery", "five"), "the field 'stars' is not a number from 1 to 5"),
-    (review("ann", "bakery", "nan"), "the field 'stars' is not a number from 1 to 5"),
-    (review("ann", "bakery", True), "the field 'stars' is not a number from 1 to 5"),
-    (review("ann", "bakery", [4]), "the field 'stars' is not a number from 1 to 5"),
-    (review(" ", "bakery"), "the field 'user_id' is not an id"),
-    (review("", "bakery"), "the field 'user_id' is not an id"),
-    (review("a\u0000nn", "bakery"), "the field 'user_id' is not an id"),
-    (review("ann", 1.5), "the field 'business_id' is not an id"),
-    (review("ann", {}), "the field 'business_id' is not an id"),
-    (review("ann", "bakery", text=5), "the field 'text' is not text"),
-    (review("ann", "bakery", date="yesterday"), "the field 'date' is not a time"),
-    (review("ann", "bakery", date="2018-02-30"), "the field 'date' is not a time"),
-    (review("ann", "bakery", date="20180707T2209+01:00"), "the field 'date' is not a time"),
-    (review("ann", "bakery", date=1531001351), "the field 'date' is not a time"),
-]
+    *((line, "not a JSON object") for line in ([1, 2], "ann")),
+    ({k: v for k, v in review("ann", "bakery").items() if k != "stars"}, "the field 'stars' is missing"),
+    *bad("stars", "missing", None),
+    *bad("stars", "not a number from 1 to 5", 0.5, 5.5, 10**30, "five", "nan", True, [4]),
+    *bad("user_id", "not an id", " ", "", "a\u0000nn"),
+    *bad("business_id", "not an id", 1.5, {}),
+    *bad("text", "not text", 5),
+    *bad("date", "not a time", "yesterday", "2018-02-30", "20180707T2209+01:00", 1531001351),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD_REVIEWS)
@@ -215,7 +147,7 @@ def test_a_bad_review_is_left_out_counted_and_shown(tmp_path, capsys, line, reas
         ("ann", "bakery", 2.0),
     ]
     assert texts(data) == [(0, "ann on bakery"), (2, "bob on bakery"), (3, "Changed\nmy mind.")]
-    assert f"{REVIEWS}:2: {reason}" in error_of(replace(options, strict=True))
+    assert f"{REVIEWS}:2: {reason}" in error_of(Yelp(), replace(options, strict=True))
 
 
 BAD_BUSINESSES = [
@@ -234,7 +166,7 @@ def test_a_bad_business_is_left_out_counted_and_shown(tmp_path, capsys, line, re
     assert skipped(data) == [{reason: 1}, {}]
     assert data.items["item_id"].tolist() == ["bakery", "café"]
     assert f"{BUSINESSES}:1: {reason}; left out" in capsys.readouterr().err
-    assert f"{BUSINESSES}:1: {reason}" in error_of(replace(options, strict=True))
+    assert f"{BUSINESSES}:1: {reason}" in error_of(Yelp(), replace(options, strict=True))
 
 
 def test_ids_that_are_whole_numbers_are_their_digits(tmp_path):
@@ -246,7 +178,7 @@ def test_ids_that_are_whole_numbers_are_their_digits(tmp_path):
 
 def test_a_field_that_no_line_has_is_named_with_those_found(tmp_path):
     renamed = [{("rating" if k == "stars" else k): v for k, v in row.items()} for row in OPINIONS]
-    message = error_of(write(tmp_path, opinions=renamed))
+    message = error_of(Yelp(), write(tmp_path, opinions=renamed))
     assert (
         f"{REVIEWS}: no review in it has the field 'stars'; found are 'business_id', 'date'"
         in message
@@ -256,37 +188,31 @@ def test_a_field_that_no_line_has_is_named_with_those_found(tmp_path):
 
 def test_a_field_that_some_line_has_is_not_called_missing(tmp_path):
     lacking = {key: value for key, value in OPINIONS[0].items() if key != "stars"}
-    message = error_of(write(tmp_path, opinions=[lacking, review("ann", "bakery", 99)]))
+    message = error_of(Yelp(), write(tmp_path, opinions=[lacking, review("ann", "bakery", 99)]))
     assert f"{REVIEWS}:1: the field 'stars' is missing; not one of its 2 lines" in message
 
 
 def test_a_field_that_is_null_throughout_is_not_found(tmp_path):
-    message = error_of(write(tmp_path, opinions=[review("ann", "bakery", None)] * 2))
+    message = error_of(Yelp(), write(tmp_path, opinions=[review("ann", "bakery", None)] * 2))
     assert "has the field 'stars'; found are" in message
     assert "'stars'" not in message.partition("found are")[2]
 
 
 def test_swapped_files_are_named(tmp_path):
-    message = error_of(write(tmp_path, places=OPINIONS, opinions=PLACES))
+    message = error_of(Yelp(), write(tmp_path, places=OPINIONS, opinions=PLACES))
     assert "no business in it has the field 'state'" in message
     assert "'user_id'" in message
 
 
-def test_nothing_readable_is_one_line(tmp_path):
-    message = error_of(write(tmp_path, opinions=[b"one", b"two"]))
-    assert f"{REVIEWS}:1: not JSON; not one of its 2 lines holds a readable review" in message
-    assert "the file holds no review" in error_of(write(tmp_path, opinions=[b"\n\n"]))
-
-
 def test_folder_mistakes_say_what_to_do(tmp_path):
-    assert yelp.OFFER in error_of(SourceOptions())
-    assert "--raw" in error_of(SourceOptions())
-    assert "no such folder" in error_of(SourceOptions(raw=tmp_path / "nothing"))
-    assert f"there is no {BUSINESSES}" in error_of(SourceOptions(raw=tmp_path))
+    assert yelp.OFFER in error_of(Yelp(), SourceOptions())
+    assert "--raw" in error_of(Yelp(), SourceOptions())
+    assert "no such folder" in error_of(Yelp(), SourceOptions(raw=tmp_path / "nothing"))
+    assert f"there is no {BUSINESSES}" in error_of(Yelp(), SourceOptions(raw=tmp_path))
     write(tmp_path)
-    assert "give the folder" in error_of(SourceOptions(raw=tmp_path / REVIEWS))
+    assert "give the folder" in error_of(Yelp(), SourceOptions(raw=tmp_path / REVIEWS))
     (tmp_path / REVIEWS).unlink()
-    assert f"there is no {REVIEWS}" in error_of(SourceOptions(raw=tmp_path))
+    assert f"there is no {REVIEWS}" in error_of(Yelp(), SourceOptions(raw=tmp_path))
 
 
 def test_categories_may_have_commas_of_their_own():
@@ -350,16 +276,6 @@ def test_whatever_an_attribute_holds_it_becomes_text(value, key):
     assert isinstance(yelp.attribute_value(key, value), str)
     assert isinstance(yelp.attribute_value(key, repr(value)), str)
     assert isinstance(yelp.attribute_name(key), str)
-
-
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(name=st.sampled_from([BUSINESSES, REVIEWS]), mutations=MUTATIONS)
-def test_mutated_files_are_read_counted_or_refused(tmp_path, name, mutations):
-    options = write(tmp_path)
-    mutate(tmp_path / name, mutations)
-    check_mutated(lambda: Yelp().load(options), tmp_path / REVIEWS)
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the excerpt of Yelp is not on this machine")
