@@ -71,7 +71,7 @@ def refreshed(text: str) -> str:
         InputError: a quote names a file, path, format or block that does not exist.
     """
     text = _NUMBER.sub(lambda m: f"{m[1]}{_number(m[2], m[3], m[4])}{m[6]}", text)
-    return _BLOCK.sub(lambda m: f"{m[1]}{_block(m[2], m[3])}\n{m[5]}", text)
+    return _BLOCK.sub(lambda m: f"{m[1]}{_block(m[2], m[3])}\n\n{m[5]}", text)
 
 
 def _block(name: str, kind: str) -> str:
