@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import json
 import re
 import runpy
 import shlex
@@ -110,6 +111,20 @@ def test_the_readme_quotes_each_measurement():
     for name in quotes.BLOCKS:
         assert re.search(rf"<!-- block \S+ {name} -->", text), name
     assert "<!-- number throughput-ml-100k.json best.steps_per_second" in text
+
+
+def test_the_readmes_words_on_table_2_hold_of_the_kept_result():
+    """If this fails after recording Table 2 again, reword the paragraph below it in the README."""
+    result = json.loads((quotes.RESULTS / "table2-ml-100k.json").read_text("utf-8"))
+    rows = {(row["policy"], row["users"]): row for row in result["rows"]}
+    for users in ("train", "held_out"):
+        for agent in ("ppo", "trpo", "a2c", "dqn"):
+            assert rows[agent, users]["paired_low"] > 0, "earns more than like_rate"
+            assert rows[agent, users]["paired_popular_low"] > 0, "earns more than popular"
+    trpo, static = (rows[name, "train"] for name in ("trpo", "static_best"))
+    assert trpo["a_rwd_low"] > static["a_rwd"], "TRPO earns slightly more than static_best"
+    trpo, static = (rows[name, "held_out"] for name in ("trpo", "static_best"))
+    assert trpo["a_rwd_low"] < static["a_rwd"] < trpo["a_rwd_high"], "for held-out users: equal"
 
 
 def test_a_quote_follows_its_result(tmp_path, monkeypatch):
