@@ -48,7 +48,7 @@ def split_command(command: str) -> tuple[str, tuple[str, ...], list[str]]:
     """The program, the words that name the command, and the options."""
     _, _, program, *words = shlex.split(command)
     options = [word for word in words if re.fullmatch(r"--?[a-z][\w.-]*", word)]
-    depth = 2 if words[:1] == ["train"] else 1
+    depth = 2 if words[0] in ("train", "replies") else 1
     return program, tuple(words[:depth]), options
 
 
