@@ -6,7 +6,8 @@ by simple predictors that see the same labels and must be beaten.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from agents.evaluation.baselines import smoothed, training_counts
+from benchmarks.output import check_json, write_json
 from jaxsim import (
     TEST,
     TRAIN,
@@ -23,6 +25,7 @@ from jaxsim import (
     Dataset,
     EnvParams,
     UserSimulator,
+    load_dataset,
     majority_probability,
     make,
 )
@@ -241,3 +244,23 @@ def format_report(result: dict[str, Any]) -> str:
     lines += ["calibration error: " + ", ".join(f"{n} {v:.3f}" for n, v in result["ece"].items())]
     lines += ["Brier score: " + ", ".join(f"{n} {v:.3f}" for n, v in result["brier"].items())]
     return "\n".join(lines)
+
+
+def run_fidelity(
+    dataset: str = "ml-100k",
+    split: Literal["test", "validation", "validation+test"] = "test",
+    json: Path | None = None,
+) -> None:
+    """Measure how well the simulator predicts what held-out people liked.
+
+    Args:
+        dataset: name that `python -m prep build` has built, or path of a packed folder.
+        split: which labels to predict.
+        json: also write the result here.
+    """
+    check_json(json)
+    packed = load_dataset(dataset)
+    print(f"judging the {split} split of {packed.name} ...", flush=True)
+    result = fidelity(packed, split)
+    print(format_report(result))
+    write_json(json, result)

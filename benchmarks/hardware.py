@@ -1,6 +1,6 @@
 """What the device can do at best, measured on the device itself: copy and read bandwidth, matrix products.
 
-Every figure is the median of several runs of one compiled program whose memory is already in use: on fresh
+Every figure is the median of several runs of one compiled program. The program reuses memory, because on fresh
 memory a CPU spends most of its time on page faults.
 """
 
@@ -15,26 +15,26 @@ from dataclasses import astuple, dataclass
 import jax
 import jax.numpy as jnp
 
-# Far above any cache; the best of them counts, for a shared machine disturbs some.
-# On a GPU smaller ones take no longer than starting the program.
+# Far larger than any cache. The best size counts, because other users of a shared machine slow some of them down.
+# On a GPU smaller arrays take no longer than starting the program.
 _ARRAY_BYTES = {"cpu": (128 << 20, 256 << 20, 512 << 20), "other": (1 << 30, 4 << 30)}
 _MATRIX_SIZES = {"cpu": (1024, 2048), "other": (4096, 8192)}
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of several runs: their median and quartiles."""
+    """Median and quartiles of several runs, in seconds or steps per second."""
 
     median: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, seconds: list[float]) -> "Timing":
+    def of(cls, values: list[float]) -> "Timing":
         """Summary of one or more runs."""
-        if len(seconds) == 1:
-            return cls(seconds[0], seconds[0], seconds[0])
-        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
         return cls(median, low, high)
 
 
@@ -43,9 +43,9 @@ class Device:
     """What the default device does at best.
 
     Attributes:
-        copy: bytes a second, read and written ones both counted, of copying a large array.
-        read: bytes a second of adding up a large array.
-        matmul: floating-point operations a second of a float32 matrix product at full precision.
+        copy: bytes per second of copying a large array; bytes read and bytes written both count.
+        read: bytes per second of summing a large array.
+        matmul: floating-point operations per second of a float32 matrix product at full precision.
     """
 
     copy: float
@@ -53,12 +53,12 @@ class Device:
     matmul: float
 
     def better(self, other: "Device") -> "Device":
-        """The best of both: others on a shared machine only ever take away."""
+        """The best of both: other programs on a shared machine can only make it slower."""
         return Device(*map(max, astuple(self), astuple(other)))
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """Wall time of one run, until its result is there."""
+    """Wall time of one run until its result is ready."""
     start = time.perf_counter()
     jax.block_until_ready(run())
     return time.perf_counter() - start
@@ -81,46 +81,46 @@ def measure_device(repeats: int) -> Device:
 
 
 def copy_bandwidth(size: int, repeats: int) -> float:
-    """Copy an array of `size` bytes over another one that the program is given: bytes a second, both ways."""
+    """Bytes per second, read and written, of copying an array of `size` bytes over another one."""
 
     def copy(target: jax.Array, source: jax.Array) -> jax.Array:
-        return source + 1  # a mere copy could be left out
+        return source + 1  # XLA could leave out a plain copy
 
-    # The result takes the place of `target`, whose memory has been touched before.
+    # The result is written to the memory of `target`, which is in use already.
     compiled = jax.jit(copy, donate_argnums=0, keep_unused=True)
     source = jnp.zeros(size // 4, jnp.float32)
-    holder = [jnp.ones_like(source)]
+    latest = [jnp.ones_like(source)]
 
     def run() -> jax.Array:
-        holder.append(compiled(holder.pop(), source))
-        return holder[0]
+        latest.append(compiled(latest.pop(), source))
+        return latest[0]
 
     return 2 * source.nbytes / repeated(run, repeats).median
 
 
 def read_bandwidth(size: int, repeats: int) -> float:
-    """Add up an array of `size` bytes: bytes read a second."""
+    """Bytes read per second of summing an array of `size` bytes."""
     source = jnp.zeros(size // 4, jnp.float32)
     compiled = jax.jit(jnp.sum)
     return source.nbytes / repeated(lambda: compiled(source), repeats).median
 
 
 def matmul_rate(size: int, repeats: int) -> float:
-    """Multiply two float32 matrices of `size` rows and columns at `Precision.HIGHEST`: operations a second."""
+    """Operations per second of a product of float32 matrices [size, size] at `Precision.HIGHEST`."""
     matrix = jax.random.uniform(jax.random.key(0), (size, size), jnp.float32)
     product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
     return 2 * size**3 / repeated(lambda: product(matrix, matrix), repeats).median
 
 
 def device_name() -> str:
-    """The default device and the processor cores beside it."""
+    """The default device and the number of CPU cores."""
     device = jax.devices()[0]
     kind = "" if device.device_kind == device.platform else f"{device.device_kind}, "
     return f"{device.platform}: {kind}{os.cpu_count()} CPU cores"
 
 
 def program_bytes(compiled: jax.stages.Compiled) -> int | None:
-    """Memory of a compiled program: arguments, results and scratch; None where XLA does not say."""
+    """Bytes of a compiled program: arguments, results and scratch; None where XLA does not report them."""
     analysis = compiled.memory_analysis()
     if analysis is None:
         return None
@@ -129,7 +129,7 @@ def program_bytes(compiled: jax.stages.Compiled) -> int | None:
 
 
 def device_memory() -> int:
-    """Bytes that the default device can hold; of a CPU, the machine's memory."""
+    """Bytes of memory of the default device; for a CPU, of the machine."""
     stats = jax.devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
@@ -137,17 +137,17 @@ def device_memory() -> int:
 
 
 def peak_device_bytes() -> int | None:
-    """Most bytes that this process ever held on the default device; None where the device does not count them."""
+    """Peak bytes of this process on the default device; None where the device does not count them."""
     stats = jax.devices()[0].memory_stats()
     return int(stats["peak_bytes_in_use"]) if stats and "peak_bytes_in_use" in stats else None
 
 
 def peak_process_bytes() -> int:
-    """Most bytes of main memory that this process ever held."""
+    """Peak bytes of this process in main memory."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device refused memory."""
+    """Whether an error says that a device has no memory left."""
     return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)

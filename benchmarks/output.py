@@ -1,11 +1,14 @@
-"""Where the benchmarks write their results."""
+"""Where the benchmarks write their results and figures."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.figure import Figure
+
 from jaxsim import InputError
-from jaxsim.files import check_writable, write_text
+from jaxsim.files import check_writable, staged_file, write_text
 
 
 def check_json(path: Path | None) -> None:
@@ -21,7 +24,28 @@ def check_json(path: Path | None) -> None:
         raise InputError(f"--json {path}: is a folder; give a file")
 
 
-def write_json(path: Path | None, result: dict[str, Any]) -> None:
+def write_json(path: Path | None, result: Any) -> None:
     """Write a result as JSON, if a path is given."""
     if path is not None:
         write_text(path, json.dumps(result, indent=2) + "\n")
+
+
+def check_plot(path: Path | None) -> None:
+    """Make sure, before any long work, that `--plot` can be drawn, if it is given.
+
+    Raises:
+        InputError: it is a folder, cannot be written, or its name does not end in a picture format.
+    """
+    if path is None:
+        return
+    check_writable(path)
+    if path.is_dir():
+        raise InputError(f"--plot {path}: is a folder; give a file")
+    if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
+        raise InputError(f"--plot {path}: no picture format; end it in .png, .pdf or .svg")
+
+
+def write_plot(path: Path, figure: Figure) -> None:
+    """Write a figure in the format that the name ends in, whole or not at all."""
+    with staged_file(path) as temporary:
+        figure.savefig(temporary, dpi=150, format=path.suffix[1:].lower())

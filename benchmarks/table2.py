@@ -1,8 +1,8 @@
-"""Table 2 of the paper, what reinforcement learning earns on the simulator: four agents beside honest baselines.
+"""Table 2 of the paper: what four agents earn on the simulator, beside baselines.
 
-Every agent is trained with several seeds and evaluated, greedy and sampled, on the fixed sessions of
-`python -m agents evaluate`, for users it trained on and held-out ones. The paper's own table stands beside it; its
-numbers are not comparable with ours (see `NOT_COMPARABLE`).
+Every agent is trained with several seeds. It is evaluated, greedy and sampled, on the fixed sessions of
+`python -m agents evaluate`, for users it trained on and for held-out users. The paper's own table is printed, too;
+its numbers are not comparable with ours (see `NOT_COMPARABLE`).
 """
 
 import time
@@ -24,9 +24,9 @@ from agents.evaluation.plots import plot_curves
 from agents.runs.folder import dataset_digest, environment_settings
 from agents.runs.training import Training, train_seeds
 from benchmarks.hardware import device_name
-from benchmarks.output import check_json, write_json
-from benchmarks.throughput.command import check_plot
+from benchmarks.output import check_json, check_plot, write_json, write_plot
 from jaxsim import Dataset, EnvParams, InputError, UserSimulator, load_dataset, make
+from jaxsim.tables import format_table
 
 AGENTS = ("ppo", "trpo", "a2c", "dqn")  # in the paper's order
 
@@ -65,11 +65,11 @@ PAPER: dict[str, dict[str, tuple[float, float, float]]] = {
 """The paper's Table 2: A.Rwd, T.Rwd and Liking% of each agent."""
 
 NOT_COMPARABLE = (
-    "The paper's numbers are not comparable with ours. It used other copies of its datasets and another language",
-    "model's words, and counts ratings from 3 as likes; its authors' code lets a liked item be recommended for",
-    "ever. It says neither how long a session lasts, nor how T.Rwd is summed (ours is 12 A.Rwd), nor how long",
-    "the agents were trained, and has no baselines: without random and oracle, a reward alone does not tell good",
-    "from bad. Compare the share of the way from random to the oracle, and the paired differences.",
+    "The paper's numbers are not comparable with ours. It used other copies of the datasets and another language",
+    "model, and a rating of 3 is a like there. Its authors' code allows a liked item to be recommended again and",
+    "again. The paper does not say how long a session lasts, how T.Rwd is summed (ours is 12 A.Rwd), or how long",
+    "the agents were trained. It has no baselines: without random and oracle, a reward alone does not say whether",
+    "an agent is good. Compare the share of the way from random to the oracle, and the paired differences.",
 )
 
 
@@ -79,8 +79,8 @@ class Table2:
 
     Attributes:
         result: the content of `--json`.
-        evaluation: of all agents and baselines.
-        logs: agent to its log of `Training`.
+        evaluation: rows of all agents and baselines.
+        logs: agent to the log of its `Training`.
     """
 
     result: dict[str, Any]
@@ -103,48 +103,47 @@ def run_table2(
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder; give it several times for
             several datasets. Without any, ml-100k.
-        agents: agents to train; without any, all.
+        agents: agents to train; all of them without this option.
         seeds: seeds of each agent, trained at once.
         seed: the first of them.
-        total_steps: environment steps of a seed, for a quick look; without it, each agent's own default.
+        total_steps: environment steps of a seed, for a quick look; by default each agent's own setting.
         evaluation_seed: seed of the fixed sessions.
-        json: also write the result here: an object, or of several datasets a list of them.
-        plot: also draw the learning curves here (PNG, or whatever the name ends in).
+        json: also write the result here: an object, or a list of objects if there are several datasets.
+        plot: also draw the learning curves here (PNG, or the format that the name ends in).
     """
     check_json(json)
     check_plot(plot)
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: give a whole number from 1")
-    configs = configs_of(agents or known_agents(), total_steps)
-    packed = [load_dataset(name) for name in dataset or ("ml-100k",)]
+    configs = configs_of(agents or all_agents(), total_steps)
+    datasets = [load_dataset(name) for name in dataset or ("ml-100k",)]
     tables = []
-    for one in packed:
-        tables.append(measure(one, configs, seeds, seed, evaluation_seed))
+    for packed in datasets:
+        tables.append(measure(packed, configs, seeds, seed, evaluation_seed))
         print(f"\n{format_report(tables[-1])}\n", flush=True)
     print(format_paper())
     results: Any = [table.result for table in tables]
     write_json(json, results[0] if len(tables) == 1 else results)
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        plot_tables(tables).savefig(plot, dpi=150)
+        write_plot(plot, plot_tables(tables))
 
 
-def known_agents() -> tuple[str, ...]:
-    """The algorithms there are, those of the paper first and in its order."""
-    known = [name for name in AGENTS if name in ALGORITHMS]
-    return (*known, *(name for name in ALGORITHMS if name not in known))
+def all_agents() -> tuple[str, ...]:
+    """The names of all algorithms: first those of the paper, in its order."""
+    in_paper = [name for name in AGENTS if name in ALGORITHMS]
+    return (*in_paper, *(name for name in ALGORITHMS if name not in in_paper))
 
 
 def configs_of(agents: tuple[str, ...], total_steps: int | None) -> dict[str, AlgorithmConfig]:
-    """Agent to its default settings, with other `total_steps` if they are given.
+    """Agent to its default settings, with `total_steps` if it is given.
 
     Raises:
-        InputError: an agent is unknown or named twice, or `total_steps` makes no sense.
+        InputError: an agent is unknown or given twice, or `total_steps` is out of bounds.
     """
     configs = {}
     for name in agents:
         if name not in ALGORITHMS:
-            raise InputError(f"--agents {name}: unknown; choose from {', '.join(known_agents())}")
+            raise InputError(f"--agents {name}: unknown; choose from {', '.join(all_agents())}")
         if name in configs:
             raise InputError(f"--agents {name}: is given twice")
         config = ALGORITHMS[name][0]()
@@ -163,9 +162,9 @@ def measure(
     """Train each agent and evaluate all of them on one dataset.
 
     Args:
-        dataset: of `jaxsim.load_dataset`.
+        dataset: from `jaxsim.load_dataset`.
         configs: agent to its settings.
-        seeds: of each agent, at least one.
+        seeds: number of seeds of each agent, at least 1.
         seed: the first of them.
         evaluation_seed: seed of the fixed sessions.
 
@@ -184,7 +183,7 @@ def measure(
         greedy[name] = policies_of(trainer, trainings[name], seeds, sampled=False)
         sampled[name] = policies_of(trainer, trainings[name], seeds, sampled=True)
     start = time.perf_counter()
-    cost = {name: (one.steps, one.seconds) for name, one in trainings.items()}
+    cost = {name: (training.steps, training.seconds) for name, training in trainings.items()}
     key = jax.random.key(evaluation_seed)
     evaluation = evaluate(dataset, env, params, greedy, key, cost, sampled)
     return Table2(
@@ -194,18 +193,18 @@ def measure(
             "seed": seed,
             "evaluation_seed": evaluation_seed,
             "evaluation_seconds": time.perf_counter() - start,
-            "training": {name: _cost(one, configs[name], seeds) for name, one in trainings.items()},
+            "training": {name: _cost(t, configs[name], seeds) for name, t in trainings.items()},
             "warnings": evaluation.warnings,
             "rows": rows_of(evaluation.rows, trainings),
-            "curves": {name: _curve(one.log) for name, one in trainings.items()},
+            "curves": {name: _curve(training.log) for name, training in trainings.items()},
         },
         evaluation,
-        {name: one.log for name, one in trainings.items()},
+        {name: training.log for name, training in trainings.items()},
     )
 
 
 def train_agent(trainer: Algorithm, params: EnvParams, seed: int, seeds: int) -> Training:
-    """`train_seeds`, with its speed told."""
+    """Train several seeds at once, and print how fast that was."""
     training = train_seeds(trainer, params, seed, seeds)
     print(
         f"trained {seeds} seeds of {training.steps:,} steps in {training.seconds:.1f} s, "
@@ -226,7 +225,7 @@ def policies_of(
 
 
 def rows_of(rows: list[Row], trainings: Mapping[str, Training]) -> list[dict[str, Any]]:
-    """The rows as plain dictionaries; a policy's plain name means its greedy mode, the other is NAME_sampled."""
+    """The rows as dictionaries. The policy NAME is the greedy one, the sampled one is called NAME_sampled."""
     named = [
         replace(row, policy=f"{row.policy}_{SAMPLED}") if row.mode == SAMPLED else row
         for row in rows
@@ -264,7 +263,7 @@ def _cost(training: Training, config: AlgorithmConfig, seeds: int) -> dict[str, 
 
 
 def _curve(log: pd.DataFrame) -> dict[str, list[float]]:
-    """Likes per recommendation while training: mean and range of the seeds at each logged step."""
+    """Likes per recommendation during training: mean, lowest and highest of the seeds at each logged step."""
     seeds = log.pivot(index="steps", columns="seed", values="like_rate")
     return {
         "steps": seeds.index.tolist(),
@@ -275,42 +274,43 @@ def _curve(log: pd.DataFrame) -> dict[str, list[float]]:
 
 
 def format_report(table: Table2) -> str:
-    """What was measured on one dataset, as text for a terminal."""
+    """The result of one dataset as text for a terminal."""
     result = table.result
+    costs = [
+        (
+            name,
+            f"{cost['steps']:,}",
+            f"{cost['seconds']:.1f}",
+            f"{cost['steps_per_second']:,.0f}",
+            f"{cost['compile_seconds']:.1f}",
+        )
+        for name, cost in result["training"].items()
+    ]
     lines = [
         f"{result['dataset']}: {result['items']:,} items, {result['training_users']:,} training users, "
         f"{result['seeds']} seeds, {result['device']}, jax {result['jax']}",
         "",
         table.evaluation.report(),
         "",
-        f"{'agent':8s}{'steps a seed':>14s}{'seconds':>10s}{'steps/s':>12s}{'compile s':>11s}",
+        format_table(("agent", "steps per seed", "seconds", "steps/s", "compile s"), costs),
+        f"seconds: training all {result['seeds']} seeds together, without compilation; the evaluation took "
+        f"{result['evaluation_seconds']:.0f} s",
     ]
-    for name, cost in result["training"].items():
-        lines.append(
-            f"{name:8s}{cost['steps']:14,d}{cost['seconds']:10.1f}{cost['steps_per_second']:12,.0f}"
-            f"{cost['compile_seconds']:11.1f}"
-        )
-    lines.append(
-        f"seconds are of all {result['seeds']} seeds together, without compilation; evaluating took "
-        f"{result['evaluation_seconds']:.0f} s"
-    )
     return "\n".join(lines)
 
 
 def format_paper() -> str:
     """The paper's table, and why it is not comparable."""
-    lines = [
-        "the paper's Table 2: A.Rwd, T.Rwd, Liking%",
-        f"  {'dataset':15s}" + "".join(f"{name:>22s}" for name in AGENTS),
+    rows = [
+        (dataset, *("{:.2f} {:.2f} {:.2f}".format(*agents[agent]) for agent in AGENTS))
+        for dataset, agents in PAPER.items()
     ]
-    for name, agents in PAPER.items():
-        cells = ("{:8.2f}{:8.2f}{:6.2f}".format(*agents[agent]) for agent in AGENTS)
-        lines.append(f"  {name:15s}" + "".join(cells))
-    return "\n".join([*lines, "", *NOT_COMPARABLE])
+    title = "the paper's Table 2: A.Rwd, T.Rwd, Liking%"
+    return "\n".join([title, format_table(("dataset", *AGENTS), rows), "", *NOT_COMPARABLE])
 
 
 def plot_tables(tables: list[Table2]) -> Figure:
-    """Learning curves, a panel for each dataset."""
+    """Learning curves, one panel per dataset."""
     figure = Figure(figsize=(11, 5 * len(tables)), layout="constrained")
     panels = figure.subplots(len(tables), 1, squeeze=False)[:, 0]
     for axes, table in zip(panels, tables, strict=True):

@@ -1,55 +1,163 @@
-"""What the README says of commands and files holds; tests/test_movielens.py runs its code."""
+"""README and docs/ name real commands, files and results; tests/test_movielens.py runs the README's code."""
 
+import contextlib
+import functools
+import io
+import json
 import re
 import runpy
+import shlex
+from collections.abc import Iterator
 
 import pytest
 
+from benchmarks import quotes
+from jaxsim import InputError
 from tests.paths import ROOT
 
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "prep build",
-        "prep annotate",
-        "prep convert",
-        "benchmarks table1",
-        "benchmarks convert",
-        "benchmarks throughput",
-        "benchmarks agreement",
-        "agents train dqn",
-        "agents evaluate",
-        "agents compare",
-        "benchmarks table2",
-        "benchmarks training",
-        "benchmarks search",
-        "benchmarks fidelity",
-    ],
-)
-def test_the_commands_of_the_readme_exist(command, monkeypatch, capsys):
-    """What `python -m` runs, in this process: to load the libraries anew for each takes seconds."""
-    assert f"python -m {command}" in _readme()
-    program, *words = command.split()
-    monkeypatch.setattr("sys.argv", [program, *words, "--help"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(ROOT / program / "__main__.py"), run_name="__main__")
-    assert end.value.code == 0
-    assert f"usage: python -m {command}" in capsys.readouterr().out
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAMS = ("prep", "agents", "benchmarks")
 
 
-def test_files_that_the_readme_names_exist():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for name in re.findall(r"\]\(((?!http)[^)]+)\)", page.read_text("utf-8")):
-            assert (page.parent / name).exists(), f"{page}: {name}"
-    for name in re.findall(r"docs/\w+\.md", _readme()):
-        assert (ROOT / name).exists(), name
+# ---- commands ----------------------------------------------------------------------------------------------
 
 
-def test_every_output_is_filled_in():
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        assert not re.search("[A-Z]+_(OUTPUT|TIME|NUMBERS)", path.read_text("utf-8")), path
+def commands() -> Iterator[tuple[str, str]]:
+    """(page, command) of each `python -m PROGRAM ...` in a line of code or between backticks."""
+    pattern = rf"python -m (?:{'|'.join(PROGRAMS)})(?: [^`#\n]+)?"
+    for page in PAGES:
+        text = page.read_text("utf-8").replace("\\\n", " ")  # a command may go on in the next line
+        for command in re.findall(pattern, text):
+            yield page.name, command.strip().replace("NAME", "dqn" if "agents" in command else "x")
 
 
-def _readme() -> str:
-    return (ROOT / "README.md").read_text("utf-8")
+@functools.cache
+def help_of(program: str, words: tuple[str, ...]) -> str:
+    """What `python -m PROGRAM WORDS --help` prints, run in this process: loading the libraries takes seconds."""
+    output = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+        patch.setattr("sys.argv", [program, *words, "--help"])
+        patch.setenv("COLUMNS", "250")
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / program / "__main__.py"), run_name="__main__")
+    assert end.value.code == 0, (program, words)
+    return output.getvalue()
+
+
+def split_command(command: str) -> tuple[str, tuple[str, ...], list[str]]:
+    """The program, the words that name the command, and the options."""
+    _, _, program, *words = shlex.split(command)
+    options = [word for word in words if re.fullmatch(r"--?[a-z][\w.-]*", word)]
+    depth = 2 if words[0] in ("train", "replies") else 1
+    return program, tuple(words[:depth]), options
+
+
+@pytest.mark.parametrize(("page", "command"), sorted(set(commands())))
+def test_commands_exist_and_have_the_options_that_a_page_gives_them(page, command):
+    program, words, options = split_command(command)
+    text = help_of(program, tuple(word for word in words if word not in ("--help", "-h")))
+    assert f"usage: python -m {' '.join([program, *words])}".removesuffix(" --help") in text
+    for option in options:
+        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w.-])", text) or option in words, (
+            option
+        )
+
+
+def test_a_command_is_split_into_its_parts():
+    command = "python -m agents train dqn --seeds 5 --out runs/dqn"
+    assert split_command(command) == ("agents", ("train", "dqn"), ["--seeds", "--out"])
+    command = "python -m prep build books.csv --annotate none"
+    assert split_command(command) == ("prep", ("build",), ["--annotate"])
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page):
+    text = page.read_text("utf-8")
+    for name in re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", text):
+        assert (page.parent / name).exists(), name
+    code = r"`((?:jaxsim|agents|prep|benchmarks|tests|docs)/[\w./*-]*(?:/|\.\w+))`"
+    for name in re.findall(code, text):
+        if "NAME" not in name:
+            assert list(ROOT.glob(name.rstrip("/"))), name
+
+
+def test_the_citation_file_names_the_authors_that_the_readme_names():
+    """In the same order; YAML is read line by line, for no dependency parses it."""
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    names = re.findall(r"given-names: (.+)\n +family-names: (.+)", citation)
+    assert ", ".join(" ".join(name) for name in names[:9]) in (ROOT / "README.md").read_text(
+        "utf-8"
+    )
+
+
+# ---- results -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", quotes.pages(), ids=lambda page: page.name)
+def test_a_page_quotes_the_kept_results(page):
+    """After recording a result again, `python -m benchmarks quotes` rewrites the pages."""
+    text = page.read_text("utf-8")
+    assert quotes.refreshed(text) == text
+    assert not re.search(r"^<!-- number", text, re.MULTILINE), "Markdown takes this line for HTML"
+    assert text.count("<!-- number ") == text.count("<!-- /number -->")
+    assert text.count("<!-- block ") == text.count("<!-- /block -->")
+
+
+def test_the_readme_quotes_each_measurement():
+    text = quotes.ROOT.joinpath("README.md").read_text("utf-8")
+    for name in quotes.BLOCKS:
+        assert re.search(rf"<!-- block \S+ {name} -->", text), name
+    assert "<!-- number throughput-ml-100k.json best.steps_per_second" in text
+
+
+def test_the_readmes_words_on_table_2_hold_of_the_kept_result():
+    """If this fails after recording Table 2 again, reword the paragraph below it in the README."""
+    result = json.loads((quotes.RESULTS / "table2-ml-100k.json").read_text("utf-8"))
+    rows = {(row["policy"], row["users"]): row for row in result["rows"]}
+    for users in ("train", "held_out"):
+        for agent in ("ppo", "trpo", "a2c", "dqn"):
+            assert rows[agent, users]["paired_low"] > 0, "earns more than like_rate"
+            assert rows[agent, users]["paired_popular_low"] > 0, "earns more than popular"
+    trpo, static = (rows[name, "train"] for name in ("trpo", "static_best"))
+    assert trpo["a_rwd_low"] > static["a_rwd"], "TRPO earns slightly more than static_best"
+    trpo, static = (rows[name, "held_out"] for name in ("trpo", "static_best"))
+    assert trpo["a_rwd_low"] < static["a_rwd"] < trpo["a_rwd_high"], "for held-out users: equal"
+
+
+def test_a_quote_follows_its_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(quotes, "RESULTS", tmp_path)
+    (tmp_path / "r.json").write_text(
+        '{"rows": [{"name": "a", "v": [1]}, {"name": "b", "x": 21987}]}'
+    )
+    page = "A <!-- number r.json {} {} -->old<!-- /number --> B"
+    for path, form, expected in (
+        ("rows[name=b].x", "~2", "22,000"),
+        ("rows[name=b].x*1e-3", ".1f", "22.0"),
+        ("rows[name=b].x*1e-6", "~1", "0.02"),
+    ):
+        assert f"-->{expected}<!--" in quotes.refreshed(page.format(path, form))
+    for path, form in (("rows[name=c].x", ".1f"), ("rows[name=a].x", ".1f"), ("rows", ".1f")):
+        with pytest.raises(InputError, match=r"number r\.json .* cannot be quoted"):
+            quotes.refreshed(page.format(path, form))
+    with pytest.raises(InputError, match="does not exist, but a page quotes it"):
+        quotes.refreshed(page.format("x", "d").replace("r.json", "s.json"))
+    with pytest.raises(InputError, match="unknown; choose from"):
+        quotes.refreshed("<!-- block r.json nothing -->\n<!-- /block -->")
+
+
+def test_the_command_rewrites_pages_or_says_which_are_out_of_date(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "README.md"
+    page.write_text("x <!-- number r.json a .1f -->0.5<!-- /number -->")
+    (tmp_path / "r.json").write_text('{"a": 0.25}')
+    for name in ("ROOT", "RESULTS"):
+        monkeypatch.setattr(quotes, name, tmp_path)
+    with pytest.raises(InputError, match=r"README\.md: quotes other results"):
+        quotes.run_quotes(check=True)
+    assert "0.5" in page.read_text()
+    quotes.run_quotes()
+    assert "-->0.2<!--" in page.read_text()
+    quotes.run_quotes(check=True)
+    assert "every quote is up to date" in capsys.readouterr().out

@@ -9,7 +9,7 @@ _MARKERS = ("o", "^", "s", "D")
 
 
 def plot_throughput(result: dict[str, Any]) -> Figure:
-    """Steps per second against batch size beside the bound; and what each vote costs, if that was measured."""
+    """Steps per second against batch size, with the bound; and the cost of each vote if it was measured."""
     votes = result.get("votes")
     figure = Figure(figsize=(13 if votes else 6, 4.5), layout="constrained")
     panels = figure.subplots(1, 2 if votes else 1, squeeze=False)[0]
@@ -45,14 +45,14 @@ def _plot_speed(axes: Axes, result: dict[str, Any]) -> None:
 
 
 def _plot_votes(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    """One colour a vote, solid with pair tables and dashed with item features; one marker a catalogue size."""
+    """One colour per vote, one marker per catalogue size; solid with pair tables, dashed with item features."""
     sizes = sorted({row["items"] for row in rows})
     votes = sorted({row["vote"] for row in rows})
     for vote, catalogue, items in sorted(
         {(row["vote"], row["catalogue"] or "", row["items"]) for row in rows}
     ):
         if vote == "f_sta" and items != sizes[-1]:
-            continue  # all but the same for every catalogue
+            continue  # nearly the same for every catalogue size
         line = [
             (row["history"], row["microseconds"])
             for row in rows

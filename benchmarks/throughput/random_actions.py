@@ -1,18 +1,20 @@
-"""Random allowed actions, cheap enough not to be what is measured."""
+"""Random allowed actions, cheap enough not to change what is measured."""
 
 import jax
 import jax.numpy as jnp
 
 Carry = tuple[jax.Array, jax.Array, jax.Array]
-TRIES = 4  # candidates drawn at once: of 1,682 items and a window of 150, one in 15,000 draws needs more
+TRIES = (
+    4  # candidates per draw: with 1,682 items and a window of 150, one draw in 15,000 needs more
+)
 
 
 def draw_allowed(key: jax.Array, seen: jax.Array, num_items: int) -> jax.Array:
-    """An item drawn uniformly from those not seen, int32[], by rejection: N does not matter.
+    """An item drawn uniformly from those not seen, int32[], by rejection: the cost does not depend on N.
 
     Args:
         key: PRNG key.
-        seen: int32[W] items that may not be drawn, -1 pads; fewer than N distinct ones, or this never ends.
+        seen: int32[W] items that may not be drawn, -1 pads. Fewer than N distinct items, or this never ends.
         num_items: N.
     """
 
@@ -20,7 +22,7 @@ def draw_allowed(key: jax.Array, seen: jax.Array, num_items: int) -> jax.Array:
         key, key_draw = jax.random.split(carry[0])
         candidates = jax.random.randint(key_draw, (TRIES,), 0, num_items, jnp.int32)
         in_window = (candidates[:, None] == seen[None, :]).any(axis=1)
-        first = jnp.argmin(in_window)  # the first that is allowed, if any is
+        first = jnp.argmin(in_window)  # the first allowed one, if there is any
         return key, candidates[first], in_window[first]
 
     start = (key, jnp.int32(0), jnp.bool_(True))

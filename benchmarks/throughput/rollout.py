@@ -31,12 +31,12 @@ def rollout(
     """Step B sessions, each with a random allowed action drawn from its observation.
 
     Args:
-        env: the environment; params: its params.
+        env, params: from `jaxsim.make`.
         states: of B sessions; their memory is reused for the result.
         key: PRNG key.
         num_steps: T.
-        resets: use `env.step`, which resets itself; otherwise `env.step_env`, the same program without any reset
-            (sessions must then stay within their capacity).
+        resets: use `env.step`, which resets automatically; otherwise `env.step_env`, the same without resets (the
+            sessions must then stay within their capacity).
 
     Returns:
         The states after, and the share of likes, float32[].
@@ -62,11 +62,11 @@ def rollout(
 
 
 class Runner:
-    """Sessions that one compiled program steps on and on.
+    """Sessions that one compiled program steps again and again.
 
     Attributes:
         program: the compiled `rollout`; compile_seconds: wall time of tracing and compiling it.
-        states: of the sessions, as they are now.
+        states: the current states of the sessions.
         likes: share of likes in the latest call, float32[].
     """
 
@@ -88,12 +88,12 @@ class Runner:
         self.likes = jnp.float32(0)
 
     def restart(self) -> None:
-        """Begin all sessions anew."""
+        """Start all sessions again."""
         key = jax.random.key(self._calls)
         self.states = jax.block_until_ready(start(self._env, key, self._params, self._num_sessions))
 
     def seconds(self, calls: int) -> float:
-        """Wall time of `calls` calls of the program, until the last result is there."""
+        """Wall time of `calls` calls of the program, until the last result is ready."""
         begin = time.perf_counter()
         for _ in range(calls):
             self._calls += 1

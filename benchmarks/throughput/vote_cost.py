@@ -1,7 +1,7 @@
-"""What each vote costs alone, by length of history and size of catalogue.
+"""What each vote costs alone, by history length and catalogue size.
 
-The catalogues are random: for time their sizes count, not their values. Keywords and embeddings of an item have
-the sizes that they have in MovieLens 100K with the default encoder, whatever the number of items.
+The catalogues are random: the time depends on their sizes, not on their values. For every number of items, an item
+has as many keywords and as long an embedding as in MovieLens 100K with the default encoder.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ HISTORIES = (20, 50, 150, 500)
 CATALOGUES = (1_000, 10_000, 100_000, 1_000_000)
 CANDIDATES = 1024  # decisions at once
 KEYWORDS, VOCABULARY, CATEGORY_WORDS, DIMENSION = 7, 975, 1, 384
-_MEMORY_SHARE = 0.5  # a catalogue of more than this share of the memory is left out
+_MEMORY_SHARE = 0.5  # larger catalogues are skipped
 
 Row = dict[str, Any]
 LogicalVote = Literal["f_mat", "f_sim"]
@@ -34,18 +34,18 @@ def measure_votes(
     catalogues: tuple[int, ...] = CATALOGUES,
     candidates: int = CANDIDATES,
 ) -> list[Row]:
-    """Microseconds a decision of each vote alone, many candidates judged at once.
+    """Microseconds per decision of each vote alone, for many candidates at once.
 
     Args:
         repeats: timed runs; the median counts.
         table_budget: bytes that pair tables may take.
         histories: history lengths H.
         catalogues: numbers of items N.
-        candidates: decisions at once, each on a random candidate and history of its own.
+        candidates: decisions at once, each with its own random candidate and history.
 
     Returns:
-        Rows of vote, catalogue ("tables", "features", or None for f_sta, which has no part in it), items, history,
-        microseconds. Catalogues that the device cannot hold are left out.
+        Rows of `vote`, `catalogue` ("tables", "features", or None for f_sta, which does not read it), `items`,
+        `history` and `microseconds`. Catalogues that do not fit the device are skipped.
     """
     rows: list[Row] = []
     for num_items in catalogues:
@@ -85,7 +85,7 @@ def random_tables(num_items: int) -> PairTables:
 def random_features(num_items: int) -> ItemFeatures:
     """Features of N items with random contents."""
     keys = jax.random.split(jax.random.key(0), 3)
-    bound = DIMENSION**-0.5  # so that no vector is longer than 1
+    bound = DIMENSION**-0.5  # so that vectors are at most of length 1
 
     def vectors(key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, (2, DIMENSION), jnp.float32, -bound, bound)
@@ -93,7 +93,7 @@ def random_features(num_items: int) -> ItemFeatures:
     return ItemFeatures(
         keywords=_random_keywords(keys[0], num_items),
         keyword_bits=None,
-        # Some at a time, for random bits take as much memory again.
+        # In batches, because random bits need as much memory again.
         embedding=jax.lax.map(vectors, jax.random.split(keys[1], num_items), batch_size=1000),
         categories=jax.random.bits(keys[2], (num_items, CATEGORY_WORDS)),
     )
@@ -129,7 +129,7 @@ def _margins(
     items: jax.Array,
     likes: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Both sides of one vote; XLA leaves out what only the other vote needs."""
+    """Both sides of one vote; XLA removes what only the other vote needs."""
 
     def one(candidate: jax.Array, items: jax.Array, likes: jax.Array) -> Decision:
         return decide(jax.random.key(0), catalogue, candidate, items, likes, jnp.float32(0))
@@ -167,7 +167,7 @@ def _statistic_rows(
 def _statistic_timing(
     model: SASRec, variables: Any, history: int, candidates: int, repeats: int
 ) -> Timing:
-    """f_sta alone: the last token of a window of H positions, then the candidate's logit."""
+    """f_sta alone: encode the last token of a window of H positions, then the candidate's logit."""
 
     def judge(
         variables: Any, candidate: jax.Array, item: jax.Array, cache: KeyValues
@@ -176,7 +176,7 @@ def _statistic_timing(
         hidden, cache = model.apply(variables, *token, method="encode_token")
         return model.apply(variables, hidden, candidate, 0, method="logit"), cache
 
-    # The cache is written in place, as a session does.
+    # The cache is updated in place, as in a session.
     vote = jax.jit(jax.vmap(judge, (None, 0, 0, 0)), donate_argnums=3)
     candidate, items, _ = _random_decisions(model.num_items, 1, candidates)
     caches = [_empty_cache(model, candidates, history)]

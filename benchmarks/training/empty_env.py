@@ -1,7 +1,7 @@
-"""Environments that do nothing: what a learner on the host would reach if the environment cost no time.
+"""Environments that do nothing: how fast a learner on the host is if the environment costs no time.
 
-Their spaces are those of a given environment, every observation is the same array, nothing is earned and no
-session ends, which also spares the learner resets.
+They have the spaces of a given environment. Every observation is the same array, every reward is 0, and no session
+ends, so there are no resets either.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ Info = dict[str, Any]
 
 
 class EmptyEnv(gymnasium.Env[Arrays, np.int64]):
-    """One session of nothing, with the spaces of an environment."""
+    """One session that does nothing, with the spaces of `like`."""
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
 
@@ -33,12 +33,12 @@ class EmptyEnv(gymnasium.Env[Arrays, np.int64]):
         return self._obs, {}
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, Info]:
-        """The constant observation, no reward, no end."""
+        """The constant observation, reward 0, not the end."""
         return self._obs, 0.0, False, False, {}
 
 
 class EmptyVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
-    """Many sessions of nothing, with the spaces of an environment."""
+    """Many sessions that do nothing, with the spaces of `like`."""
 
     metadata = {  # noqa: RUF012 (Gymnasium's own declaration)
         "render_modes": [],
@@ -51,8 +51,8 @@ class EmptyVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self.single_action_space = like.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        one = constant_observation(like.observation_space)
-        self._obs = {name: np.stack([value] * num_envs) for name, value in one.items()}
+        single = constant_observation(like.observation_space)
+        self._obs = {name: np.stack([value] * num_envs) for name, value in single.items()}
         self._rewards = np.zeros(num_envs, np.float64)
         self._ends = np.zeros(num_envs, bool)
 
@@ -64,14 +64,14 @@ class EmptyVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         return self._obs, {}
 
     def step(self, actions: Any) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, Info]:
-        """The constant observations, no rewards, no ends."""
+        """The constant observations, rewards 0, no session ends."""
         return self._obs, self._rewards, self._ends, self._ends, {}
 
 
 def constant_observation(space: gymnasium.Space[Any]) -> Arrays:
-    """The lowest point of a dict of boxes, the padding everywhere, but with half a window of liked items.
+    """An observation whose window is half full of liked items, and padded with the lowest values of its boxes.
 
-    A window without items would spare a network the embeddings that a real one costs.
+    An empty window would be cheaper for a network than a real one, because it has no embeddings to look up.
     """
     assert isinstance(space, gymnasium.spaces.Dict)
     boxes = {name: box for name, box in space.items() if isinstance(box, gymnasium.spaces.Box)}

@@ -1,4 +1,4 @@
-"""One of our agents' trainings, compiled, timed and watched."""
+"""A training of one of our agents: compiled, timed, and evaluated while it goes on."""
 
 import time
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ RUN_SECONDS = 2.0  # a timed run repeats the compiled program until it is at lea
 
 @dataclass
 class Learner:
-    """A training under way, compiled.
+    """A compiled training that can be run in parts.
 
     Attributes:
         algorithm: what is trained.
         params: of the environment.
         state: of the training.
-        program: (state, params) -> state and account after the iterations of one log interval; donates the state.
-        compile_seconds: of starting and compiling.
+        program: (state, params) -> state and metrics after the iterations of one log interval; donates the state.
+        compile_seconds: wall time of starting and compiling.
     """
 
     algorithm: Algorithm[Any]
@@ -34,7 +34,7 @@ class Learner:
 
     @classmethod
     def compile(cls, algorithm: Algorithm[Any], params: EnvParams, seed: int) -> "Learner":
-        """Start a training, and compile it."""
+        """Start a training and compile it."""
         start = time.perf_counter()
         state = jax.block_until_ready(jax.jit(algorithm.init)(jax.random.key(seed), params))
         count = algorithm.config.iterations_per_log
@@ -43,7 +43,7 @@ class Learner:
         return cls(algorithm, params, state, program, time.perf_counter() - start)
 
     def restart(self, seed: int) -> None:
-        """Begin another training with the same program."""
+        """Start another training with the same program."""
         self.state = jax.jit(self.algorithm.init)(jax.random.key(seed), self.params)
 
     @property
@@ -56,18 +56,18 @@ class Learner:
         """Wall time of some calls."""
         start = time.perf_counter()
         for _ in range(calls):
-            self.state, account = self.program(self.state, self.params)
-        jax.block_until_ready((self.state, account))
+            self.state, metrics = self.program(self.state, self.params)
+        jax.block_until_ready((self.state, metrics))
         return time.perf_counter() - start
 
     def speeds(self, repeats: int) -> list[float]:
-        """Steps per second with learning, of each of `repeats` runs, after one that does not count."""
+        """Steps per second with learning of each of `repeats` runs, after one run that does not count."""
         calls = 1 + int(RUN_SECONDS / self.seconds(calls=1))
         steps = calls * self.steps_per_call
         return [steps / self.seconds(calls) for _ in range(repeats)]
 
     def attempt(self, target: Target, limit: float) -> Attempt:
-        """Train until the greedy policy reaches the target, the limit has passed, or training is over."""
+        """Train until the greedy policy reaches the target, `limit` seconds have passed, or training is over."""
         attempt, config = Attempt(), self.algorithm.config
         seconds, steps = 0.0, 0
         while seconds < limit and steps < config.num_iterations * config.steps_per_iteration:

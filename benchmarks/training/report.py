@@ -1,84 +1,101 @@
-"""The measurement of `benchmarks.training.command` as a table."""
+"""The result of `python -m benchmarks training` as text for a terminal."""
 
+from collections.abc import Sequence
 from typing import Any
 
-_SPEED_COLUMNS = (
-    ("sb3_steps_per_second", "SB3, 1 env"),
-    ("sb3_noop_steps_per_second", "SB3, empty"),
-    ("sb3_vector_steps_per_second", "SB3, many envs"),
-    ("sb3_vector_noop_steps_per_second", "SB3, many empty"),
-)
-_TARGET_COLUMNS = (
-    ("sb3_seconds_to_like_rate", "SB3, 1 env"),
-    ("sb3_vector_seconds_to_like_rate", "SB3, many envs"),
-)
+from jaxsim.tables import format_table
+
+_SPEED_COLUMNS = {
+    "sb3_steps_per_second": "SB3, 1 env",
+    "sb3_noop_steps_per_second": "SB3, empty",
+    "sb3_vector_steps_per_second": "SB3, many envs",
+    "sb3_vector_noop_steps_per_second": "SB3, many empty",
+}
+_TARGET_COLUMNS = {
+    "sb3_seconds_to_like_rate": "SB3, 1 env",
+    "sb3_vector_seconds_to_like_rate": "SB3, many envs",
+}
 
 
 def format_report(result: dict[str, Any]) -> str:
-    """The measurement as text for a terminal."""
-    sb3 = result["sb3"]
-    lines = [f"{result['dataset']}, {result['device']}, jax {result['jax']}"]
-    if sb3 is not None:
-        lines.append(
-            f"SB3: Stable-Baselines3 {sb3['stable-baselines3']}, torch {sb3['torch']}, "
-            f"{sb3['torch_threads']} threads"
-        )
-    lines += ["", *_speed_lines(result)]
+    """What was measured, on which machine."""
+    return "\n".join([*_title_lines(result), "", format_results(result)])
+
+
+def format_results(result: dict[str, Any]) -> str:
+    """The two tables: speeds, and the time to like_rate's reward if that was measured."""
+    lines = _speed_lines(result)
     if result["like_rate_reward"] is not None:
         lines += ["", *_target_lines(result)]
     return "\n".join(lines)
 
 
+def _title_lines(result: dict[str, Any]) -> list[str]:
+    lines = [f"{result['dataset']}, {result['device']}, jax {result['jax']}"]
+    sb3 = result["sb3"]
+    if sb3 is not None:
+        lines.append(
+            f"SB3: Stable-Baselines3 {sb3['stable-baselines3']}, torch {sb3['torch']}, "
+            f"{sb3['torch_threads']} threads"
+        )
+    return lines
+
+
 def _speed_lines(result: dict[str, Any]) -> list[str]:
-    lines = [
-        f"steps/s with learning, medians of {result['repeats']} runs; in brackets how many times that ours is",
-        f"  {'agent':6s}{'samples':>8s}{'ours':>10s}{'compile s':>11s}"
-        + "".join(f"{title:>19s}" for _, title in _SPEED_COLUMNS),
-    ]
+    rows = []
     for row in result["rows"]:
-        line = f"  {row['agent']:6s}{row['samples_per_step']:8.1f}{row['steps_per_second']:10,.0f}"
-        line += f"{row['compile_seconds']:11.1f}"
-        for key, _ in _SPEED_COLUMNS:
-            line += _beside(row[key], row["steps_per_second"], ",.0f", faster_is_more=True)
-        lines.append(line)
+        ours = row["steps_per_second"]
+        theirs = (_beside(row[key], ours, ",.0f", more_is_better=True) for key in _SPEED_COLUMNS)
+        rows.append(
+            (
+                row["agent"],
+                f"{row['samples_per_step']:.1f}",
+                f"{ours:,.0f}",
+                f"{row['compile_seconds']:.1f}",
+                *theirs,
+            )
+        )
+    header = ("agent", "samples", "ours", "compile s", *_SPEED_COLUMNS.values())
+    lines = [
+        f"steps/s with learning, median of {result['repeats']} runs; in brackets: ours / theirs",
+        *_table_lines(header, rows),
+    ]
     if result["sb3"] is not None:
         lines.append(
-            "samples: learned from a step of the environment; empty: an environment that does nothing"
+            "samples: how often a step is learned from; empty: an environment that does nothing"
         )
     return lines
 
 
 def _target_lines(result: dict[str, Any]) -> list[str]:
-    lines = [
+    rows = []
+    for row in result["rows"]:
+        ours, total = row["seconds_to_like_rate"], row.get("seconds_to_like_rate_with_compilation")
+        theirs = (_beside(row[key], ours, ".1f", more_is_better=False) for key in _TARGET_COLUMNS)
+        rows.append((row["agent"], _seconds(ours), _seconds(total), *theirs))
+    header = ("agent", "ours", "with compiling", *_TARGET_COLUMNS.values())
+    return [
         f"seconds of training until the greedy policy earns {result['like_rate_reward']:.2f} likes a session, as "
         f"like_rate does in the same {result['sessions']:,} sessions",
-        f"  {'agent':6s}{'ours':>10s}{'and compiling':>15s}"
-        + "".join(f"{title:>19s}" for _, title in _TARGET_COLUMNS),
+        *_table_lines(header, rows),
+        "ours choose among allowed items; SB3's agents learn which are allowed, and are judged on allowed ones",
+        f"-: not measured, or not reached within {result['limit_seconds']:g} s or within the agent's training",
     ]
-    for row in result["rows"]:
-        own, whole = row["seconds_to_like_rate"], row.get("seconds_to_like_rate_with_compilation")
-        line = f"  {row['agent']:6s}{_or_dash(own):>10s}{_or_dash(whole):>15s}"
-        for key, _ in _TARGET_COLUMNS:
-            line += _beside(row[key], own, ".1f", faster_is_more=False)
-        lines.append(line)
-    lines.append(
-        "ours choose among allowed items; SB3's learn what is not from rewards of 0, and are judged without it"
-    )
-    lines.append(
-        f"- not within {result['limit_seconds']:g} s, or not within its training; or not measured"
-    )
-    return lines
 
 
-def _or_dash(value: float | None) -> str:
+def _table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"  {line}" for line in format_table(header, rows).splitlines()]
+
+
+def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _beside(theirs: float | None, ours: float | None, form: str, faster_is_more: bool) -> str:
-    """Their figure, and how many times ours is as good."""
+def _beside(theirs: float | None, ours: float | None, form: str, more_is_better: bool) -> str:
+    """Their figure, and how many times as good ours is."""
     if theirs is None:
-        return f"{'-':>19s}"
+        return "-"
     if ours is None:
-        return f"{format(theirs, form):>19s}"
-    ratio = ours / theirs if faster_is_more else theirs / ours
-    return f"{f'{format(theirs, form)} ({ratio:.1f}x)':>19s}"
+        return format(theirs, form)
+    ratio = ours / theirs if more_is_better else theirs / ours
+    return f"{format(theirs, form)} ({ratio:.1f}x)"

@@ -2,7 +2,7 @@
 
 The environment is `jaxsim.GymnasiumEnv`, or many sessions of `jaxsim.GymnasiumVectorEnv`; the network is
 `benchmarks.training.sb3_network`. Needs `pip install -e ".[sb3]"`; this module is imported only when a comparison
-is asked for.
+is wanted.
 """
 
 import time
@@ -34,9 +34,9 @@ MODELS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "a2c": A2C, "dqn": DQN}
 VECTOR_ENVS = 64
 REPLAY_SIZE = 100_000  # its default of a million would be 1.5 GB of observations
 EXPLORATION_STEPS = 20_000
-ENDLESS = 10**9  # training is stopped by the clock
-_FIRST_CHECKS = 0.25  # seconds between looks at the reward, at first
-_CHECK_SHARE = 0.05  # and later, as a share of the time trained
+ENDLESS = 10**9  # steps: the callback stops the training
+_FIRST_CHECKS = 0.25  # seconds between the first evaluations
+_CHECK_SHARE = 0.05  # later ones are this share of the training time apart
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Setup:
 
     @property
     def samples_per_step(self) -> float:
-        """Samples that are learned from for each step of the environment."""
+        """How many samples the agent learns from per environment step."""
         if self.agent == "ppo":
             return float(self.settings.get("n_epochs", 10))
         if self.agent == "a2c":
@@ -67,39 +67,39 @@ class Setup:
 
     @property
     def steps_per_round(self) -> int:
-        """Environment steps between two rounds of learning."""
+        """Environment steps between two updates."""
         length = {"ppo": ("n_steps", 2048), "a2c": ("n_steps", 5), "dqn": ("train_freq", 4)}
         name, default = length[self.agent]
         return self.num_envs * int(self.settings.get(name, default))
 
 
-def default_setup(agent: str, width: int, discount: float) -> Setup:
-    """One environment, every setting that of Stable-Baselines3 but for the task's own discount."""
-    settings: dict[str, Any] = {"gamma": discount}
+def default_setup(agent: str, width: int, gamma: float) -> Setup:
+    """One environment and the defaults of Stable-Baselines3, except for gamma and the size of DQN's replay."""
+    settings: dict[str, Any] = {"gamma": gamma}
     if agent == "dqn":
         settings["buffer_size"] = REPLAY_SIZE
     return Setup(agent, 1, width, settings)
 
 
-def vector_setup(agent: str, width: int, discount: float, learning_rate: float) -> Setup:
-    """Many environments in one program and large batches, at as many samples a step as by default."""
-    shared = {**default_setup(agent, width, discount).settings, "learning_rate": learning_rate}
+def vector_setup(agent: str, width: int, gamma: float, learning_rate: float) -> Setup:
+    """Many environments in one program and large batches; as many samples per step as by default."""
+    shared = {**default_setup(agent, width, gamma).settings, "learning_rate": learning_rate}
     own: dict[str, dict[str, Any]] = {
         "ppo": {"n_steps": 2048 // VECTOR_ENVS, "batch_size": 512},
         "a2c": {},
-        # As many samples a step as by default, and the soft target of our own DQN.
+        # As many samples per step as by default, and the target update of our DQN.
         "dqn": {
             "batch_size": 256,
             "gradient_steps": VECTOR_ENVS // 8,
             "tau": 0.005,
-            "target_update_interval": VECTOR_ENVS,  # counted in steps of all: at every step
+            "target_update_interval": VECTOR_ENVS,  # counted over all environments: at every step
         },
     }
     return Setup(agent, VECTOR_ENVS, width, {**shared, **own[agent]})
 
 
 def build_model(setup: Setup, envs: VecEnv, seed: int, **settings: Any) -> BaseAlgorithm:
-    """An agent with our network: the extractor, and a linear head over the items."""
+    """An agent with our network: the extractor and a linear head over the items."""
     critic = {"pi": [], "vf": [setup.width]}
     return MODELS[setup.agent](
         "MultiInputPolicy",
@@ -115,7 +115,7 @@ def build_model(setup: Setup, envs: VecEnv, seed: int, **settings: Any) -> BaseA
 
 
 def count_parameters(setup: Setup, envs: VecEnv) -> int:
-    """Trained numbers of an agent's network."""
+    """Trained parameters of an agent's network."""
     return num_parameters(build_model(setup, envs, seed=0))
 
 
@@ -123,15 +123,15 @@ def count_parameters(setup: Setup, envs: VecEnv) -> int:
 
 
 class VectorAdapter(VecEnv):
-    """A `gymnasium.vector.VectorEnv` that resets in the same step, as a `VecEnv` of Stable-Baselines3."""
+    """A `gymnasium.vector.VectorEnv` with SAME_STEP resets, as a `VecEnv` of Stable-Baselines3."""
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
-        self.envs = envs  # first: the base class asks for attributes
+        self.envs = envs  # set first, because the base class reads attributes
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.actions = np.zeros(envs.num_envs, np.int64)
 
     def reset(self) -> Any:
-        """Start every session anew."""
+        """Start a new session in every environment."""
         return self.envs.reset()[0]
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -152,16 +152,16 @@ class VectorAdapter(VecEnv):
         """Nothing is open."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """The attribute of the vector environment, once a session."""
+        """The attribute of the vector environment, repeated for each session."""
         return [getattr(self.envs, attr_name, None)] * self.num_envs
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """Not supported."""
-        raise NotImplementedError("sessions of one program have no attributes of their own")
+        raise NotImplementedError("sessions of one program share their attributes")
 
     def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
         """Not supported."""
-        raise NotImplementedError("sessions of one program have no methods of their own")
+        raise NotImplementedError("sessions of one program share their methods")
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """No session is wrapped."""
@@ -181,7 +181,7 @@ def simulator_envs(env: UserSimulator, params: EnvParams, num_envs: int, seed: i
 
 
 def empty_envs(env: UserSimulator, params: EnvParams, num_envs: int) -> VecEnv:
-    """As many sessions of nothing, with the same spaces."""
+    """Sessions that do nothing, with the spaces of the simulator."""
     like = GymnasiumEnv(env, params, seed=0)
     if num_envs == 1:
         return DummyVecEnv([lambda: EmptyEnv(like)])
@@ -189,7 +189,7 @@ def empty_envs(env: UserSimulator, params: EnvParams, num_envs: int) -> VecEnv:
 
 
 def describe() -> dict[str, Any]:
-    """Versions, and the threads that torch takes."""
+    """Versions of the libraries, and the number of threads that torch uses."""
     versions = {name: version(name) for name in ("stable-baselines3", "torch", "gymnasium")}
     return {**versions, "torch_threads": torch.get_num_threads()}
 
@@ -200,14 +200,14 @@ def describe() -> dict[str, Any]:
 def training_speeds(setup: Setup, envs: VecEnv, steps: int, repeats: int) -> list[float]:
     """Steps per second with learning, of each of `repeats` runs of at least `steps` steps.
 
-    DQN explores as little as it does for most of its training: random actions would cost it less than its own.
+    DQN explores as rarely as in most of its training: a random action is cheaper than a greedy one.
     """
     own = {"exploration_initial_eps": 0.05} if setup.agent == "dqn" else {}
     model = build_model(setup, envs, 0, **own)
     steps = -(-steps // setup.steps_per_round) * setup.steps_per_round
-    # DQN begins to learn after some steps of the environments.
-    begins = model.learning_starts if isinstance(model, DQN) else 0
-    model.learn(begins + 2 * setup.steps_per_round)
+    # DQN starts to learn only after some environment steps.
+    learning_starts = model.learning_starts if isinstance(model, DQN) else 0
+    model.learn(learning_starts + 2 * setup.steps_per_round)
     speeds = []
     for _ in range(repeats):
         before, start = model.num_timesteps, time.perf_counter()
@@ -219,7 +219,7 @@ def training_speeds(setup: Setup, envs: VecEnv, steps: int, repeats: int) -> lis
 def attempt(setup: Setup, envs: VecEnv, target: Target, seed: int, limit: float) -> Attempt:
     """Train until the greedy policy reaches the target, or `limit` seconds have passed.
 
-    Exploration of DQN anneals over EXPLORATION_STEPS, by default a tenth of a training of 200,000 steps.
+    DQN's exploration decreases over EXPLORATION_STEPS: a tenth, its default, of a training of 200,000 steps.
     """
     own = {"exploration_fraction": EXPLORATION_STEPS / ENDLESS} if setup.agent == "dqn" else {}
     model = build_model(setup, envs, seed, **own)
@@ -229,7 +229,7 @@ def attempt(setup: Setup, envs: VecEnv, target: Target, seed: int, limit: float)
 
 
 class _Watch(BaseCallback):
-    """Evaluates while training goes on, and stops it; the clock stands while it evaluates."""
+    """Evaluates during training, and stops it at the target; evaluation time is not counted."""
 
     def __init__(self, target: Target, limit: float, policy: Callable[[], ImportedPolicy]) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ class _Watch(BaseCallback):
         reward = self.target.mean_reward(self.policy())
         reached = reward >= self.target.reward
         self.attempt.add(seconds, self.num_timesteps, reward, reached)
-        # Often at first: what is learned fast must not be reported late.
+        # Often at first, so that fast learning is not reported late.
         self.next_check = seconds + max(_FIRST_CHECKS, _CHECK_SHARE * seconds)
         self.resumed = time.perf_counter()
         return not reached and seconds < self.limit

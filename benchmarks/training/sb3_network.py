@@ -1,4 +1,4 @@
-"""Our network in torch, for Stable-Baselines3's agents, and back in JAX, for evaluating them."""
+"""Our network in torch for Stable-Baselines3's agents, and a way back to JAX for evaluating them."""
 
 import gymnasium
 import jax
@@ -51,7 +51,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
 
 
 def num_parameters(model: BaseAlgorithm) -> int:
-    """Trained numbers of an agent's network; the target network of DQN is not counted twice."""
+    """Trained parameters of an agent's network; DQN's target network is not counted."""
     network = model.policy.q_net if isinstance(model, DQN) else model.policy
     return sum(weights.numel() for weights in network.parameters())
 
@@ -60,7 +60,7 @@ def num_parameters(model: BaseAlgorithm) -> int:
 class ImportedPolicy(Memoryless):
     """Greedy on the scores of a network of `HistoryExtractor` and a linear head, computed in JAX.
 
-    Unlike the agent itself, it never recommends what may not be: the comparison is in the agent's favour.
+    Unlike the agent itself, it never recommends an item that is not allowed, which is to the agent's advantage.
 
     Attributes:
         weights: float32 arrays by torch's names, the head's as "head.weight" and "head.bias".
@@ -98,5 +98,5 @@ def imported_policy(model: BaseAlgorithm) -> ImportedPolicy:
         assert isinstance(model.policy, ActorCriticPolicy)
         extractor, head = model.policy.features_extractor, model.policy.action_net
     parts = {**extractor.state_dict(), **{f"head.{k}": v for k, v in head.state_dict().items()}}
-    # A copy: torch goes on writing to its own memory.
+    # A copy, because torch goes on writing to its own memory.
     return ImportedPolicy({k: jnp.array(v.detach().cpu().numpy()) for k, v in parts.items()})

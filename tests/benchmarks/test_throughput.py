@@ -1,8 +1,6 @@
 """The figures of `python -m benchmarks throughput`, and the random actions that it steps with."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 
@@ -16,17 +14,18 @@ from scipy import stats
 
 from benchmarks import hardware
 from benchmarks.hardware import Device
-from benchmarks.throughput import command as throughput
-from benchmarks.throughput import vote_cost
+from benchmarks.throughput import command, measurement, vote_cost
 from benchmarks.throughput.plot import plot_throughput
 from benchmarks.throughput.random_actions import draw_allowed
-from benchmarks.throughput.rollout import Runner, rollout, start
+from benchmarks.throughput.report import format_report, vote_lines
+from benchmarks.throughput.rollout import Runner, start
 from benchmarks.throughput.step_cost import state_bytes, step_bytes, step_flops, tree_bytes
 from jaxsim import InputError, SASRec
 from tests.conftest import CAPACITY, HISTORY, simulator_of
-from tests.factory import random_dataset, write_pack
+from tests.factory import random_dataset
 
 BATCH = 6
+STEPS = 2  # in one call of the compiled program
 
 
 # ---- random actions --------------------------------------------------------------------------------------
@@ -56,32 +55,42 @@ def test_rejection_never_draws_what_was_seen(seen, seed):
 # ---- the program that is timed ---------------------------------------------------------------------------
 
 
-def test_rollout_steps_sessions_with_allowed_actions_and_resets_them(simulator):
-    _, env, params = simulator
-    states = start(env, jax.random.key(0), params, BATCH)
-    states, likes = rollout(env, states, jax.random.key(1), params, 2 * CAPACITY)
-    assert 0 < float(likes) < 1
-    assert (states.time < CAPACITY).all()  # every session has begun anew
-    # Every action was valid: each step since the beginning appended one item, and no item twice.
+@pytest.fixture(scope="module")
+def runner_of(simulator):
+    """Runners of the small simulator by batch size and resets; each is compiled once for all tests."""
+    runners: dict[tuple[int, bool], Runner] = {}
+
+    def build(env, params, batch, num_steps, resets=True):
+        assert num_steps == STEPS
+        if (batch, resets) not in runners:
+            runners[batch, resets] = Runner(
+                simulator.env, simulator.params, batch, num_steps, resets
+            )
+        return runners[batch, resets]
+
+    return partial(build, *simulator[1:])
+
+
+def test_rollout_steps_sessions_with_allowed_actions_and_resets_them(runner_of):
+    runner = runner_of(BATCH, STEPS)
+    runner.restart()
+    assert runner.seconds(calls=2 * CAPACITY // STEPS) > 0
+    states = runner.states
+    assert 0 <= float(runner.likes) <= 1
+    assert (states.time < CAPACITY).all()  # every session has started again
+    # Every action was valid: each step of a session appended one item, and no item twice.
     assert (states.session_length == states.time).all()
     for items, length in zip(np.asarray(states.items), states.length, strict=True):
         assert len(set(items[:length].tolist())) == length
 
 
-def test_rollout_without_resets_never_begins_anew(simulator):
-    _, env, params = simulator
-    states = start(env, jax.random.key(0), params, BATCH)
-    states, _ = rollout(env, states, jax.random.key(1), params, CAPACITY, resets=False)
-    assert (states.time == CAPACITY).all()
-    assert (states.session_length == CAPACITY).all()
-
-
-def test_runner_goes_on_where_it_stopped_and_begins_anew_when_told(simulator):
-    _, env, params = simulator
-    runner = Runner(env, params, BATCH, num_steps=2, resets=False)
+def test_rollout_without_resets_goes_on_until_it_is_restarted(runner_of):
+    runner = runner_of(BATCH, STEPS, resets=False)
     assert runner.compile_seconds > 0
-    assert runner.seconds(calls=3) > 0
-    assert (runner.states.time == 6).all()
+    runner.restart()
+    runner.seconds(calls=CAPACITY // STEPS)
+    assert (runner.states.time == CAPACITY).all()
+    assert (runner.states.session_length == CAPACITY).all()
     runner.restart()
     assert (runner.states.time == 0).all()
 
@@ -170,31 +179,36 @@ def test_program_bytes_count_arguments_and_results_once():
 
 
 @pytest.fixture(scope="module")
-def small_runs():
+def small_runs(runner_of):
     """Sizes with which a measurement takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hardware, "_ARRAY_BYTES", {"cpu": (1 << 20,), "other": (1 << 20,)})
         patch.setattr(hardware, "_MATRIX_SIZES", {"cpu": (64,), "other": (64,)})
-        patch.setattr(throughput, "_RUN_SECONDS", 0.001)
+        patch.setattr(measurement, "_RUN_SECONDS", 0.001)
+        patch.setattr(measurement, "STEPS", STEPS)
+        patch.setattr(measurement, "Runner", lambda _env, _params, *sizes: runner_of(*sizes))
+        patch.setattr(jax, "clear_caches", lambda: None)  # the other tests' programs
         yield
 
 
 @pytest.fixture(scope="module")
-def written(small_runs, tmp_path_factory):
-    """Result of the command on a small pack: its JSON, its printed report, and the path of its plot."""
+def written(small_runs, simulator, tmp_path_factory):
+    """The JSON that the command writes, and the path of its plot."""
     folder = tmp_path_factory.mktemp("throughput")
-    pack = write_pack(random_dataset(0, num_items=200, window=150, num_blocks=1), folder / "pack")
     out, plot = folder / "out.json", folder / "plots" / "plot.png"
-    throughput.run_throughput(
-        str(pack), batches=(8, 4), repeats=2, votes=False, json=out, plot=plot
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "load_dataset", lambda _: simulator.dataset)
+        patch.setattr(measurement, "make", lambda *_, **__: simulator[1:])
+        command.run_throughput(
+            "invented", batches=(BATCH, 4), repeats=2, votes=False, json=out, plot=plot
+        )
     return json.loads(out.read_text("utf-8")), plot
 
 
 def test_result_has_the_agreed_keys_and_they_fit_together(written):
     result, plot = written
     assert result["dataset"] == "invented"
-    assert [row["batch"] for row in result["rows"]] == [4, 8]
+    assert [row["batch"] for row in result["rows"]] == [4, BATCH]
     best = max(result["rows"], key=lambda row: row["steps_per_second"])
     assert result["best"] == {key: best[key] for key in result["best"]}
     assert set(result["best"]) == {"batch", "steps_per_second", "compile_seconds"}
@@ -215,25 +229,25 @@ def test_result_has_the_agreed_keys_and_they_fit_together(written):
 
 def test_report_names_each_batch_and_the_bound(written):
     result, _ = written
-    report = throughput.format_report(result)
+    report = format_report(result)
     for row in result["rows"]:
         assert f"{row['steps_per_second']:,.0f}" in report
     assert f"bound {result['bound_steps_per_second']:,.0f} steps/s" in report
     fast = {**result, "bound_steps_per_second": 1.0}
-    assert "can pass the bound" in throughput.format_report(fast)
+    assert "can pass the bound" in format_report(fast)
     slow = {**result, "bound_steps_per_second": 1e12}
-    assert "can pass the bound" not in throughput.format_report(slow)
+    assert "can pass the bound" not in format_report(slow)
 
 
 def test_sweep_ends_where_memory_does(simulator, small_runs, monkeypatch, capsys):
     _, env, params = simulator
     room = tree_bytes(params) + 6 * state_bytes(env, params)
-    monkeypatch.setattr(hardware, "device_memory", lambda: room / throughput._MEMORY_SHARE)
-    rows = throughput.measure_batches(env, params, [4, 8, 16], repeats=1)
+    monkeypatch.setattr(hardware, "device_memory", lambda: room / measurement._MEMORY_SHARE)
+    rows = measurement.measure_batches(env, params, [4, 8, 16], repeats=1)
     assert [row["batch"] for row in rows] == [4]
     assert "8 sessions do not fit" in capsys.readouterr().out
     with pytest.raises(InputError, match="8 sessions do not fit"):
-        throughput.measure_batches(env, params, [8], repeats=1)
+        measurement.measure_batches(env, params, [8], repeats=1)
 
 
 def test_sweep_ends_where_the_device_refuses_memory(simulator, monkeypatch):
@@ -244,15 +258,15 @@ def test_sweep_ends_where_the_device_refuses_memory(simulator, monkeypatch):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         return {"batch": batch}
 
-    monkeypatch.setattr(throughput, "measure_batch", refuse)
-    assert throughput.measure_batches(env, params, [4, 8], 1) == [{"batch": 4}]
+    monkeypatch.setattr(measurement, "measure_batch", refuse)
+    assert measurement.measure_batches(env, params, [4, 8], 1) == [{"batch": 4}]
 
     def fail(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-    monkeypatch.setattr(throughput, "measure_batch", fail)
+    monkeypatch.setattr(measurement, "measure_batch", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        throughput.measure_batches(env, params, [4], 1)
+        measurement.measure_batches(env, params, [4], 1)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +278,7 @@ def test_sweep_ends_where_the_device_refuses_memory(simulator, monkeypatch):
 )
 def test_bad_settings_are_one_line(settings_, message):
     with pytest.raises(InputError, match=message):
-        throughput.run_throughput("nothing", **settings_)
+        command.run_throughput("nothing", **settings_)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +287,7 @@ def test_bad_settings_are_one_line(settings_, message):
 )
 def test_pictures_that_cannot_be_drawn_are_refused_before_the_work(tmp_path, name, message):
     with pytest.raises(InputError, match=message):
-        throughput.run_throughput("nothing", plot=tmp_path / name)
+        command.run_throughput("nothing", plot=tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
@@ -281,43 +295,50 @@ def test_of_two_measurements_of_the_device_the_best_counts():
     assert Device(3.0, 1.0, 5.0).better(Device(2.0, 4.0, 5.0)) == Device(3.0, 4.0, 5.0)
 
 
-def test_command_line_tells_a_mistake_in_one_line():
-    command = [sys.executable, "-m", "benchmarks", "throughput", "--repeats", "0"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: --repeats 0")
-    assert done.stderr.count("\n") == 1
-
-
 # ---- votes -----------------------------------------------------------------------------------------------
 
 
 def test_votes_are_measured_on_each_path_that_fits(monkeypatch):
     monkeypatch.setattr(vote_cost, "DIMENSION", 8)
-    budget = 100_000  # tables of 100 items take 80 KB, of 200 take 320
-    rows = vote_cost.measure_votes(1, budget, (3,), (100, 200), candidates=4)
-    assert all(row["microseconds"] > 0 for row in rows)
-    cells = [(row["vote"], row["catalogue"], row["items"], row["history"]) for row in rows]
-    expected = [
-        *((v, p, 100, h) for v in ("f_mat", "f_sim") for p in ("tables", "features") for h in (3,)),
-        *((v, "features", 200, h) for v in ("f_mat", "f_sim") for h in (3,)),
-        *(("f_sta", None, n, h) for n in (100, 200) for h in (3,)),
-    ]
-    assert sorted(cells, key=str) == sorted(expected, key=str)
-    lines = throughput.vote_lines(rows)
-    assert len(lines) == 2 + len({cell[:3] for cell in cells})
-    figure = plot_throughput(
-        {
-            "dataset": "d",
-            "device": "e",
-            "bound_steps_per_second": 2.0,
-            "rows": [
-                {"batch": 1, "steps_per_second": 1.0, "low_quartile": 0.9, "high_quartile": 1.1}
-            ],
-            "votes": rows,
-        }
-    )
-    assert len(figure.axes) == 2
+    measured = []
+
+    def logical_rows(build, path, num_items, *_):
+        measured.append((path, num_items))
+        return []
+
+    monkeypatch.setattr(vote_cost, "_logical_rows", logical_rows)
+    monkeypatch.setattr(vote_cost, "_statistic_rows", lambda *_: [])
+    budget = 100_000  # tables of 100 items take 80 KB, of 200 items 320 KB
+    assert vote_cost.measure_votes(1, budget, (3,), (100, 200), candidates=4) == []
+    assert measured == [("tables", 100), ("features", 100), ("features", 200)]
+
+
+@pytest.fixture(scope="module")
+def vote_rows():
+    """Each vote measured on a small catalogue, f_mat and f_sim with item features alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vote_cost, "DIMENSION", 8)
+        return vote_cost.measure_votes(1, 0, (3,), (100,), candidates=4)
+
+
+def test_each_vote_has_a_row(vote_rows):
+    cells = [(row["vote"], row["catalogue"], row["items"], row["history"]) for row in vote_rows]
+    logical = [(vote, "features", 100, 3) for vote in ("f_mat", "f_sim")]
+    assert cells == [*logical, ("f_sta", None, 100, 3)]
+    assert all(row["microseconds"] > 0 for row in vote_rows)
+
+
+def test_votes_are_printed_and_drawn(vote_rows):
+    title, header, *lines = vote_lines(vote_rows)
+    assert "by history length" in title
+    assert header.split() == ["vote", "catalogue", "items", "3"]
+    for row, line in zip(vote_rows, lines, strict=True):
+        expected = [row["vote"], row["catalogue"] or "-", "100", f"{row['microseconds']:.2f}"]
+        assert line.split() == expected
+    batch = {"batch": 1, "steps_per_second": 1.0, "low_quartile": 0.9, "high_quartile": 1.1}
+    result = {"dataset": "d", "device": "e", "bound_steps_per_second": 2.0, "rows": [batch]}
+    assert len(plot_throughput({**result, "votes": vote_rows}).axes) == 2
+    assert len(plot_throughput(result).axes) == 1
 
 
 def test_a_vote_alone_leaves_out_what_only_the_other_needs(monkeypatch):
