@@ -287,8 +287,8 @@ def _check_build(run: Path, config: RunConfig, packed: Dataset, dataset: str | N
     """Check that a dataset is the build that a run was trained on; `dataset` is the user's --dataset."""
     if dataset_digest(packed) == config.dataset_digest:
         return
-    remedy = "with the folder of the build that the run was trained on, or train again"
+    option = "another --dataset" if dataset else "--dataset"
     raise InputError(
         f"{run}: was trained on a different build of the dataset than {dataset or config.dataset} is now; "
-        f"pass {'another' if dataset else ''} --dataset {remedy}".replace("  ", " ")
+        f"pass {option} with the folder of that build, or train again"
     )

@@ -121,17 +121,16 @@ def test_loaded_policies_recommend_as_those_trained(pack, finished):
         tables = [w for n, w in weights.items() if n.endswith("item_embedding")]
         mine = policy.variables["params"]["item_embedding"]
         np.testing.assert_array_equal(mine, tables[0][seed])
-    obs, state = jax.jit(env.reset)(jax.random.key(0), params)
-    env_step = jax.jit(env.step)
+    reset = jax.jit(env.reset)
     act = jax.jit(lambda policy, key, obs, params: policy(key, obs, params))
-    for step in range(3):
+    for index in range(3):
+        obs, state = reset(jax.random.key(index), params)
         scores = policies[1].network.apply(policies[1].variables, obs)
         mask = env.action_mask(obs, params)
-        action = act(policies[1], jax.random.key(step), obs, params)
+        action = act(policies[1], jax.random.key(index), obs, params)
         assert mask[action]
         assert scores[action] == scores[mask].max()
         assert action == policies[1].act(jax.random.key(9), (), env, obs, state, params)
-        obs, state, *_ = env_step(jax.random.key(step), state, action, params)
 
 
 def test_a_run_is_evaluated_again_to_the_same_table(run, capsys):
