@@ -19,7 +19,7 @@ from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.baselines import baselines
 from agents.evaluation.sessions import fixed_sessions, run_sessions
-from agents.runs.folder import describe_machine
+from agents.runs.config import describe_machine
 from agents.runs.memory import check_memory
 from benchmarks.output import check_json, write_json
 from jaxsim import EnvParams, InputError, UserSimulator, load_dataset, make

@@ -19,10 +19,13 @@ from matplotlib.figure import Figure
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.baselines import EvaluatedPolicy
-from agents.evaluation.evaluate import SAMPLED, Evaluation, Row, evaluate, to_json
+from agents.evaluation.evaluate import Evaluation, evaluate
 from agents.evaluation.plots import plot_curves
-from agents.runs.folder import dataset_digest, environment_settings
-from agents.runs.training import Training, train_seeds
+from agents.evaluation.returns import SAMPLED
+from agents.evaluation.table import Row, to_json
+from agents.runs.config import dataset_digest, environment_settings
+from agents.runs.progress import Training
+from agents.runs.training import train_seeds
 from benchmarks.hardware import device_name
 from benchmarks.output import check_json, check_plot, write_json, write_plot
 from jaxsim import Dataset, EnvParams, InputError, UserSimulator, load_dataset, make

@@ -1,8 +1,9 @@
-"""What every learned policy is measured against.
+"""The baselines that every learned policy is compared with.
 
-A baseline is a pytree with the methods of `EvaluatedPolicy`: most look at the observation alone; the oracle reads
-the simulator's state, which no recommender can. Each has a static name: JAX takes dataclass pytrees whose static
-fields and leaves agree for the same, whatever their type, so two policies without any could share a compilation.
+A baseline is a pytree with the methods of `EvaluatedPolicy`. Most baselines look at the observation only; the
+oracle reads the simulator's state, which no recommender can. Each has a static name, because JAX treats dataclass
+pytrees of different types as equal if their static fields and leaves are equal: policies without any could share a
+compilation.
 """
 
 from typing import Any, Protocol
@@ -97,7 +98,7 @@ class RandomPolicy(Memoryless):
 
 @struct.dataclass
 class FixedRanking(Memoryless):
-    """The allowed item of the highest score, the same scores for every user.
+    """The allowed item with the highest score; the scores are the same for every user.
 
     Attributes:
         scores: float32[N].
@@ -115,7 +116,7 @@ class FixedRanking(Memoryless):
 
 @struct.dataclass
 class RepeatLastLiked(Memoryless):
-    """The allowed item liked latest, again; any allowed item if there is none. Meant for `repeats="allow"`."""
+    """The allowed item that was liked last; any allowed item if there is none. Meant for `repeats="allow"`."""
 
     name: str = struct.field(pytree_node=False, default="repeat_last_liked")
 
@@ -131,7 +132,7 @@ class RepeatLastLiked(Memoryless):
 
 @struct.dataclass
 class Oracle:
-    """The allowed item of the highest expected response: greedy on the simulator itself."""
+    """The allowed item with the highest expected response: greedy on the simulator itself."""
 
     name: str = struct.field(pytree_node=False, default="oracle")
 
@@ -166,11 +167,11 @@ def baselines(
 
     Args:
         dataset: popularity and like rates come from its training interactions.
-        env, params: of `jaxsim.make(dataset, users="train")`; static_best is ranked by these users.
+        env, params: from `jaxsim.make(dataset, users="train")`; static_best is ranked by these users.
     """
     counts, likes = training_counts(dataset)
     like_rate = smoothed(likes, counts, likes.sum() / counts.sum())
-    found: dict[str, EvaluatedPolicy] = {
+    policies: dict[str, EvaluatedPolicy] = {
         "random": RandomPolicy(),
         "popular": FixedRanking(jnp.asarray(counts, jnp.float32)),
         "like_rate": FixedRanking(jnp.asarray(like_rate, jnp.float32)),
@@ -178,12 +179,17 @@ def baselines(
         "oracle": Oracle(),
     }
     if env.repeats == "allow":
-        found["repeat_last_liked"] = RepeatLastLiked()
-    return found
+        policies["repeat_last_liked"] = RepeatLastLiked()
+    return policies
 
 
 def smoothed(likes: np.ndarray, counts: np.ndarray, mean: float) -> np.ndarray:
-    """Like rates of likes among counts, float64 of their shape, drawn towards the mean by SMOOTHING trials."""
+    """Smoothed like rates, float64: as if every item had SMOOTHING more interactions with the mean like rate.
+
+    Args:
+        likes, counts: numbers of likes and of interactions, of one shape.
+        mean: the mean like rate.
+    """
     return (likes + SMOOTHING * mean) / (counts + SMOOTHING)
 
 

@@ -1,4 +1,4 @@
-"""Learning curves with the spread of their seeds, beside what was evaluated after training."""
+"""Learning curves with the range of their seeds, beside the results of the evaluation after training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,19 +7,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from agents.evaluation.evaluate import BASELINE, GREEDY, SAMPLED, Row
+from agents.evaluation.returns import BASELINE, GREEDY, SAMPLED
+from agents.evaluation.table import Row
 
 _MARKERS = {GREEDY: "o", SAMPLED: "x"}
 _BASELINE_STYLES = ("--", ":", "-.")
 
 
 def learning_curve(log: pd.DataFrame, rows: Sequence[Row], title: str) -> Figure:
-    """The curve of one run.
+    """The learning curve of one run.
 
     Args:
-        log: of `Training`.
-        rows: of `evaluate`; those of train users are shown.
-        title: of the figure.
+        log: the log of a `Training`.
+        rows: the rows of its `Evaluation`; those of train users are shown.
+        title: title of the figure.
     """
     name = next((row.policy for row in rows if row.mode != BASELINE), "agent")
     figure = Figure(figsize=(8.5, 4.5), layout="constrained")
@@ -30,16 +31,16 @@ def learning_curve(log: pd.DataFrame, rows: Sequence[Row], title: str) -> Figure
 def plot_curves(
     axes: Axes, logs: Mapping[str, pd.DataFrame], rows: Sequence[Row], title: str
 ) -> None:
-    """Likes per recommendation against steps, of one or several agents.
+    """Draw likes per recommendation against steps, for one or several agents.
 
-    A line is the mean of an agent's seeds while it trains and explores, its band their range. Markers at its end
-    are the evaluated policies, horizontal lines the baselines.
+    A line is the mean of an agent's seeds while it trains and explores, and its band is their range. Markers at
+    the end of the line are the evaluated policies. Horizontal lines are the baselines.
 
     Args:
-        axes: to draw on; the legend stands on its right.
-        logs: agent to its log of `Training`.
-        rows: of `evaluate`; those of train users are shown.
-        title: of the axes.
+        axes: where to draw; the legend stands on its right.
+        logs: agent to the log of its `Training`.
+        rows: the rows of an `Evaluation`; those of train users are shown.
+        title: title of the axes.
     """
     train = sorted((row for row in rows if row.users == "train"), key=lambda r: -r.like_rate)
     for index, (name, log) in enumerate(logs.items()):
@@ -55,15 +56,15 @@ def plot_curves(
             text = f"{name}, {row.mode}: {row.like_rate:.3f}"
             axes.plot(seeds.index[-1], row.like_rate, _MARKERS[row.mode], color=color, label=text)
     _plot_baselines(axes, [row for row in train if row.mode == BASELINE])
-    axes.set(xlabel="environment steps of a seed", ylabel="likes per recommendation", title=title)
-    axes.xaxis.set_major_locator(MaxNLocator(5))  # more long numbers would run into each other
+    axes.set(xlabel="environment steps of one seed", ylabel="likes per recommendation", title=title)
+    axes.xaxis.set_major_locator(MaxNLocator(5))  # more of these long numbers would overlap
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
 
 
 def _plot_baselines(axes: Axes, rows: Sequence[Row]) -> None:
-    """Horizontal lines in shades of grey, the best the darkest."""
+    """Horizontal lines in shades of grey; the best baseline is darkest."""
     for index, row in enumerate(rows):
         axes.axhline(
             row.like_rate,

@@ -1,7 +1,7 @@
 """One fixed set of sessions, the same for every policy and seed, and what a policy earns in them.
 
-Each user starts `repeats` sessions. When he leaves, and which way the coins of each step fall, is drawn once for
-each session, so two policies differ by what they recommend alone, and their difference is a paired one.
+Each user starts `repeats` sessions. The step at which they leave and the random draws of each step are made once
+per session. So two policies differ only by what they recommend, and their difference is paired.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from jaxsim import COSINE_UNIT, NO_COSINE, EnvParams, EnvState, Observation, Use
 
 SESSIONS_PER_USER = 4
 LIST_LENGTH = 10
-# Sessions run at once. On two CPU cores 128 are fastest on MovieLens 100K: their state stays in the caches.
+# Sessions that run at once. On two CPU cores 128 are fastest with MovieLens 100K: their state fits the caches.
 _CPU_BATCH = 128
 _OTHER_BATCH = 1024
 
@@ -28,7 +28,7 @@ class FixedSessions(NamedTuple):
 
     Attributes:
         users: int32[M].
-        keys: PRNG keys [M] of coins and of policies.
+        keys: PRNG keys [M] of the environment's and the policies' random draws.
         durations: int32[M], steps until the user leaves or the session is cut.
     """
 
@@ -38,14 +38,14 @@ class FixedSessions(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a policy did in M fixed sessions.
+    """The results of a policy in M fixed sessions.
 
     Attributes:
         returns: float32[M], undiscounted.
-        repeated: float32[M], likes among them for items that the window already held.
+        repeated: float32[M], number of likes for items that the window already held.
         recommended: int32[N], how often each item was recommended.
-        liking: float32[M], share of likes among the first LIST_LENGTH items of a session that cannot end.
-        diversity: float32[M], mean of 1 - cos(E_pos) over the pairs of those items; NaN without keywords.
+        liking: float32[M], share of likes among the first LIST_LENGTH items when the session cannot end.
+        diversity: float32[M], mean of 1 - cos(E_pos) over the pairs of these items; NaN if none has keywords.
     """
 
     returns: np.ndarray
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
 def fixed_sessions(
     key: jax.Array, env: UserSimulator, params: EnvParams, repeats: int = SESSIONS_PER_USER
 ) -> FixedSessions:
-    """`repeats` sessions of each of the params' session users, with their departures drawn."""
+    """`repeats` sessions of each session user of the params, with the step at which the user leaves."""
     users = jnp.repeat(params.session_users, repeats)
     key_sessions, key_departures = jax.random.split(key)
     longest = jnp.minimum(params.max_steps_in_episode, env.session_capacity)
@@ -70,8 +70,8 @@ def fixed_sessions(
 
 
 @struct.dataclass
-class _Progress:
-    """B sessions under way, at the same time step."""
+class _Batch:
+    """B sessions in progress, all at the same time step; items and likes are those of the first L steps."""
 
     time: jax.Array
     memory: Any
@@ -91,41 +91,27 @@ def _run_batch(
     policy: EvaluatedPolicy,
     sessions: FixedSessions,
     list_length: int,
-) -> _Progress:
-    """Run B sessions to the end of the longest; items and likes are those of the first L steps."""
+) -> _Batch:
+    """Run B sessions until the longest ends, and for L steps at least."""
     params = params.replace(departure_probability=jnp.float32(0.0))
+    last = jnp.maximum(sessions.durations.max(), list_length)
+    return jax.lax.while_loop(
+        lambda batch: batch.time < last,
+        lambda batch: _step_batch(env, params, policy, sessions, batch),
+        _start_batch(env, params, policy, sessions, list_length),
+    )
+
+
+def _start_batch(
+    env: UserSimulator,
+    params: EnvParams,
+    policy: EvaluatedPolicy,
+    sessions: FixedSessions,
+    list_length: int,
+) -> _Batch:
     num_sessions = len(sessions.users)
-
-    def one_session(
-        key: jax.Array, time: jax.Array, memory: Any, obs: Observation, state: EnvState
-    ) -> tuple[jax.Array, jax.Array, jax.Array, Any, Observation, EnvState]:
-        key_env, key_policy = jax.random.split(jax.random.fold_in(key, time))
-        item = policy.act(key_policy, memory, env, obs, state, params)
-        known = (obs.items == item).any()
-        obs, state, _, _, info = env.step_env(key_env, state, item, params)
-        like = info["response"].like
-        return item, like, known, policy.remember(memory, item, like, params), obs, state
-
-    def one_step(now: _Progress) -> _Progress:
-        item, like, known, memory, obs, state = jax.vmap(one_session, (0, None, 0, 0, 0))(
-            sessions.keys, now.time, now.memory, now.obs, now.state
-        )
-        alive = now.time < sessions.durations
-        return _Progress(
-            time=now.time + 1,
-            memory=memory,
-            obs=obs,
-            state=state,
-            returns=now.returns + jnp.where(alive, like, 0),
-            repeated=now.repeated + jnp.where(alive & known, like, 0),
-            counts=now.counts.at[jnp.where(alive, item, env.num_items)].add(1, mode="drop"),
-            # Past the list the column is out of range, and the write is dropped.
-            items=now.items.at[:, now.time].set(item, mode="drop"),
-            likes=now.likes.at[:, now.time].set(like, mode="drop"),
-        )
-
     obs, state = jax.vmap(env.reset_user, (0, None))(sessions.users, params)
-    start = _Progress(
+    return _Batch(
         time=jnp.int32(0),
         memory=jax.vmap(policy.begin, (None, 0, None))(env, obs, params),
         obs=obs,
@@ -136,8 +122,43 @@ def _run_batch(
         items=jnp.zeros((num_sessions, list_length), jnp.int32),
         likes=jnp.zeros((num_sessions, list_length), jnp.int8),
     )
-    last = jnp.maximum(sessions.durations.max(), list_length)
-    return jax.lax.while_loop(lambda now: now.time < last, one_step, start)
+
+
+def _step_batch(
+    env: UserSimulator,
+    params: EnvParams,
+    policy: EvaluatedPolicy,
+    sessions: FixedSessions,
+    batch: _Batch,
+) -> _Batch:
+    """One time step of all sessions. Only sessions that have not ended count."""
+
+    def step(
+        key: jax.Array, memory: Any, obs: Observation, state: EnvState
+    ) -> tuple[jax.Array, jax.Array, jax.Array, Any, Observation, EnvState]:
+        key_env, key_policy = jax.random.split(jax.random.fold_in(key, batch.time))
+        item = policy.act(key_policy, memory, env, obs, state, params)
+        in_window = (obs.items == item).any()
+        obs, state, _, _, info = env.step_env(key_env, state, item, params)
+        like = info["response"].like
+        return item, like, in_window, policy.remember(memory, item, like, params), obs, state
+
+    item, like, in_window, memory, obs, state = jax.vmap(step)(
+        sessions.keys, batch.memory, batch.obs, batch.state
+    )
+    alive = batch.time < sessions.durations
+    return _Batch(
+        time=batch.time + 1,
+        memory=memory,
+        obs=obs,
+        state=state,
+        returns=batch.returns + jnp.where(alive, like, 0),
+        repeated=batch.repeated + jnp.where(alive & in_window, like, 0),
+        counts=batch.counts.at[jnp.where(alive, item, env.num_items)].add(1, mode="drop"),
+        # After L steps the column is out of range, and the write is dropped.
+        items=batch.items.at[:, batch.time].set(item, mode="drop"),
+        likes=batch.likes.at[:, batch.time].set(like, mode="drop"),
+    )
 
 
 @jax.jit
@@ -159,8 +180,8 @@ def run_sessions(
 ) -> Outcome:
     """Let a policy recommend in the fixed sessions.
 
-    Liking% and diversity are of distinct items: where repeats are allowed, the lists come from a second
-    run in which they are masked.
+    Liking% and diversity are about distinct items: if the environment allows repeats, the lists of items come from
+    a second run that masks repeats.
     """
     outcome = _run_all(env, params, policy, sessions)
     if env.repeats == "mask":
@@ -178,12 +199,12 @@ def _batch_size() -> int:
 def _run_all(
     env: UserSimulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
 ) -> Outcome:
-    """Run in batches of similar durations, each only as long as its longest."""
+    """Run in batches of sessions of similar durations, each until its longest session ends."""
     num_sessions = len(sessions.users)
     list_length = min(LIST_LENGTH, env.session_capacity)
     order = np.argsort(np.asarray(sessions.durations), kind="stable")
-    # The last batch is filled with repetitions: every batch has one shape, and there is one compilation for all
-    # groups of users.
+    # The last batch is filled up with repeated sessions: all batches of all groups of users have one shape, and so
+    # need one compilation.
     size = _batch_size()
     padded = np.resize(order, -(-num_sessions // size) * size)
     returns = np.zeros(num_sessions, np.float32)
@@ -193,18 +214,18 @@ def _run_all(
     recommended = np.zeros(env.num_items, np.int64)
     for start in range(0, len(padded), size):
         rows = padded[start : start + size]
-        fresh = np.arange(start, start + size) < num_sessions
-        # A repetition has no duration: it counts for nothing.
+        is_first = np.arange(start, start + size) < num_sessions
+        # A repeated session has duration 0, so that nothing of it counts.
         batch = FixedSessions(
             sessions.users[rows],
             sessions.keys[rows],
-            jnp.where(fresh, sessions.durations[rows], 0),
+            jnp.where(is_first, sessions.durations[rows], 0),
         )
         end = _run_batch(env, params, policy, batch, list_length)
-        kept = rows[fresh]
-        returns[kept] = np.asarray(end.returns)[fresh]
-        repeated[kept] = np.asarray(end.repeated)[fresh]
-        liking[kept] = np.asarray(end.likes)[fresh].mean(axis=1)
-        diversity[kept] = np.asarray(_list_diversity(params, end.items))[fresh]
+        first = rows[is_first]
+        returns[first] = np.asarray(end.returns)[is_first]
+        repeated[first] = np.asarray(end.repeated)[is_first]
+        liking[first] = np.asarray(end.likes)[is_first].mean(axis=1)
+        diversity[first] = np.asarray(_list_diversity(params, end.items))[is_first]
         recommended += np.asarray(end.counts)
     return Outcome(returns, repeated, recommended, liking, diversity)

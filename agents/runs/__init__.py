@@ -1,1 +1,1 @@
-"""Training runs: the chunks of a training, metrics, checkpoints, memory estimates and the run folder."""
+"""Training runs: config, run folder, training in chunks, metrics, checkpoints and memory estimates."""

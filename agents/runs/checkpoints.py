@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: all that it needs to go on exactly where it was."""
+"""Checkpoints of a training run: everything that the run needs to continue to the same bits."""
 
 from pathlib import Path
 from typing import Any
@@ -7,27 +7,29 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from agents.runs.training import Progress
+from agents.runs.progress import Progress
 from jaxsim import InputError
 
-CHECKPOINT_EVERY = 10
-KEPT = 2
+CHECKPOINT_EVERY = 10  # chunks
+MAX_TO_KEEP = 2
 
 
 class Checkpoints:
-    """The latest checkpoints of one run, in a folder; each appears whole or not at all.
+    """The latest checkpoints of one run, in a folder.
 
-    A checkpoint is written under another name and renamed: a process that is killed while writing leaves the
-    earlier ones as they were.
+    A checkpoint is written under a temporary name and then renamed. A process that is killed while it writes
+    leaves the earlier checkpoints unchanged.
     """
 
     def __init__(self, folder: Path, every: int = CHECKPOINT_EVERY) -> None:
-        """Keep checkpoints in a folder, which is made; they are due after every `every` chunks."""
+        """Create the folder if needed; a checkpoint is due after every `every` chunks."""
         self.folder = folder.absolute()
         self.every = every
-        # Synchronous: the next chunk takes over the state's buffers, which a background thread would still read.
+        # Synchronous: the next chunk reuses the buffers of the state, which a background thread would still read.
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=MAX_TO_KEEP,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,
         )
         self._manager = ocp.CheckpointManager(
             self.folder, options=options, item_names=("state", "progress")
@@ -36,22 +38,22 @@ class Checkpoints:
 
     @property
     def latest(self) -> Path | None:
-        """Where the latest checkpoint is, of those not found damaged; None if there is none."""
+        """Path of the latest checkpoint that is not damaged; None if there is none."""
         chunks = max(set(self._manager.all_steps()) - self._damaged, default=None)
         return None if chunks is None else self.folder / str(chunks)
 
     def is_due(self, chunks: int, total: int) -> bool:
-        """Whether to save after so many of all chunks: now and then, and after the last."""
+        """Whether to save after `chunks` of `total` chunks; always true after the last one."""
         return chunks % self.every == 0 or chunks == total
 
     def save(self, progress: Progress) -> None:
-        """Write a checkpoint, then remove all but the latest; those found damaged are removed before."""
+        """Write a checkpoint, and remove damaged checkpoints and all but the latest."""
         for chunks in self._manager.all_steps():
-            # Orbax writes none that is not later than all that are there.
+            # Orbax refuses to write a checkpoint unless it is later than all others.
             if chunks in self._damaged or chunks >= progress.chunks:
                 self._manager.delete(chunks)
         self._damaged.clear()
-        account = {
+        record = {
             "log": progress.log,
             "seconds": progress.seconds,
             "compile_seconds": progress.compile_seconds,
@@ -60,7 +62,7 @@ class Checkpoints:
             progress.chunks,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(_keys_to_data(progress.state)),
-                progress=ocp.args.JsonSave(account),
+                progress=ocp.args.JsonSave(record),
             ),
         )
 
@@ -68,43 +70,41 @@ class Checkpoints:
         """The latest checkpoint that can be read; None if there is none.
 
         Args:
-            template: the state's structure, shapes and dtypes, as `jax.eval_shape` gives them; with shardings
-                where it is not all on the default device. The state is placed as they say.
+            template: structure, shapes and dtypes of the state, from `jax.eval_shape`. Where it has shardings, the
+                state is placed accordingly; otherwise it is placed on the default device.
 
         Raises:
-            InputError: there are checkpoints, but none that can be read.
+            InputError: there are checkpoints, but none can be read.
         """
-        failure = ""
+        reason = ""
         damaged: set[int] = set()
         for chunks in sorted(self._manager.all_steps(), reverse=True):
             try:
                 progress = self._restore(chunks, template)
-            except (
-                Exception
-            ) as error:  # of many types: what a damaged file raises is up to its reader
-                failure = " ".join(str(error).split())[:200]
+            except Exception as error:  # the readers of Orbax raise many types for a damaged file
+                reason = " ".join(str(error).split())[:200]
                 print(f"{self.folder / str(chunks)}: cannot be read, trying the one before")
                 damaged.add(chunks)
             else:
                 self._damaged = damaged
                 return progress
-        if failure:
-            raise InputError(f"{self.folder}: no checkpoint can be read ({failure}); start again")
+        if reason:
+            raise InputError(f"{self.folder}: no checkpoint can be read ({reason}); start again")
         return None
 
     def _restore(self, chunks: int, template: Any) -> Progress:
-        placed = jax.tree.map(_data_of, template)
-        found = self._manager.restore(
+        placed = jax.tree.map(_data_template, template)
+        restored = self._manager.restore(
             chunks,
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore(placed), progress=ocp.args.JsonRestore()
             ),
         )
-        state = jax.tree.map(_from_data, template, found["state"])
-        return Progress(state=state, chunks=chunks, **found["progress"])
+        state = jax.tree.map(_from_data, template, restored["state"])
+        return Progress(state=state, chunks=chunks, **restored["progress"])
 
     def close(self) -> None:
-        """Free the folder for others."""
+        """Release the folder."""
         self._manager.close()
 
 
@@ -113,14 +113,14 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _keys_to_data(state: Any) -> Any:
-    """The state with plain numbers in place of PRNG keys, which have no representation on disk."""
+    """The state with uint32 arrays in place of PRNG keys, which cannot be written to disk."""
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, state)
 
 
-def _data_of(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """What `_keys_to_data` makes of an array, and where it lies; the words of a key are its last axis."""
-    plain = jax.eval_shape(_keys_to_data, leaf)
-    return jax.ShapeDtypeStruct(plain.shape, plain.dtype, sharding=_sharding_of(leaf))
+def _data_template(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and sharding of the array that `_keys_to_data` writes for an array."""
+    data = jax.eval_shape(_keys_to_data, leaf)
+    return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=_sharding_of(leaf))
 
 
 def _from_data(leaf: jax.ShapeDtypeStruct, data: jax.Array) -> jax.Array:

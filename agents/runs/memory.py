@@ -1,4 +1,4 @@
-"""Whether a training run fits the memory, told before anything is compiled."""
+"""Estimates the memory of a training run before anything is compiled, and refuses a run that does not fit."""
 
 import dataclasses
 from pathlib import Path
@@ -11,15 +11,16 @@ from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.trpo import TRPOConfig
 from jaxsim import EnvParams, InputError
 
-# The state is donated from chunk to chunk, but inside a chunk XLA works on a copy of it. Learning holds several
-# arrays with a score of every item for each step that it learns from at once; TRPO also holds what its products
-# with the Fisher matrix reuse. For one seed with 65,000 items and default settings the estimate is 0.94 to 1.18 of
-# the state and temporaries that XLA's memory analysis tells of on a CPU.
+# The buffers of the state are reused from chunk to chunk, but inside a chunk XLA works on a copy. A gradient step
+# holds several arrays with a score of every item, for each step of its batch; TRPO also holds what its products
+# with the Fisher matrix reuse. For one seed with 65,000 items and default settings, the estimate is 0.94 to 1.18
+# times the state and temporaries that XLA's memory analysis gives on a CPU.
 STATE_COPIES = 2
 SCORE_COPIES = 5
 TRPO_SCORE_COPIES = 13
 # A gradient through an encoder that reads the window in order holds several arrays with `width` numbers for each
-# position: so many of XLA's temporaries of one gradient on a CPU, with 1,024 windows of 150 items and width 32.
+# position of the window. These numbers of arrays come from XLA's temporaries of one gradient on a CPU, with 1,024
+# windows of 150 items and width 32.
 ENCODER_COPIES = {"mean": 0, "attention": 7, "gru": 13}
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -27,10 +28,10 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 def training_bytes(
     algorithm: Algorithm, params: EnvParams, num_seeds: int, devices: int = 1
 ) -> int:
-    """About what training takes on each device that shares it, in bytes: states, and what learning computes with.
+    """Estimate of the bytes that training needs on each device, for its states and for temporary arrays.
 
-    On one device the params are there already, and not counted; on several, each gets a copy. Nothing is computed
-    and nothing allocated.
+    On one device the params are not counted, because they are there already. On several devices each gets a copy.
+    Nothing is computed or allocated.
     """
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_seeds))
     state = jax.eval_shape(jax.vmap(algorithm.init, in_axes=(0, None)), keys, params)
@@ -46,7 +47,7 @@ def training_bytes(
 
 
 def _splits_sessions(num_seeds: int, devices: int) -> bool:
-    """Whether devices share the sessions of each seed, rather than having seeds of their own."""
+    """Whether the devices share the sessions of each seed; otherwise each device has its own seeds."""
     return num_seeds % devices != 0
 
 
@@ -55,7 +56,7 @@ def _bytes(tree: Any) -> int:
 
 
 def _own_bytes(axes: Any, state: Any, devices: int) -> int:
-    """What each device has of a state of which it shares what has an axis of sessions, and copies the rest."""
+    """Bytes of the state on each device: a share of arrays that have an axis of sessions, a copy of the others."""
     shares = jax.tree.map(
         lambda axis, part: _bytes(part) // (1 if axis is None else devices),
         axes,
@@ -66,56 +67,57 @@ def _own_bytes(axes: Any, state: Any, devices: int) -> int:
 
 
 def _scores_bytes(algorithm: Algorithm) -> int:
-    """Scores of each item that are held at once for each step, in collecting or in a gradient step."""
+    """Bytes of the scores of all items that are held at once for each step."""
     copies = TRPO_SCORE_COPIES if isinstance(algorithm.config, TRPOConfig) else SCORE_COPIES
     return 4 * copies * algorithm.env.num_items
 
 
 def _encoder_bytes(config: AlgorithmConfig, state: Any) -> int:
-    """What the encoder holds at once for the window of each step."""
+    """Bytes that the encoder holds at once for the window of each step."""
     copies = ENCODER_COPIES[config.encoder]
     return 4 * copies * config.width * state.sessions.obs.items.shape[-1] if copies else 0
 
 
 def free_bytes(device: jax.Device) -> int:
-    """Memory that this process may still take on a device, in bytes."""
+    """Bytes that this process may still use on a device."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     free = psutil.virtual_memory().available
     limit = _CGROUP_LIMIT.read_text().strip() if _CGROUP_LIMIT.is_file() else "max"
-    if limit != "max":  # a container's
+    if limit != "max":  # the limit of a container
         free = min(free, int(limit) - psutil.Process().memory_info().rss)
     return free
 
 
 def check_memory(algorithm: Algorithm, params: EnvParams, num_seeds: int, devices: int = 1) -> None:
-    """Refuse a run that is larger than the memory of the devices that share it.
+    """Check that a run fits the memory of the devices that share it.
 
     Raises:
-        InputError: it names the estimate, what is free, and the largest num_envs that would fit.
+        InputError: it does not fit. The message has the estimate, the free memory and the largest num_envs that
+            fits.
     """
     device = jax.devices()[0]
     free = free_bytes(device)
-    if device.platform == "cpu":  # devices are shares of one memory
+    if device.platform == "cpu":  # CPU devices share one memory
         free //= devices
     needed = training_bytes(algorithm, params, num_seeds, devices)
     if needed <= free:
         return
     largest = _largest_num_envs(algorithm, params, num_seeds, devices, free)
-    each = f" on each of {devices} devices" if devices > 1 else ""
+    where = f" on each of {devices} devices" if devices > 1 else ""
     remedy = f"num_envs of {largest} would fit" if largest else "no num_envs would fit"
     raise InputError(
-        f"num_envs is {algorithm.config.num_envs}: training {num_seeds} seeds of them takes about "
-        f"{needed / 1e9:,.1f} GB{each}, but {max(free, 0) / 1e9:,.1f} GB are free on {device.platform}; {remedy}, "
-        "or train fewer seeds"
+        f"num_envs is {algorithm.config.num_envs}: with it, training {num_seeds} seeds needs about "
+        f"{needed / 1e9:,.1f} GB{where}, but {max(free, 0) / 1e9:,.1f} GB are free on {device.platform}; "
+        f"{remedy}, or train fewer seeds"
     )
 
 
 def _largest_num_envs(
     algorithm: Algorithm, params: EnvParams, num_seeds: int, devices: int, free: int
 ) -> int:
-    """The largest num_envs that fits and that the devices and other settings allow; 0 if there is none."""
+    """The largest num_envs that fits and that the devices and the other settings allow; 0 if there is none."""
     step = devices if _splits_sessions(num_seeds, devices) else 1
 
     def resized(num_envs: int) -> Algorithm | None:
@@ -129,7 +131,7 @@ def _largest_num_envs(
             return None
 
     def fits(num_envs: int) -> bool:
-        # The size does not depend on what the other settings allow, but it must be allowed to be asked.
+        # The estimate needs a valid config: take the largest valid num_envs up to this one.
         candidate = next(filter(None, map(resized, range(num_envs, 0, -1))), None)
         return candidate is None or training_bytes(candidate, params, num_seeds, devices) <= free
 

@@ -1,4 +1,4 @@
-"""Where the metrics of a training run go, chunk by chunk: a CSV file, TensorBoard, a progress bar."""
+"""Writers of the metrics of a training run, chunk by chunk: a CSV file, TensorBoard, a progress bar."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from jaxsim.files import write_text
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured in one chunk of a run of S seeds.
+    """The metrics of one chunk of a run of S seeds.
 
     Attributes:
         steps: environment steps of one seed so far.
@@ -30,14 +30,14 @@ class Measurement:
     values: Mapping[str, np.ndarray]
 
     def csv_lines(self, header: bool) -> str:
-        """One line a seed, after a line of names if `header`."""
+        """One line per seed, after a line with the names if `header`."""
         rows = pd.DataFrame({"seed": self.seeds, "steps": self.steps, **self.values})
         return rows.to_csv(index=False, header=header, lineterminator="\n")
 
 
 @dataclass
 class MetricsLog:
-    """All measurements of a run so far, as the text of metrics.csv: a resumed run goes on from the same text."""
+    """All measurements of a run so far, as the text of metrics.csv; a resumed run continues the same text."""
 
     text: str = ""
 
@@ -46,32 +46,39 @@ class MetricsLog:
         self.text += measurement.csv_lines(header=not self.text)
 
     def frame(self) -> pd.DataFrame:
-        """One row a seed and chunk: seed, steps and the values by name."""
+        """One row per seed and chunk: seed, steps and the values by name."""
         return pd.read_csv(StringIO(self.text))
 
 
 class MetricsWriter(Protocol):
-    """Something that is told each measurement of a run."""
+    """Receives each measurement of a run."""
 
     def start(self, log: MetricsLog, seeds: np.ndarray, steps: int, total_steps: int) -> None:
-        """A run of `total_steps` a seed begins or goes on after `steps`, with what was measured by then."""
+        """Start.
+
+        Args:
+            log: all measurements so far; empty for a new run.
+            seeds: int[S].
+            steps: environment steps of each seed so far.
+            total_steps: environment steps of each seed at the end of the run.
+        """
 
     def write(self, measurement: Measurement) -> None:
-        """A chunk has ended."""
+        """Take the measurement of the chunk that has just ended."""
 
     def close(self) -> None:
-        """The run has ended, well or not."""
+        """Close; the run has ended, or failed."""
 
 
 class CSVWriter:
-    """Keeps a CSV file up to date, so that a run that is killed leaves what it had measured."""
+    """Keeps a CSV file up to date, so that a run that is killed leaves its measurements."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: TextIO | None = None
 
     def start(self, log: MetricsLog, seeds: np.ndarray, steps: int, total_steps: int) -> None:
-        """Bring the file to the state of the log: lines that a killed run wrote later will be written again."""
+        """Write the log to the file; later lines of a killed run are removed, and will be written again."""
         write_text(self._path, log.text)
         self._file = self._path.open("a", encoding="utf-8", newline="")
 
@@ -96,14 +103,14 @@ def check_tensorboard() -> None:
 
 
 class TensorBoardWriter:
-    """TensorBoard event files, a folder a seed, so that TensorBoard shows the seeds as curves of one chart."""
+    """TensorBoard event files, one folder per seed, so that TensorBoard shows the seeds as curves of one chart."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writers: dict[int, Any] = {}
 
     def start(self, log: MetricsLog, seeds: np.ndarray, steps: int, total_steps: int) -> None:
-        """Open the files; TensorBoard drops what a killed run had measured after `steps`."""
+        """Open the files; TensorBoard drops what a killed run measured after `steps`."""
         check_tensorboard()
         from tensorboardX import SummaryWriter  # an optional dependency
 
@@ -113,7 +120,7 @@ class TensorBoardWriter:
             )
 
     def write(self, measurement: Measurement) -> None:
-        """Write what is finite, and flush."""
+        """Write the finite values, and flush."""
         for index, seed in enumerate(measurement.seeds.tolist()):
             writer = self._writers[seed]
             for name, values in measurement.values.items():
@@ -128,14 +135,14 @@ class TensorBoardWriter:
 
 
 class ProgressBar:
-    """A bar on the terminal, where there is one."""
+    """A progress bar, if the output is a terminal."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
         self._steps = 0
 
     def start(self, log: MetricsLog, seeds: np.ndarray, steps: int, total_steps: int) -> None:
-        """Show the steps of all seeds together."""
+        """Show the bar, for the steps of all seeds together."""
         self._steps = steps
         self._bar = tqdm(
             total=total_steps * len(seeds), initial=steps * len(seeds), unit="step",
@@ -143,13 +150,13 @@ class ProgressBar:
         )  # fmt: skip
 
     def write(self, measurement: Measurement) -> None:
-        """Move on."""
+        """Move the bar, and show the like rate."""
         assert self._bar is not None, "start first"
         self._bar.update((measurement.steps - self._steps) * len(measurement.seeds))
         self._bar.set_postfix(like_rate=f"{measurement.values['like_rate'].mean():.3f}")
         self._steps = measurement.steps
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Keep the bar as it is."""
         if self._bar is not None:
             self._bar.close()

@@ -1,64 +1,23 @@
-"""A training run in chunks: several seeds at once, with metrics and checkpoints between the chunks."""
+"""A training run in chunks: several seeds at once, with metrics and checkpoints after each chunk."""
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
 from agents.algorithms.algorithm import LOG_POINTS, Algorithm
 from agents.algorithms.parallel import ONE_DEVICE, Layout, lay_out
+from agents.runs.checkpoints import Checkpoints
 from agents.runs.metrics import Measurement, MetricsLog, MetricsWriter
+from agents.runs.progress import Progress, Training
 from jaxsim import EnvParams, InputError, place_params
 
-if TYPE_CHECKING:
-    from agents.runs.checkpoints import Checkpoints
-
-
-_SEEDS = 2**32  # a key is made of 32 bits
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a training run of S seeds leaves.
-
-    Attributes:
-        variables: the network's, leading dimension S; on the default device.
-        log: one row a seed and log interval: seed, steps, like_rate, session_return, and the algorithm's
-            diagnostics.
-        steps: environment steps of one seed.
-        compile_seconds, seconds: of compilation, and of training without it, for all seeds together; of a resumed
-            run, of all its parts up to the checkpoints that it went on from.
-    """
-
-    variables: Any
-    log: pd.DataFrame
-    steps: int
-    compile_seconds: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A training run between two chunks.
-
-    Attributes:
-        state: of all seeds: networks, optimisers, environments, replay, keys.
-        chunks: chunks done.
-        log: text of metrics.csv so far.
-        seconds, compile_seconds: spent so far, as of `Training`.
-    """
-
-    state: Any
-    chunks: int
-    log: str
-    seconds: float
-    compile_seconds: float
+NUM_KEYS = 2**32  # `jax.random.key` uses 32 bits of a seed
 
 
 class TrainingFunctions(NamedTuple):
@@ -66,8 +25,8 @@ class TrainingFunctions(NamedTuple):
 
     Attributes:
         init: (keys [S], params, item_vectors) -> state.
-        chunk: (state, params) -> (state, (account, diagnostics, finite bool[S])): what lies between two lines of
-            the log. It takes over the buffers of the state that it is given.
+        chunk: (state, params) -> (state, (totals, diagnostics, is_finite bool[S])): the training between two lines
+            of the log. It reuses the buffers of the state that it is given.
     """
 
     init: Any
@@ -75,7 +34,7 @@ class TrainingFunctions(NamedTuple):
 
 
 def training_functions(algorithm: Algorithm, layout: Layout = ONE_DEVICE) -> TrainingFunctions:
-    """Several seeds side by side, on one device or as `agents.algorithms.parallel.lay_out` says."""
+    """The training of several seeds, on one device or as `agents.algorithms.parallel.lay_out` places it."""
     seeds = layout.seeds_axis
 
     def chunk(state: Any, params: EnvParams) -> tuple[Any, tuple[Any, dict[str, jax.Array], Any]]:
@@ -84,38 +43,34 @@ def training_functions(algorithm: Algorithm, layout: Layout = ONE_DEVICE) -> Tra
         return state, (totals, diagnostics, _is_finite((state.variables, state.optimiser)))
 
     init = jax.vmap(algorithm.init, in_axes=(0, None, None))
-    several = jax.vmap(chunk, in_axes=(0, None))
+    chunk_of_seeds = jax.vmap(chunk, in_axes=(0, None))
     state_axes = layout.state_axes
     return TrainingFunctions(
         init=jax.jit(layout.place(init, (seeds, None, None), state_axes)),
         chunk=jax.jit(
-            layout.place(several, (state_axes, None), (state_axes, seeds)), donate_argnums=0
+            layout.place(chunk_of_seeds, (state_axes, None), (state_axes, seeds)),
+            donate_argnums=0,
         ),
     )
 
 
-def check_seeds(seed: int, num_seeds: int = 1, name: str = "seed") -> None:
-    """Refuse seeds that no PRNG key can be made of, or that would give the key of another seed.
+def _is_finite(tree: Any) -> jax.Array:
+    """Whether all floats of a tree are finite, bool[]."""
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
 
-    Args:
-        seed: the first; `seed`, ..., `seed + num_seeds - 1` must all be from 0 to 2**32 - 1.
-        num_seeds: how many.
-        name: of the setting.
+
+def check_seeds(seed: int, num_seeds: int) -> None:
+    """Check that the seeds `seed`, ..., `seed + num_seeds - 1` give different PRNG keys.
 
     Raises:
-        InputError: some are not, or there are none.
+        InputError: there is no seed, or one is not in [0, 2**32).
     """
     if num_seeds < 1:
-        raise InputError(f"seeds is {num_seeds}, but must be at least 1")
-    largest = _SEEDS - num_seeds
+        raise InputError(f"seeds is {num_seeds}: give a whole number from 1")
+    largest = NUM_KEYS - num_seeds
     if not 0 <= seed <= largest:
-        raise InputError(f"{name} is {seed}, but must be from 0 to {largest}")
-
-
-def _is_finite(tree: Any) -> jax.Array:
-    """Whether every number of a tree is, bool[]."""
-    numbers = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
+        raise InputError(f"seed is {seed}: give a whole number from 0, up to {largest:,}")
 
 
 def train_seeds(
@@ -124,79 +79,68 @@ def train_seeds(
     seed: int,
     num_seeds: int,
     item_vectors: jax.Array | None = None,
-    checkpoints: "Checkpoints | None" = None,
+    checkpoints: Checkpoints | None = None,
     writers: Sequence[MetricsWriter] = (),
     devices: int = 1,
 ) -> Training:
     """Train seeds `seed`, ..., `seed + num_seeds - 1` at once.
 
     Args:
-        algorithm: on the environment.
-        params: of the environment.
+        algorithm: the algorithm on its environment.
+        params: parameters of the environment.
         seed: first seed.
-        num_seeds: S.
-        item_vectors: float32[N, width] that item embeddings start from, if any.
-        checkpoints: where to keep them; if there is one already, the run goes on from it, and ends with the same
-            bits as a run that was never stopped.
-        writers: are told the metrics of each chunk.
-        devices: how many to split the run over, see `agents.algorithms.parallel.lay_out`.
+        num_seeds: number of seeds, S.
+        item_vectors: float32[N, width], initial item embeddings; None for random ones.
+        checkpoints: where to write checkpoints. If it holds one already, the run continues from it and ends with
+            the same bits as a run that was never stopped.
+        writers: receive the metrics of each chunk.
+        devices: number of devices to split the run over, see `agents.algorithms.parallel.lay_out`.
 
     Raises:
-        InputError: there is no seed to train or one out of range, the devices cannot share the run, no checkpoint
-            can be read, or training diverged: a diagnostic, or a number of a network or its optimiser, became
-            infinite or NaN.
+        InputError: a seed is out of range, the devices cannot share the run, no checkpoint can be read, or
+            training diverged: a diagnostic, or a number of a network or its optimiser, became infinite or NaN.
     """
     check_seeds(seed, num_seeds)
-    config = algorithm.config
-    steps_per_chunk = config.iterations_per_log * config.steps_per_iteration
     algorithm, layout = lay_out(algorithm, num_seeds, devices)
     functions = training_functions(algorithm, layout)
     if layout.mesh is not None:
         params = place_params(params, layout.mesh)
     keys = jnp.stack([jax.random.key(seed + index) for index in range(num_seeds)])
-    compiled, progress = _prepare(algorithm, functions, (keys, params, item_vectors), checkpoints)
-    state, log = progress.state, MetricsLog(progress.log)
-    seeds = seed + np.arange(num_seeds)
-    begin = time.perf_counter() - progress.seconds
-    with _started(
-        writers, log, seeds, progress.chunks * steps_per_chunk, LOG_POINTS * steps_per_chunk
-    ):
-        for chunks in range(progress.chunks + 1, LOG_POINTS + 1):
-            state, (totals, diagnostics, finite) = compiled(state, params)
-            values = jax.device_get({**totals.means(), **diagnostics})
-            measurement = Measurement(chunks * steps_per_chunk, seeds, values)
-            log.add(measurement)
-            for writer in writers:
-                writer.write(measurement)
-            _check_finite(measurement, list(diagnostics), np.asarray(finite), checkpoints)
-            if checkpoints and checkpoints.is_due(chunks, LOG_POINTS):
-                seconds = time.perf_counter() - begin
-                checkpoints.save(
-                    Progress(state, chunks, log.text, seconds, progress.compile_seconds)
-                )
+    compiled, start = _prepare(algorithm, functions, (keys, params, item_vectors), checkpoints)
+    loop = _ChunkLoop(
+        compiled, params, seed + np.arange(num_seeds), _steps_per_chunk(algorithm), checkpoints
+    )
+    end = loop.run(start, writers)
     return Training(
-        variables=_on_default_device(algorithm.variables(state), layout),
-        log=log.frame(),
-        steps=LOG_POINTS * steps_per_chunk,
-        compile_seconds=progress.compile_seconds,
-        seconds=time.perf_counter() - begin,
+        variables=_on_default_device(algorithm.variables(end.state), layout),
+        log=MetricsLog(end.log).frame(),
+        steps=end.chunks * loop.steps_per_chunk,
+        compile_seconds=end.compile_seconds,
+        seconds=end.seconds,
     )
 
 
-def _on_default_device(tree: Any, layout: Layout) -> Any:
-    """Arrays that what follows need not compute with on every device of a mesh."""
-    return tree if layout.mesh is None else jax.tree.map(jnp.asarray, jax.device_get(tree))
+def _steps_per_chunk(algorithm: Algorithm) -> int:
+    """Environment steps of one seed between two lines of the log."""
+    return algorithm.config.iterations_per_log * algorithm.config.steps_per_iteration
 
 
 def _prepare(
     algorithm: Algorithm,
     functions: TrainingFunctions,
     arguments: tuple[jax.Array, EnvParams, jax.Array | None],
-    checkpoints: "Checkpoints | None",
+    checkpoints: Checkpoints | None,
 ) -> tuple[Any, Progress]:
-    """The compiled chunk, and where the run starts: from its latest checkpoint, or from the beginning.
+    """Compile a run, and find its start: the latest checkpoint if there is one, otherwise a new state.
 
-    `arguments` are those of `functions.init`: keys [S], params, item vectors.
+    Args:
+        algorithm: the algorithm of `functions`.
+        functions: the functions to compile.
+        arguments: the arguments of `functions.init`: keys [S], params, item vectors.
+        checkpoints: of the run.
+
+    Returns:
+        The compiled chunk, and the progress to start from.
     """
     keys, params, _ = arguments
     print(f"compiling the training of {len(keys)} seeds ...", flush=True)
@@ -213,53 +157,91 @@ def _prepare(
         state = jax.block_until_ready(init(*arguments))
         progress = Progress(state, 0, "", 0.0, 0.0)
     seconds = time.perf_counter() - start
-    config = algorithm.config
-    total = config.num_iterations * config.steps_per_iteration
-    done = total * progress.chunks // LOG_POINTS
-    where = f"going on after {done:,} of" if done else "training for"
-    print(f"compiled in {seconds:.1f} s; {where} {total:,} steps a seed", flush=True)
+    steps = _steps_per_chunk(algorithm)
+    done, total = progress.chunks * steps, LOG_POINTS * steps
+    action = f"continuing after {done:,} of" if done else "training for"
+    print(f"compiled in {seconds:.1f} s; {action} {total:,} steps per seed", flush=True)
     return compiled, replace(progress, compile_seconds=progress.compile_seconds + seconds)
 
 
-@contextmanager
-def _started(
-    writers: Sequence[MetricsWriter],
-    log: MetricsLog,
-    seeds: np.ndarray,
-    steps: int,
-    total_steps: int,
-) -> Iterator[None]:
-    """Start all writers, and close those that were started, however the block ends."""
-    with ExitStack() as stack:
-        for writer in writers:
-            stack.callback(writer.close)
-            writer.start(log, seeds, steps, total_steps)
-        yield
+@dataclass(frozen=True)
+class _ChunkLoop:
+    """The chunks of a run of S seeds.
+
+    Attributes:
+        compiled: `TrainingFunctions.chunk`, compiled.
+        params: parameters of the environment.
+        seeds: int[S].
+        steps_per_chunk: environment steps of one seed in a chunk.
+        checkpoints: where to save progress, if anywhere.
+    """
+
+    compiled: Any
+    params: EnvParams
+    seeds: np.ndarray
+    steps_per_chunk: int
+    checkpoints: Checkpoints | None
+
+    def run(self, start: Progress, writers: Sequence[MetricsWriter]) -> Progress:
+        """Train from a progress to the end of the run."""
+        state, log = start.state, MetricsLog(start.log)
+        begin = time.perf_counter() - start.seconds
+        with self._started(writers, log, start.chunks):
+            for chunks in range(start.chunks + 1, LOG_POINTS + 1):
+                state, (totals, diagnostics, is_finite) = self.compiled(state, self.params)
+                values = jax.device_get({**totals.means(), **diagnostics})
+                measurement = Measurement(chunks * self.steps_per_chunk, self.seeds, values)
+                log.add(measurement)
+                for writer in writers:
+                    writer.write(measurement)
+                self._check_finite(measurement, list(diagnostics), np.asarray(is_finite))
+                if self.checkpoints and self.checkpoints.is_due(chunks, LOG_POINTS):
+                    seconds = time.perf_counter() - begin
+                    self.checkpoints.save(
+                        Progress(state, chunks, log.text, seconds, start.compile_seconds)
+                    )
+        seconds = time.perf_counter() - begin
+        return Progress(state, LOG_POINTS, log.text, seconds, start.compile_seconds)
+
+    @contextmanager
+    def _started(
+        self, writers: Sequence[MetricsWriter], log: MetricsLog, chunks: int
+    ) -> Iterator[None]:
+        """Start all writers, and close those that were started, whether the block fails or not."""
+        steps, total_steps = (count * self.steps_per_chunk for count in (chunks, LOG_POINTS))
+        with ExitStack() as stack:
+            for writer in writers:
+                stack.callback(writer.close)
+                writer.start(log, self.seeds, steps, total_steps)
+            yield
+
+    def _check_finite(
+        self, measurement: Measurement, diagnostics: list[str], is_finite: np.ndarray
+    ) -> None:
+        """Stop the run if a diagnostic is not finite, or `is_finite` bool[S] is false for a seed."""
+        values = {name: np.asarray(measurement.values[name]) for name in diagnostics}
+        is_good = is_finite & np.all([np.isfinite(x) for x in values.values()], axis=0)
+        if is_good.all():
+            return
+        index = int(np.argmin(is_good))
+        losses = ", ".join(
+            f"{name} {x[index]:.4g}"
+            for name, x in values.items()
+            if "loss" in name or not np.isfinite(x[index])
+        )
+        state = (
+            ""
+            if is_finite[index]
+            else ", and its network or optimiser has numbers that are not finite"
+        )
+        latest = self.checkpoints.latest if self.checkpoints else None
+        remedy = f"the last good checkpoint is {latest}" if latest else "there is no checkpoint yet"
+        raise InputError(
+            f"training diverged: after {measurement.steps:,} steps seed {self.seeds[index]} has {losses}{state}; "
+            f"{remedy}; train again with a lower learning_rate"
+        )
 
 
-def _check_finite(
-    measurement: Measurement,
-    diagnostics: list[str],
-    finite: np.ndarray,
-    checkpoints: "Checkpoints | None",
-) -> None:
-    """Stop a run in which a diagnostic, or what `finite` bool[S] tells of, is not finite any more."""
-    found = {name: np.asarray(measurement.values[name]) for name in diagnostics}
-    good = finite & np.all([np.isfinite(values) for values in found.values()], axis=0)
-    if good.all():
-        return
-    index = int(np.argmin(good))
-    told = [
-        f"{name} {values[index]:.4g}"
-        for name, values in found.items()
-        if "loss" in name or not np.isfinite(values[index])
-    ]
-    state = (
-        "" if finite[index] else ", and its network or optimiser holds numbers that are not finite"
-    )
-    latest = checkpoints.latest if checkpoints else None
-    kept = f"the last good checkpoint is {latest}" if latest else "there is no checkpoint yet"
-    raise InputError(
-        f"training diverged: after {measurement.steps:,} steps seed {measurement.seeds[index]} has "
-        f"{', '.join(told)}{state}; {kept}; train again with a lower learning_rate"
-    )
+def _on_default_device(tree: Any, layout: Layout) -> Any:
+    """The arrays on one device: later computations need not run on every device of a mesh."""
+    return tree if layout.mesh is None else jax.tree.map(jnp.asarray, jax.device_get(tree))

@@ -17,7 +17,7 @@ import jaxsim
 from agents.algorithms.algorithm import AlgorithmConfig
 from agents.evaluation.baselines import FixedRanking, RandomPolicy
 from agents.evaluation.plots import learning_curve, plot_curves
-from agents.runs.training import Training
+from agents.runs.progress import Training
 from benchmarks import table2
 from benchmarks.table2 import PAPER, all_agents, configs_of, format_paper, run_table2
 from jaxsim import InputError

@@ -13,7 +13,7 @@ from agents.algorithms.dqn import DQN, DQNConfig
 from agents.algorithms.replay import Batch
 from agents.algorithms.rollout import Transition
 from agents.evaluation.baselines import RandomPolicy
-from agents.evaluation.evaluate import fixed_sessions, run_sessions
+from agents.evaluation.sessions import fixed_sessions, run_sessions
 from agents.runs.training import train_seeds
 from jaxsim import InputError
 

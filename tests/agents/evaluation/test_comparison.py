@@ -1,4 +1,4 @@
-"""Two runs compared: hand-worked intervals, shares and verdicts, and what is refused."""
+"""Two runs compared: hand-worked intervals, shares and verdicts, and refusals."""
 
 import json
 import math
@@ -6,17 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from agents.evaluation.comparison import (
-    compare,
-    compare_runs,
-    difference,
-    format_comparison,
-    load_returns,
-    welch_interval,
-)
+from agents.commands import compare_runs
+from agents.evaluation.comparison import Difference, compare, difference, format_comparison
 from agents.evaluation.evaluate import Evaluation
+from agents.evaluation.intervals import welch_interval
+from agents.evaluation.returns import load_returns
 from jaxsim import InputError
 
 ENVIRONMENT = {"repeats": "mask", "history_length": 50, "sasrec": {"width": 32}}
@@ -38,7 +33,7 @@ def write_run(
     sessions = {
         f"sessions/{name}/{users}": np.array(value, np.int32)
         for users in ("train", "held_out")
-        for name, value in (("users", (0, 0, 1, 1)), ("durations", durations))
+        for name, value in (("users", USERS), ("durations", durations))
     }
     folder.mkdir()
     Evaluation([], [], learned | random, sessions).save_returns(
@@ -51,6 +46,11 @@ def write_run(
 MANY_A = [[1, 2, 4, 5], [5, 5, 5, 5]]
 MANY_B = [[1, 1, 1, 1], [0, 1, 2, 3], [4, 2, 1, 1]]
 SINGLE = [[2, 2, 2, 2]]
+USERS = (0, 0, 1, 1)
+
+
+def difference_of(a, b, users: str = "train", mode: str = "greedy") -> Difference:
+    return difference(users, mode, np.array(a), np.array(b), np.array(USERS))
 
 
 @pytest.fixture
@@ -78,67 +78,63 @@ def refusal(function, *arguments) -> str:
 
 
 def test_several_seeds_get_welchs_interval():
-    """Means 4 and 1.5; 2 / 2 = 1 and 0.25 / 3 = 1 / 12, so the error is sqrt(13 / 12).
+    row = difference_of(MANY_A, MANY_B)
+    assert (row.interval_over, row.sessions) == ("seeds", 4)
+    assert (row.a_rwd, row.b_rwd, row.difference) == (4.0, 1.5, 2.5)
+    expected = welch_interval(np.array([3.0, 5.0]), np.array([1, 1.5, 2]))
+    np.testing.assert_allclose((row.low, row.high), expected, rtol=1e-12)
 
-    Degrees of freedom: (13 / 12)^2 / (1^2 / 1 + (1 / 12)^2 / 2) = 169 / 144.5.
+
+def test_a_single_seed_gets_the_paired_interval_over_users():
+    """Seed means of A by session 3, 3.5, 4.5, 5, less 2; by user 1.25 and 2.75.
+
+    Mean 2, deviation sqrt(1.125), two users, and t(0.975, 1) = 12.706205.
     """
-    found = difference("train", "greedy", np.array(MANY_A), np.array(MANY_B))
-    half = stats.t.ppf(0.975, 169 / 144.5) * math.sqrt(13 / 12)
-    assert found.interval_over == "seeds"
-    assert (found.a_rwd, found.b_rwd, found.difference) == (4.0, 1.5, 2.5)
-    np.testing.assert_allclose((found.low, found.high), (2.5 - half, 2.5 + half), rtol=1e-12)
-    oracle = stats.ttest_ind([3, 5], [1, 1.5, 2], equal_var=False).confidence_interval(0.95)
-    np.testing.assert_allclose((found.low, found.high), (oracle.low, oracle.high), rtol=1e-9)
-
-
-def test_a_single_seed_gets_the_paired_interval_over_sessions():
-    """Seed means of A by session 3, 3.5, 4.5, 5, less 2: mean 2, deviation sqrt(2.5 / 3), four sessions."""
-    half = 3.182446 * math.sqrt(2.5 / 3) / 2
-    found = difference("train", "greedy", np.array(MANY_A), np.array(SINGLE))
-    assert (found.interval_over, found.sessions) == ("sessions", 4)
-    np.testing.assert_allclose((found.low, found.high), (2 - half, 2 + half), rtol=1e-6)
-    turned = difference("train", "greedy", np.array(SINGLE), np.array(MANY_A))
+    half = 12.706205 * math.sqrt(1.125) / math.sqrt(2)
+    row = difference_of(MANY_A, SINGLE)
+    assert (row.interval_over, row.sessions) == ("users", 4)
+    np.testing.assert_allclose((row.low, row.high), (2 - half, 2 + half), rtol=1e-6)
+    turned = difference_of(SINGLE, MANY_A)
     np.testing.assert_allclose((turned.low, turned.high), (-2 - half, -2 + half), rtol=1e-6)
 
 
 def test_shares_of_sessions_are_over_all_pairs_of_seeds():
     """A's first seed against 2: behind, equal, ahead, ahead; its second always ahead."""
-    found = difference("train", "greedy", np.array(MANY_A), np.array(SINGLE))
-    assert (found.a_wins, found.ties, found.b_wins) == (6 / 8, 1 / 8, 1 / 8)
-
-
-def test_seeds_without_any_spread_have_a_point_for_an_interval():
-    assert welch_interval(np.array([2.0, 2.0]), np.array([1.5, 1.5, 1.5])) == (0.5, 0.5)
-
-
-def test_welchs_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(2000):
-        low, high = welch_interval(1 + rng.standard_normal(4), 3 * rng.standard_normal(6))
-        hits += low <= 1 <= high
-    assert 0.93 < hits / 2000 < 0.97
+    row = difference_of(MANY_A, SINGLE)
+    assert (row.a_wins, row.ties, row.b_wins) == (6 / 8, 1 / 8, 1 / 8)
 
 
 @pytest.mark.parametrize(
     ("a", "b", "verdict"),
     [
-        ([[5, 6, 5, 6]], SINGLE, "A earns more than B, by 2.58 to 4.42 likes a session"),
-        (SINGLE, [[5, 6, 5, 6]], "B earns more than A, by 2.58 to 4.42 likes a session"),
-        ([[1, 3, 1, 4]], SINGLE, "no difference is shown, the interval holds zero"),
-        (SINGLE, SINGLE, "no difference is shown, they earn the same"),
+        # The users' means less 2 are 3.5 and 3.6: mean 3.55, error 0.05, and t(0.975, 1) = 12.706205. With 3 and 4
+        # the error is 0.5.
+        ([[5, 6, 5, 6.2]], SINGLE, "A earns more than B, by 2.91 to 4.19 likes per session."),
+        (SINGLE, [[5, 6, 5, 6.2]], "B earns more than A, by 2.91 to 4.19 likes per session."),
+        (
+            [[5, 5, 6, 6]],
+            SINGLE,
+            "no difference is shown, because the interval includes zero.",
+        ),
+        (SINGLE, SINGLE, "both runs earn the same."),
     ],
     ids=["a", "b", "neither", "equal"],
 )
 def test_the_verdict_says_what_the_interval_shows(a, b, verdict):
-    found = difference("held_out", "sampled", np.array(a), np.array(b))
-    assert found.verdict == f"sampled, held_out users: {verdict}"
+    row = difference_of(a, b, users="held_out", mode="sampled")
+    assert row.verdict == f"sampled, held_out users: {verdict}"
+
+
+def test_one_user_and_a_single_seed_show_no_difference():
+    row = difference("train", "greedy", np.array([[5.0, 6.0]]), np.zeros((1, 2)), np.array([3, 3]))
+    assert np.isnan([row.low, row.high]).all()
+    assert "no difference is shown, because an interval needs at least two users" in row.verdict
 
 
 # ---- run folders -------------------------------------------------------------------------------------------
 
 
-def test_what_both_runs_have_is_compared(runs):
+def test_modes_and_users_that_both_runs_have_are_compared(runs):
     a, b = map(load_returns, runs)
     assert (a.policy, a.seeds, b.policy, b.seeds) == ("ppo", 2, "dqn", 3)
     rows = compare(a, b)
@@ -161,7 +157,7 @@ def test_a_comparison_with_a_single_seed_says_what_it_does_not_show(runs, tmp_pa
     compare_runs(runs[0], single)
     out = capsys.readouterr().out
     assert f"B: {single} (ppo, 1 seed)" in out
-    assert "for these trained policies alone" in out
+    assert "over users, for these trained policies only" in out
 
 
 def test_json_holds_the_comparison(runs, tmp_path, capsys):
@@ -188,15 +184,15 @@ def test_json_holds_the_comparison(runs, tmp_path, capsys):
         ({"environment": {**ENVIRONMENT, "repeats": "allow"}}, "repeats (mask and allow)"),
         ({"environment": {"repeats": "mask"}}, "history_length (50 and None), sasrec"),
         ({"durations": (9, 9, 9, 8)}, "fixed sessions differ"),
-        ({"returns": {"other/train": MANY_A}}, "none of their policies has the mode"),
+        ({"returns": {"other/train": MANY_A}}, "no mode and group of users in common"),
     ],
     ids=["dataset", "seed", "repeats", "missing", "sessions", "mode"],
 )
 def test_runs_that_met_other_sessions_are_refused(runs, tmp_path, settings, message):
     other = write_run(tmp_path / "other", **{"returns": {"greedy/train": MANY_A}, **settings})
-    found = refusal(compare_runs, runs[0], other)
-    assert message in found
-    assert f"{runs[0]} and {other} cannot be compared" in found
+    line = refusal(compare_runs, runs[0], other)
+    assert message in line
+    assert f"{runs[0]} and {other} cannot be compared" in line
 
 
 def test_missing_and_damaged_files_are_refused(runs, tmp_path):
@@ -222,7 +218,7 @@ def test_missing_and_damaged_files_are_refused(runs, tmp_path):
     ],
     ids=["version", "no version", "environment", "no sessions", "two policies"],
 )
-def test_files_that_hold_something_else_are_refused(runs, old, new, message):
+def test_files_with_other_contents_are_refused(runs, old, new, message):
     path = runs[1] / "returns.safetensors"
     content = path.read_bytes()
     assert content.count(old) >= 1

@@ -1,6 +1,6 @@
 """Training on four devices beside training on one, for tests/agents/runs/test_devices.py: what differs, as JSON.
 
-What takes time here is compiling, so that each algorithm is compiled once for one device and once for four.
+Compilation takes most of the time, so each algorithm is compiled only once for one device and once for four.
 """
 
 import json
@@ -82,7 +82,7 @@ class Spy(Checkpoints):
 def train_with_checkpoints(
     algorithm: Algorithm, num_seeds: int, devices: int, folder: Path, copy: Path | None = None
 ) -> Trained:
-    """Some seeds, as a training run; from the checkpoint in the folder if there is one."""
+    """A training run of several seeds; it continues from the checkpoint in the folder if there is one."""
     checkpoints = Spy(folder, copy)
     try:
         train_seeds(
@@ -133,7 +133,7 @@ def compare_resumed(algorithm: Algorithm, num_seeds: int, folder: Path) -> dict[
 
 
 def main(out: Path) -> None:
-    found = {
+    differences = {
         # With less damping, conjugate gradients magnify how a sum is rounded.
         "trpo": compare_training(make("trpo", cg_damping=0.1)),
         "dqn": compare_training(make("dqn", batch_size=16, replay_steps=64)),
@@ -142,9 +142,9 @@ def main(out: Path) -> None:
         # The program of a run that goes on is that of the run before.
         jax.config.update("jax_compilation_cache_dir", f"{folder}/compiled")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-        found["ppo"] = compare_resumed(make("ppo"), 1, Path(folder) / "ppo")
-        found["whole seeds"] = compare_resumed(walk(), 4, Path(folder) / "walk")
-    out.write_text(json.dumps(found))
+        differences["ppo"] = compare_resumed(make("ppo"), 1, Path(folder) / "ppo")
+        differences["whole seeds"] = compare_resumed(walk(), 4, Path(folder) / "walk")
+    out.write_text(json.dumps(differences))
 
 
 if __name__ == "__main__":

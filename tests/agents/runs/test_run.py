@@ -1,4 +1,4 @@
-"""The run folder: written whole, resumed, repeated, read back, refused when damaged; and its command line."""
+"""Runs: the folder is written whole, resumed, repeated, loaded, and refused when damaged; and the command line."""
 
 import json
 import shutil
@@ -16,19 +16,20 @@ from safetensors.numpy import load_file, save_file
 
 import agents
 import jaxsim
-from agents.__main__ import COMMANDS, Experiment, RunOptions, evaluate_run, train, train_again
+from agents.__main__ import run as run_command_line
 from agents.algorithms.dqn import DQNConfig
+from agents.commands import evaluate_run, train_again
+from agents.runs.config import load_config
+from agents.runs.experiment import Experiment, RunOptions, train_run
 from agents.runs.folder import (
     RUN_FILES,
     check_output,
-    load_config,
     partial_folder,
     publish,
     unfinished_run,
 )
 from agents.runs.metrics import ProgressBar
 from jaxsim import InputError
-from jaxsim.cli import main
 from jaxsim.files import staged_folder
 from tests.factory import random_dataset, write_pack
 from tests.paths import ROOT
@@ -65,7 +66,7 @@ def run_training(pack: Path, out: Path, settings=SETTINGS, **changes) -> None:
     options = {"out": out}
     for name, value in changes.items():
         (experiment if hasattr(Experiment, name) else options)[name] = value
-    train("dqn", settings, Experiment(**experiment), RunOptions(**options))
+    train_run("dqn", settings, Experiment(**experiment), RunOptions(**options))
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +97,6 @@ def refusal(run) -> str:
 
 def test_a_run_folder_holds_everything(finished):
     assert {path.name for path in finished.iterdir()} == set(RUN_FILES)
-    assert {"config.json", "metrics.csv", "metrics.json", "learning_curve.png",
-            "policy.safetensors", "returns.safetensors"} == set(RUN_FILES)  # fmt: skip
     assert [path.name for path in finished.parent.iterdir()] == ["finished"]  # nothing half-written
     assert (finished / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
     log = pd.read_csv(finished / "metrics.csv")
@@ -122,16 +121,16 @@ def test_loaded_policies_recommend_as_those_trained(pack, finished):
         tables = [w for n, w in weights.items() if n.endswith("item_embedding")]
         mine = policy.variables["params"]["item_embedding"]
         np.testing.assert_array_equal(mine, tables[0][seed])
-    obs, state = env.reset(jax.random.key(0), params)
+    reset = jax.jit(env.reset)
     act = jax.jit(lambda policy, key, obs, params: policy(key, obs, params))
-    for step in range(3):
+    for index in range(3):
+        obs, state = reset(jax.random.key(index), params)
         scores = policies[1].network.apply(policies[1].variables, obs)
         mask = env.action_mask(obs, params)
-        action = act(policies[1], jax.random.key(step), obs, params)
+        action = act(policies[1], jax.random.key(index), obs, params)
         assert mask[action]
         assert scores[action] == scores[mask].max()
         assert action == policies[1].act(jax.random.key(9), (), env, obs, state, params)
-        obs, state, *_ = env.step(jax.random.key(step), state, action, params)
 
 
 def test_a_run_is_evaluated_again_to_the_same_table(run, capsys):
@@ -149,9 +148,13 @@ def test_a_run_is_not_evaluated_on_another_dataset(run, tmp_path):
     other = write_pack(
         random_dataset(2, num_users=4, window=14, width=4, num_blocks=1), tmp_path / "b"
     )
-    with pytest.raises(InputError, match=r"another build of the dataset than .*/b is now; pass t"):
+    with pytest.raises(
+        InputError, match=r"different build of .* than .*/b is now; pass another --dataset"
+    ):
         evaluate_run(run, str(other))
-    with pytest.raises(InputError, match=r"another build of the dataset than .*/b is now; pass t"):
+    with pytest.raises(
+        InputError, match=r"different build of .* than .*/b is now; pass another --dataset"
+    ):
         train_again(run, dataset=str(other))
     edit_config(run, dataset=str(other))
     with pytest.raises(InputError, match=r"/b is now; pass --dataset with the folder"):
@@ -239,7 +242,7 @@ def test_a_damaged_policy_is_one_line(run):
     assert "policy.safetensors" in refusal(run)
 
 
-def test_what_is_no_run_is_one_line(tmp_path, finished):
+def test_a_folder_that_is_not_a_run_is_one_line(tmp_path, finished):
     assert "not a run folder" in refusal(tmp_path / "nowhere")
     with pytest.raises(InputError, match="seeds 0 to 1, not 2"):
         agents.load(finished, seed=2)
@@ -249,11 +252,18 @@ def test_what_is_no_run_is_one_line(tmp_path, finished):
     ("words", "message"),
     [
         (["train", "sarsa"], "unknown command 'sarsa'; known: ppo, trpo, a2c, dqn"),
-        (["train", "dqn", "--seeds", "0"], "seeds is 0"),
+        (["train", "dqn", "--seeds", "0"], "seeds is 0: give a whole number from 1"),
         (["train", "ppo", "--rollout-length", "6"], "must be a multiple of num_minibatches (4)"),
-        (["train", "dqn", "--resume", "--out", "no-such-run"], "no-such-run: no run to resume"),
-        (["train", "dqn", "--seed", str(2**63)], "seed is 9223372036854775808, but must be from 0"),
-        (["train", "dqn", "--evaluation-seed", str(2**32)], "evaluation_seed is 4294967296, but"),
+        (
+            ["train", "dqn", "--resume", "--out", "no-such-run"],
+            "no-such-run: there is no run to resume",
+        ),
+        (["train", "dqn", "--seed", str(2**63)], "seed is 9223372036854775808: give a whole"),
+        (["train", "dqn", "--evaluation-seed", str(2**32)], "evaluation_seed is 4294967296: "),
+        (
+            ["train", "dqn", "--checkpoint-every", "0"],
+            "checkpoint_every is 0: give a whole number from 1",
+        ),
         (["train", "dqn", "--out", "/"], "/: is not the name of a run folder; choose another"),
         (["train", "dqn", "--out", "."], ": exists and is not a run folder; choose another --out"),
         (["train", "--config", "no-such-run"], "no-such-run: not a run folder"),
@@ -262,13 +272,14 @@ def test_what_is_no_run_is_one_line(tmp_path, finished):
 )
 def test_mistakes_on_the_command_line_are_one_line(words, message, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(COMMANDS, "python -m agents", "", words)
+        run_command_line(words)
     assert caught.value.code == 2
     printed = capsys.readouterr().err
     assert message in printed
     assert printed.count("\n") == 1
 
 
+@pytest.mark.slow  # starts a process
 def test_the_command_line_runs_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "agents", "train", "--help"],
@@ -278,7 +289,29 @@ def test_the_command_line_runs_as_a_module():
     assert all(name in done.stdout for name in ("ppo", "trpo", "a2c", "dqn", "--config"))
 
 
-def test_other_mistakes_leave_nothing_behind(pack, tmp_path):
+# Ctrl-C in the middle of an import, at the first module of a library.
+INTERRUPTED_IMPORT = """
+import runpy, sys
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["-m", "train", "--help"]
+runpy.run_module("agents", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["jax", pytest.param("agents.commands", marks=pytest.mark.slow)])
+def test_an_interrupt_while_libraries_load_is_one_line(module):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT.format(module=module)],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+def test_other_mistakes_leave_no_files(pack, tmp_path):
     for changes in (
         {"seeds": 0},
         {"settings": replace(SETTINGS, replay_steps=10)},  # less than a session
@@ -297,15 +330,15 @@ def test_other_mistakes_leave_nothing_behind(pack, tmp_path):
 
 
 def results(run: Path) -> list[bytes]:
-    """What must not depend on when, where and how often a run was stopped."""
+    """The results that must not depend on when, where and how often a run was stopped."""
     returns = load_file(run / "returns.safetensors")
-    kept = [(run / name).read_bytes() for name in ("policy.safetensors", "metrics.csv")]
-    return [*kept, *(returns[name].tobytes() for name in sorted(returns))]
+    files = [(run / name).read_bytes() for name in ("policy.safetensors", "metrics.csv")]
+    return [*files, *(returns[name].tobytes() for name in sorted(returns))]
 
 
 @pytest.fixture
 def stopped(pack, tmp_path, monkeypatch) -> Path:
-    """Where a run would be that was interrupted in its 25th chunk."""
+    """The folder of a run that was interrupted in its 25th chunk, before it had that name."""
 
     def write(self, measurement) -> None:
         if measurement.steps == 25 * 4:
@@ -357,11 +390,11 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(pack, stopped, finished, caps
 
     capsys.readouterr()
     run_training(pack, stopped, resume=True)
-    assert "going on after 80 of 160 steps" in capsys.readouterr().out
+    assert "continuing after 80 of 160 steps" in capsys.readouterr().out
     assert results(stopped) == results(finished)
     assert {path.name for path in stopped.iterdir()} == set(RUN_FILES)
     assert [path.name for path in stopped.parent.iterdir()] == ["stopped"]
-    with pytest.raises(InputError, match="no run to resume, it is finished"):
+    with pytest.raises(InputError, match="there is no run to resume, it is finished"):
         run_training(pack, stopped, resume=True)
 
 
@@ -383,10 +416,10 @@ def test_a_new_run_takes_the_place_of_an_old_one_when_it_is_whole(pack, run, mon
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("agents.__main__.train_seeds", interrupt)
+    monkeypatch.setattr("agents.runs.experiment.train_seeds", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_training(pack, run, overwrite=True)
-    assert "with --resume in place of --overwrite goes on" in capsys.readouterr().out
+    assert "run the same command with --resume in place of --overwrite" in capsys.readouterr().out
     check_output(run, overwrite=False, resume=True)
     assert results(run) == before
     assert (partial_folder(run) / "config.json").is_file()

@@ -1,4 +1,4 @@
-"""A training run that tests stop and kill, of an algorithm that compiles in no time."""
+"""A training run that tests stop and kill, of an algorithm that compiles fast."""
 
 import sys
 from dataclasses import dataclass, replace
@@ -13,7 +13,8 @@ from agents.algorithms.algorithm import LOG_POINTS, Algorithm, AlgorithmConfig, 
 from agents.algorithms.rollout import SessionTotals
 from agents.runs.checkpoints import Checkpoints
 from agents.runs.metrics import CSVWriter, MetricsWriter
-from agents.runs.training import Training, train_seeds
+from agents.runs.progress import Training
+from agents.runs.training import train_seeds
 
 STEPS_PER_CHUNK = 4
 
@@ -26,14 +27,14 @@ class WalkConfig(AlgorithmConfig):
     num_envs: int = 2
     rollout_length: int = 2
     breaks_at: int = 10_000
-    """Iteration after which something is not finite any more."""
+    """Iteration after which a number is not finite."""
     breaks: str = "variables"
-    """What it is."""
+    """Where that number is: "loss", "variables" or "optimiser"."""
 
 
 @dataclass(frozen=True)
 class Walk(Algorithm[WalkConfig]):
-    """Weights that walk at random: everything that a training run does between its chunks, and no learning."""
+    """Weights that walk at random: a training run with chunks, metrics and checkpoints, but without learning."""
 
     @property
     def network(self) -> Any:

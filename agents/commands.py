@@ -1,0 +1,107 @@
+"""The command line: `python -m agents train dqn --dataset ml-100k`, `evaluate RUN`, `compare RUN RUN`."""
+
+import json as json_format
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from agents.algorithms.registry import ALGORITHMS
+from agents.evaluation.comparison import compare, format_comparison
+from agents.evaluation.returns import load_returns
+from agents.evaluation.table import finite_or_none
+from agents.runs.experiment import Experiment, RunOptions, evaluate_again, repeat_run, train_run
+from jaxsim import InputError
+from jaxsim.cli import Commands, main
+from jaxsim.files import check_writable, write_text
+
+_EXPERIMENT, _OPTIONS = Experiment(), RunOptions()
+
+
+def _train_command(algorithm: str) -> Callable[..., None]:
+    config_type = ALGORITHMS[algorithm][0]
+
+    def command(
+        settings: Annotated[config_type, tyro.conf.arg(name="")] = config_type(),  # type: ignore[valid-type]  # noqa: B008
+        experiment: Annotated[Experiment, tyro.conf.arg(name="")] = _EXPERIMENT,
+        options: Annotated[RunOptions, tyro.conf.arg(name="")] = _OPTIONS,
+    ) -> None:
+        """Train on the simulator of a dataset and evaluate beside the baselines."""
+        train_run(algorithm, settings, experiment, options)
+
+    return command
+
+
+def train_again(
+    config: Annotated[Path, tyro.conf.Positional],
+    options: Annotated[RunOptions, tyro.conf.arg(name="")] = _OPTIONS,
+    dataset: str | None = None,
+) -> None:
+    """Train as the config.json of a run says. On the same device and versions the results have the same bits.
+
+    Args:
+        config: the file, or its run folder.
+        options: where and how to write the new run.
+        dataset: name or path of the dataset, if it has moved.
+    """
+    repeat_run(config, options, dataset)
+
+
+def evaluate_run(run: Annotated[Path, tyro.conf.Positional], dataset: str | None = None) -> None:
+    """Evaluate the policies of a run again, beside the baselines, and write the results to its folder.
+
+    Args:
+        run: the run folder.
+        dataset: name or path of the dataset, if it has moved.
+    """
+    evaluate_again(run, dataset)
+
+
+def compare_runs(
+    a: Annotated[Path, tyro.conf.Positional],
+    b: Annotated[Path, tyro.conf.Positional],
+    json: Path | None = None,
+) -> None:
+    """Compare two runs on the same sessions: which one earns more, and whether the difference may be chance.
+
+    Args:
+        a: a run folder.
+        b: another, evaluated on the same dataset, environment and evaluation seed.
+        json: also write the result to this file.
+    """
+    if json is not None:
+        check_writable(json)
+        if json.is_dir():
+            raise InputError(f"--json {json}: is a folder; give a file")
+    first, second = load_returns(a), load_returns(b)
+    differences = compare(first, second)
+    print(format_comparison(first, second, differences))
+    if json is not None:
+        content = {
+            **{
+                name: {"run": str(run.run), "policy": run.policy, "seeds": run.seeds}
+                for name, run in (("a", first), ("b", second))
+            },
+            **first.identity,
+            "rows": [{**finite_or_none(asdict(x)), "verdict": x.verdict} for x in differences],
+        }
+        write_text(json, json_format.dumps(content, indent=2) + "\n")
+
+
+COMMANDS: Commands = {
+    "train": {**{name: _train_command(name) for name in ALGORITHMS}, "--config": train_again},
+    "evaluate": evaluate_run,
+    "compare": compare_runs,
+}
+
+
+def run(args: list[str] | None = None) -> None:
+    """Run the command line with `args`, by default those of the process."""
+    main(
+        COMMANDS,
+        prog="python -m agents",
+        description="Train recommenders on the simulator, and evaluate them beside simple baselines.",
+        args=args,
+    )

@@ -1,0 +1,101 @@
+"""The table of an evaluation: one row per policy, mode and group of users, as text and as JSON."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agents.evaluation.returns import BASELINE
+from jaxsim.tables import format_table
+
+_HEADER = (
+    "policy", "mode", "users", "A.Rwd (95 % interval)", "over like_rate", "to oracle", "like rate", "T.Rwd",
+    "Liking%", "coverage", "diversity",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """The results of one policy, in one mode, on one group of users; docs/evaluation.md explains the fields."""
+
+    policy: str
+    mode: str
+    users: str
+    seeds: int
+    like_rate: float
+    a_rwd: float
+    a_rwd_low: float
+    a_rwd_high: float
+    paired_low: float
+    paired_high: float
+    paired_random_low: float
+    paired_random_high: float
+    paired_popular_low: float
+    paired_popular_high: float
+    share_of_oracle: float
+    t_rwd: float
+    liking: float
+    coverage: float
+    diversity: float
+    repeat_share: float
+    steps: int
+    seconds: float
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table that also reads well in a terminal, and a sentence per learned policy."""
+    ordered = sorted(rows, key=lambda r: (r.users != "train", -r.a_rwd))
+    table = format_table(
+        _HEADER, [_cells(row) for row in ordered], markdown=True, left=range(len(_HEADER))
+    )
+    return "\n".join([table, "", *(_sentence(row) for row in rows if row.mode != BASELINE)])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        f"{row.policy} ({row.seeds} seeds)" if row.seeds > 1 else row.policy,
+        "" if row.mode == BASELINE else row.mode,
+        row.users,
+        f"{row.a_rwd:.2f} ({format_interval(row.a_rwd_low, row.a_rwd_high)})",
+        format_interval(row.paired_low, row.paired_high, sign="+"),
+        f"{row.share_of_oracle:.1%}",
+        f"{row.like_rate:.3f}",
+        f"{row.t_rwd:.1f}",
+        f"{row.liking:.1f}",
+        f"{row.coverage:.1%}",
+        f"{row.diversity:.2f}",
+    )
+
+
+def format_interval(low: float, high: float, sign: str = "") -> str:
+    """Such as "1.00 to 2.50"; "+" as `sign` puts a sign before positive numbers."""
+    if math.isnan(low):
+        return "no interval"  # from one user
+    return f"{low:{sign}.2f} to {high:{sign}.2f}"
+
+
+def _sentence(row: Row) -> str:
+    """The differences of a learned policy to the baselines on the same sessions."""
+    differences = (
+        ("random", row.paired_random_low, row.paired_random_high),
+        ("popular", row.paired_popular_low, row.paired_popular_high),
+        ("like_rate", row.paired_low, row.paired_high),
+    )
+    parts = [f"than {name} by {format_interval(low, high)}" for name, low, high in differences]
+    return (
+        f"{row.policy} ({row.mode}) on {row.users} users earns more "
+        f"{', '.join(parts[:-1])}, and {parts[-1]}."
+    )
+
+
+def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as plain dictionaries; a number that is not finite becomes None."""
+    return [finite_or_none(asdict(row)) for row in rows]
+
+
+def finite_or_none(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with None in place of floats that are not finite, which JSON does not have."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }

@@ -1,0 +1,148 @@
+"""The config.json of a run: everything that is needed to repeat the run or to load its policies."""
+
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithms.registry import ALGORITHMS
+from jaxsim import Dataset, InputError, SASRec, UserSimulator, sha256_of
+from jaxsim.files import write_text
+
+CONFIG_FILE = "config.json"
+RUN_VERSION = 3
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the results of a run, and what its training cost.
+
+    Attributes:
+        algorithm: name in `ALGORITHMS`.
+        settings: settings of the algorithm by name.
+        dataset: name or path of the dataset, as the user gave it.
+        dataset_digest: SHA-256 of the dataset's manifest.
+        environment: static settings of the environment, including the architecture of its statistic model.
+        seed: the first training seed.
+        num_seeds: number of training seeds.
+        evaluation_seed: seed of the fixed sessions.
+        devices: number of devices that share the training.
+        machine: device and library versions.
+        steps, seconds, compile_seconds: cost of training, see `Training`; 0 until training has ended.
+        run_version: version of this format.
+    """
+
+    algorithm: str
+    settings: dict[str, Any]
+    dataset: str
+    dataset_digest: str
+    environment: dict[str, Any]
+    seed: int
+    num_seeds: int
+    evaluation_seed: int
+    devices: int
+    machine: dict[str, str]
+    steps: int = 0
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+    run_version: int = RUN_VERSION
+
+    def write(self, folder: Path) -> None:
+        """Write config.json, whole or not at all."""
+        write_text(folder / CONFIG_FILE, json.dumps(asdict(self), indent=2) + "\n")
+
+    def make_options(self) -> dict[str, Any]:
+        """The options of `jaxsim.make` that build this environment."""
+        names = ("semantics", "repeats", "history_length", "session_capacity")
+        return {name: self.environment[name] for name in names}
+
+    def make_env(self) -> UserSimulator:
+        """The environment, without its params."""
+        return UserSimulator(**{**self.environment, "sasrec": SASRec(**self.environment["sasrec"])})
+
+    def make_settings(self) -> AlgorithmConfig:
+        """The settings of the algorithm."""
+        return ALGORITHMS[self.algorithm][0](**self.settings)
+
+    def make_algorithm(self, env: UserSimulator) -> Algorithm:
+        """The algorithm with its settings, on an environment."""
+        return ALGORITHMS[self.algorithm][1](env, self.make_settings())
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """What decides the results and differs in another config, each as "NAME is A, not B"."""
+        mine, others = self._deciding_values(), other._deciding_values()
+        return [
+            f"{name} is {mine.get(name)}, not {others.get(name)}"
+            for name in sorted({*mine, *others})
+            if mine.get(name) != others.get(name)
+        ]
+
+    def _deciding_values(self) -> dict[str, Any]:
+        names = ("algorithm", "seed", "evaluation_seed", "devices")
+        values = {name: getattr(self, name) for name in names}
+        values |= {"seeds": self.num_seeds, "build of the dataset": self.dataset_digest[:12]}
+        return {**values, **self.environment, **self.settings}
+
+
+def environment_settings(env: UserSimulator) -> dict[str, Any]:
+    """The static settings of an environment as plain values."""
+    names = ("num_users", "history_length", "session_capacity", "semantics", "repeats")
+    return {**{name: getattr(env, name) for name in names}, "sasrec": env.sasrec.architecture}
+
+
+def dataset_digest(dataset: Dataset) -> str:
+    """SHA-256 of a packed dataset's manifest, which identifies the dataset: it has the hashes of all files."""
+    return sha256_of(dataset.path / "manifest.json")
+
+
+def describe_machine() -> dict[str, str]:
+    """Device and library versions."""
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores",
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("jax", "flax", "optax", "gymnax", "numpy")},
+    }
+
+
+def load_config(run: str | os.PathLike[str]) -> RunConfig:
+    """Read the config.json of a run folder, finished or not.
+
+    Args:
+        run: the folder, or the file itself.
+
+    Raises:
+        InputError: the file is missing, damaged or of another version.
+    """
+    path = Path(run)
+    if not path.is_file():
+        path = path / CONFIG_FILE
+    if not path.is_file():
+        raise InputError(f"{run}: not a run folder (it has no {CONFIG_FILE})")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        _check_version(path, content["run_version"])
+        config = RunConfig(**content)
+        if config.algorithm not in ALGORITHMS:
+            raise InputError(f"{path}: unknown algorithm {config.algorithm!r}")
+        config.make_algorithm(
+            config.make_env()
+        )  # raises if a setting is missing, unknown or invalid
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a readable config ({error}); train again") from None
+    return config
+
+
+def _check_version(path: Path, run_version: Any) -> None:
+    if run_version != RUN_VERSION:
+        raise InputError(
+            f"{path}: has run_version {run_version}, but this version of agents reads {RUN_VERSION}; train again"
+        )

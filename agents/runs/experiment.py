@@ -1,0 +1,294 @@
+"""One run from start to end: prepare the simulator, train, evaluate beside the baselines, write the run folder."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+from annotated_types import Ge, Lt
+
+from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithms.item_vectors import keyword_vectors
+from agents.algorithms.parallel import lay_out
+from agents.evaluation.evaluate import Evaluation, evaluate
+from agents.evaluation.plots import learning_curve
+from agents.runs.checkpoints import CHECKPOINT_EVERY, Checkpoints
+from agents.runs.config import (
+    RunConfig,
+    dataset_digest,
+    describe_machine,
+    environment_settings,
+    load_config,
+)
+from agents.runs.folder import (
+    CHECKPOINTS,
+    METRICS_FILE,
+    RUN_FILES,
+    TENSORBOARD,
+    check_output,
+    load_variables,
+    named_folder,
+    publish,
+    save_evaluation,
+    unfinished_run,
+    write_results,
+)
+from agents.runs.memory import check_memory
+from agents.runs.metrics import (
+    CSVWriter,
+    MetricsWriter,
+    ProgressBar,
+    TensorBoardWriter,
+    check_tensorboard,
+)
+from agents.runs.progress import Training, split_seeds
+from agents.runs.training import NUM_KEYS, check_seeds, train_seeds
+from jaxsim import (
+    Dataset,
+    EnvParams,
+    InputError,
+    Repeats,
+    Semantics,
+    UserSimulator,
+    load_dataset,
+    make,
+)
+from jaxsim.settings import check_settings
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The simulator that an algorithm is trained and evaluated on, and the seeds."""
+
+    dataset: str = "ml-100k"
+    """Name of a dataset that `python -m prep build` has built, or path of a packed folder."""
+    seeds: Annotated[int, Ge(1)] = 3
+    """Number of seeds to train at once."""
+    seed: Annotated[int, Ge(0), Lt(NUM_KEYS)] = 0
+    """The first seed; the others follow it."""
+    evaluation_seed: Annotated[int, Ge(0), Lt(NUM_KEYS)] = 1_000_000
+    """Seed of the fixed sessions of the evaluation."""
+    semantics: Semantics = "paper"
+    """Decide as the paper says, or as its authors' public code does."""
+    repeats: Repeats = "mask"
+    """Whether an item of the window may be recommended again."""
+    history_length: Annotated[int, Ge(1)] = 50
+    """Number of latest training interactions that a session starts with."""
+    session_capacity: Annotated[int, Ge(1)] = 100
+    """Largest number of recommendations in a session."""
+    devices: Annotated[int, Ge(1)] = 1
+    """Devices that share the work: each gets whole seeds if possible, otherwise sessions of every seed."""
+
+    def check(self) -> None:
+        """Raise an InputError for the first value that is not valid."""
+        check_settings(self)
+        check_seeds(self.seed, self.seeds)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how a run is written; its results do not depend on these options."""
+
+    out: Path | None = None
+    """Run folder to write; by default runs/ALGORITHM-DATASET."""
+    overwrite: bool = False
+    """Replace a run in the folder."""
+    resume: bool = False
+    """Continue a stopped run from its latest checkpoint."""
+    checkpoint_every: Annotated[int, Ge(1)] = CHECKPOINT_EVERY
+    """Chunks of training between two checkpoints; a run has 40 chunks."""
+    keep_checkpoints: bool = False
+    """Keep the latest checkpoints in the finished run folder."""
+    tensorboard: bool = False
+    """Also write the metrics for TensorBoard."""
+
+    def check(self) -> None:
+        """Raise an InputError for the first option that is not valid."""
+        check_settings(self)
+        if self.resume and self.overwrite:
+            raise InputError("--resume continues a run and --overwrite replaces it: choose one")
+        if self.tensorboard:
+            check_tensorboard()
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """The config of a run with everything that it names: its dataset, simulator and algorithm."""
+
+    config: RunConfig
+    dataset: Dataset
+    env: UserSimulator
+    params: EnvParams
+    algorithm: Algorithm
+
+    def evaluate(self, variables: list[Any]) -> Evaluation:
+        """Evaluate the greedy and the stochastic policy of each seed, beside the baselines.
+
+        Args:
+            variables: the variables of the network of each seed.
+        """
+        name, policy_of = self.config.algorithm, self.algorithm.policy_of
+        return evaluate(
+            self.dataset,
+            self.env,
+            self.params,
+            {name: [policy_of(x) for x in variables]},
+            jax.random.key(self.config.evaluation_seed),
+            {name: (self.config.steps, self.config.seconds)},
+            sampled={name: [policy_of(x, sampled=True) for x in variables]},
+        )
+
+
+def train_run(
+    algorithm: str, settings: AlgorithmConfig, experiment: Experiment, options: RunOptions
+) -> None:
+    """Train, evaluate beside the baselines, and write the run folder.
+
+    Args:
+        algorithm: name in `ALGORITHMS`.
+        settings: its settings.
+        experiment: the simulator and the seeds.
+        options: where and how to write the run.
+
+    Raises:
+        InputError: a setting is not valid, the dataset cannot be read, the run does not fit the memory or the
+            devices, its folder may not be written, or training diverged.
+    """
+    out = named_folder(options.out or Path("runs") / f"{algorithm}-{Path(experiment.dataset).name}")
+    settings.check()
+    options.check()
+    experiment.check()
+    check_output(out, options.overwrite, options.resume)
+    run = _prepare(algorithm, settings, experiment)
+    with unfinished_run(out, run.config, options.resume) as partial:
+        training = _train_in(partial, run, options)
+        run = replace(run, config=_with_cost(run.config, training))
+        evaluation = run.evaluate(split_seeds(training.variables))
+        title = f"{algorithm.upper()} on {run.dataset.name}, {experiment.seeds} seeds"
+        curve = learning_curve(training.log, evaluation.rows, title)
+        write_results(partial, run.config, training, evaluation, curve)
+        publish(out, options.keep_checkpoints)
+    print(f"\n{evaluation.report()}\n\nwritten to {out}: {', '.join(RUN_FILES)}")
+
+
+def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) -> PreparedRun:
+    """Load the dataset, build simulator and algorithm, and check that the run fits devices and memory."""
+    dataset = load_dataset(experiment.dataset)
+    print(f"preparing the simulator of {dataset.name} ...", flush=True)
+    env, params = make(
+        dataset,
+        semantics=experiment.semantics,
+        repeats=experiment.repeats,
+        history_length=experiment.history_length,
+        session_capacity=experiment.session_capacity,
+    )
+    config = RunConfig(
+        algorithm=algorithm,
+        settings=asdict(settings),
+        dataset=experiment.dataset,
+        dataset_digest=dataset_digest(dataset),
+        environment=environment_settings(env),
+        seed=experiment.seed,
+        num_seeds=experiment.seeds,
+        evaluation_seed=experiment.evaluation_seed,
+        devices=experiment.devices,
+        machine=describe_machine(),
+    )
+    run = PreparedRun(config, dataset, env, params, config.make_algorithm(env))
+    lay_out(run.algorithm, config.num_seeds, config.devices)  # raises if it cannot be split
+    check_memory(run.algorithm, params, config.num_seeds, config.devices)
+    print(
+        f"{algorithm} on {dataset.name}: {env.num_items:,} items, {len(params.session_users):,} training users, "
+        f"{config.num_seeds} seeds, on {config.machine['device']}"
+    )
+    return run
+
+
+def _train_in(partial: Path, run: PreparedRun, options: RunOptions) -> Training:
+    """Train, with metrics and checkpoints in the folder of the unfinished run."""
+    writers: list[MetricsWriter] = [CSVWriter(partial / METRICS_FILE), ProgressBar()]
+    if options.tensorboard:
+        writers.append(TensorBoardWriter(partial / TENSORBOARD))
+    item_vectors = _item_vectors(run.dataset, run.algorithm.config)
+    checkpoints = Checkpoints(partial / CHECKPOINTS, options.checkpoint_every)
+    seeds = run.config.num_seeds
+    try:
+        training = train_seeds(
+            run.algorithm,
+            run.params,
+            run.config.seed,
+            seeds,
+            item_vectors=item_vectors,
+            checkpoints=checkpoints,
+            writers=writers,
+            devices=run.config.devices,
+        )
+    except KeyboardInterrupt:
+        option = "--resume in place of --overwrite" if options.overwrite else "--resume"
+        print(f"\n{partial}: stopped; to continue, run the same command with {option}", flush=True)
+        raise
+    finally:
+        checkpoints.close()
+    print(
+        f"trained {seeds} seeds of {training.steps:,} steps in {training.seconds:.1f} s "
+        f"({training.steps * seeds / training.seconds:,.0f} steps/s with learning), "
+        f"after {training.compile_seconds:.1f} s of compilation"
+    )
+    return training
+
+
+def _item_vectors(dataset: Dataset, settings: AlgorithmConfig) -> jax.Array | None:
+    """float32[N, width], initial item embeddings; None for random ones."""
+    if settings.item_embedding == "learned":
+        return None
+    return jnp.asarray(keyword_vectors(dataset, settings.width))
+
+
+def _with_cost(config: RunConfig, training: Training) -> RunConfig:
+    return replace(
+        config,
+        steps=training.steps,
+        seconds=training.seconds,
+        compile_seconds=training.compile_seconds,
+    )
+
+
+def repeat_run(config: Path, options: RunOptions, dataset: str | None = None) -> None:
+    """Train again as the config.json of a run says; arguments as in `agents.commands.train_again`."""
+    saved = load_config(config)
+    path = dataset or saved.dataset
+    _check_build(config, saved, load_dataset(path), dataset)
+    experiment = Experiment(
+        dataset=path,
+        seeds=saved.num_seeds,
+        seed=saved.seed,
+        evaluation_seed=saved.evaluation_seed,
+        devices=saved.devices,
+        **saved.make_options(),
+    )
+    train_run(saved.algorithm, saved.make_settings(), experiment, options)
+
+
+def evaluate_again(run: Path, dataset: str | None = None) -> None:
+    """Evaluate a finished run again; arguments as in `agents.commands.evaluate_run`."""
+    config = load_config(run)
+    algorithm = config.make_algorithm(config.make_env())
+    variables = split_seeds(load_variables(run, config, algorithm))
+    packed = load_dataset(dataset or config.dataset)
+    _check_build(run, config, packed, dataset)
+    env, params = make(packed, **config.make_options())
+    evaluation = PreparedRun(config, packed, env, params, algorithm).evaluate(variables)
+    save_evaluation(run, config, evaluation, describe_machine()["device"])
+    print(evaluation.report())
+
+
+def _check_build(run: Path, config: RunConfig, packed: Dataset, dataset: str | None) -> None:
+    """Check that a dataset is the build that a run was trained on; `dataset` is the user's --dataset."""
+    if dataset_digest(packed) == config.dataset_digest:
+        return
+    option = "another --dataset" if dataset else "--dataset"
+    raise InputError(
+        f"{run}: was trained on a different build of the dataset than {dataset or config.dataset} is now; "
+        f"pass {option} with the folder of that build, or train again"
+    )
