@@ -5,6 +5,7 @@ from benchmarks.convert import run_convert
 from benchmarks.fidelity import run_fidelity
 from benchmarks.quotes import run_quotes
 from benchmarks.search import search
+from benchmarks.statistic_model import search_statistic_model
 from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
 from benchmarks.throughput.command import run_throughput
@@ -23,6 +24,7 @@ if __name__ == "__main__":
             "convert": run_convert,
             "search": search,
             "quotes": run_quotes,
+            "statistic-model": search_statistic_model,
         },
         prog="python -m benchmarks",
         description="Measure how realistic and how fast the simulator is, and what agents learn on it.",

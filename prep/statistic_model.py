@@ -142,13 +142,16 @@ class Trained(NamedTuple):
 
 
 def train_sasrec(
-    arrays: Mapping[str, np.ndarray], config: SASRecTraining
+    arrays: Mapping[str, np.ndarray],
+    config: SASRecTraining,
+    architecture: type[SASRec] = SASRec,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train the statistic model of a packed dataset.
 
     Args:
         arrays: interaction arrays of the pack (see `jaxsim.Dataset`); labels of the test split are not read.
         config: settings.
+        architecture: the model; a subclass compares another one.
 
     Returns:
         Flat name -> weight for `sasrec.safetensors`, and the manifest's `sasrec` entry.
@@ -156,7 +159,7 @@ def train_sasrec(
     Raises:
         InputError: the training diverged.
     """
-    model = SASRec(
+    model = architecture(
         num_items=len(arrays["item_categories"]),
         num_users=len(arrays["user_offsets"]) - 1,
         window=config.window,
