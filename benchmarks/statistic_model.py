@@ -44,13 +44,9 @@ VARIANTS = {
     "width 64": Variant({"width": 64}),
     "1 block": Variant({"num_blocks": 1}),
     "3 blocks": Variant({"num_blocks": 3}),
-    "2 heads": Variant({"num_heads": 2}),
-    "dropout 0.1": Variant({"dropout": 0.1}),
     "dropout 0.4": Variant({"dropout": 0.4}),
     "learning rate 0.002": Variant({"learning_rate": 2e-3}),
-    "learning rate 0.008": Variant({"learning_rate": 8e-3}),
     "embedding penalty 0": Variant({"embedding_penalty": 0.0}),
-    "embedding penalty 0.003": Variant({"embedding_penalty": 3e-3}),
 }
 
 

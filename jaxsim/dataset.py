@@ -168,9 +168,11 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
         if (folder / "manifest.json").is_file():
             return folder
     if is_name:
+        name = os.fspath(name_or_path)
+        build = f"{name.removesuffix('-loo')} --split loo" if name.endswith("-loo") else name
         raise InputError(
-            f"no packed dataset named {os.fspath(name_or_path)!r} in {named.parent}: "
-            f"run `python -m prep build {os.fspath(name_or_path)}`, or give the path of a packed folder"
+            f"no packed dataset named {name!r} in {named.parent}: "
+            f"run `python -m prep build {build}`, or give the path of a packed folder"
         )
     raise InputError(f"{name_or_path}: not a packed dataset (it has no manifest.json)")
 

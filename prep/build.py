@@ -23,7 +23,7 @@ from prep.features.embedding import (
     item_embeddings,
     keyword_vectors,
 )
-from prep.features.keywords import ItemKeywords, index_rows
+from prep.features.keywords import ItemKeywords, count_empty, index_rows
 from prep.pack import PackedContents, check_output, write_dataset
 from prep.ratings import Ratings, read_ratings
 from prep.replies.parser import POLARITIES
@@ -32,13 +32,19 @@ from prep.statistic_model import SASRecTraining, train_sasrec
 from prep.synthetic import SyntheticConfig, SyntheticData, make_synthetic
 from prep.words import Words, read_words
 
-SPLIT_RULE = "ratio"  # 80 % train, 10 % validation, 10 % test of each user's interactions in order
 NO_KEYWORDS = ItemKeywords(frozenset(), frozenset())
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What a build made: the folder, its contents, the stages behind them and their seconds."""
+    """The result of a build.
+
+    Attributes:
+        path: the folder.
+        contents: what was written to it.
+        ratings, words: results of the first two stages.
+        seconds: duration of each stage by its name.
+    """
 
     path: Path
     contents: PackedContents
@@ -55,11 +61,12 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
         config: settings.
 
     Raises:
-        InputError: an unusable setting, raw file, reply or output folder; nothing is written then.
+        InputError: an unusable setting, raw file, reply or output folder; then nothing is written.
     """
     config.check()
     source = get_source(name)
-    out = config.out or dataset_path(source.name)
+    pack = pack_name(source.name, config)
+    out = config.out or dataset_path(pack)
     check_output(out)
     seconds: dict[str, float] = {}
     with _timed(seconds, "ratings"):
@@ -72,7 +79,7 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
     with _timed(seconds, "SASRec"):
         weights, sasrec = train_sasrec(arrays, config.sasrec)
     items, users = _tables(ratings, words)
-    manifest = _manifest(source.name, config, ratings, words, arrays, categories)
+    manifest = _manifest(pack, config, ratings, words, arrays, categories)
     contents = PackedContents(
         arrays=arrays,
         items=items,
@@ -87,22 +94,27 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
     return BuildResult(out, contents, ratings, words, seconds)
 
 
+def pack_name(dataset: str, config: BuildConfig) -> str:
+    """The name of a packed dataset: with a suffix unless its split is `ratio`, which it thus never replaces."""
+    return dataset if config.split == "ratio" else f"{dataset}-{config.split}"
+
+
 def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Path, SyntheticData]:
     """Draw a synthetic dataset and write it to disk with a statistic model of its own.
 
     Args:
-        synthetic: what is drawn.
-        config: only `out` and `sasrec` have a meaning; the others must be as they are without a word.
+        synthetic: the size and the preferences of the dataset.
+        config: only `out` and `sasrec` are used; the other settings must have their defaults.
 
     Returns:
-        The folder, and what was drawn.
+        The folder, and the data in it.
 
     Raises:
-        InputError: an unusable setting or output folder; nothing is written then.
+        InputError: an unusable setting or output folder; then nothing is written.
     """
     if replace(config, out=None, sasrec=SASRecTraining()) != BuildConfig():
         raise InputError(
-            "synthetic: only --synthetic, --sasrec and --out have a meaning; leave out the others"
+            "synthetic: only --synthetic, --sasrec and --out are used; leave out the other options"
         )
     config.check()
     out = config.out or dataset_path("synthetic")
@@ -126,7 +138,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def _make_arrays(
     config: BuildConfig, ratings: Ratings, words: Words
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Make the arrays of the format, and the category names in index order."""
+    """The arrays of the format, and the category names in index order."""
     categories = filter_categories(
         list(ratings.items["categories"]),
         config.max_category_share,
@@ -134,12 +146,12 @@ def _make_arrays(
         config.single_category,
     )
     names = sorted({name for row in categories for name in row})
-    files = (SHIPPED_VECTORS, *config.vectors)  # the user's come last and win
+    files = (SHIPPED_VECTORS, *config.vectors)  # a later file wins: the user's own
     vectors = keyword_vectors(words.filter.kept, config.encoder, files)
     arrays = {**ratings.interactions.arrays, "item_categories": index_rows(categories, names)}
-    found = [words.annotations.keywords.get(item, NO_KEYWORDS) for item in ratings.items["item_id"]]
+    described = [words.annotations.keywords.get(x, NO_KEYWORDS) for x in ratings.items["item_id"]]
     for side in POLARITIES:
-        rows = index_rows([getattr(item, side) for item in found], words.filter.kept)
+        rows = index_rows([getattr(item, side) for item in described], words.filter.kept)
         arrays[f"item_{side}_keywords"] = rows
         arrays[f"item_{side}_embedding"] = item_embeddings(rows, vectors)
     return arrays, names
@@ -169,7 +181,7 @@ def _manifest(
         "counts": _counts(ratings, words, arrays) | {"categories": len(categories)},
         "settings": {
             "like_threshold": ratings.like_threshold,
-            "split": SPLIT_RULE,
+            "split": config.split,
             "state": ratings.raw.state,
             "min_user_ratings": config.min_user_ratings,
             "min_item_ratings": config.min_item_ratings,
@@ -222,8 +234,3 @@ def _counts(ratings: Ratings, words: Words, arrays: Mapping[str, np.ndarray]) ->
 
 def _digests(files: Iterable[Path]) -> list[dict[str, str]]:
     return [{"name": path.name, "sha256": sha256_of(path)} for path in files]
-
-
-def count_empty(keyword_rows: np.ndarray) -> int:
-    """How many rows of int32[N, K] hold nothing but padding."""
-    return int((keyword_rows < 0).all(axis=1).sum())

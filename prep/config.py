@@ -1,14 +1,21 @@
-"""The settings of the stages, from which the command line is made."""
+"""The settings of the stages, from which tyro makes the command line.
 
-import math
+The bounds of a number stand in its type and are checked by `jaxsim.settings.check_settings`. Checks that concern
+several settings stand in the `check` methods.
+"""
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from annotated_types import Gt
 
 from jaxsim import InputError
+from jaxsim.settings import check_settings
+from prep.bounds import Amount, Count, Share
 from prep.features.embedding import DEFAULT_ENCODER
+from prep.interactions import SplitRule
 from prep.sources.base import SourceOptions
 from prep.statistic_model import SASRecTraining
 
@@ -17,7 +24,7 @@ Annotate = Literal["replies", "none", "huggingface", "openai", "ray", "replay"]
 
 @dataclass(frozen=True)
 class RatingsConfig:
-    """Which files are read, which ratings are kept, and what is a like."""
+    """Which files are read, which ratings are kept, what is a like, and how ratings are split."""
 
     raw: Path | None = None
     """The raw data as its publisher gives it: a folder, or a file in it; or what `python -m prep convert` wrote.
@@ -27,12 +34,16 @@ class RatingsConfig:
     state: str | None = None
     """For yelp: keep the businesses of this state; "" keeps all. Without it, MO, as in the paper."""
     strict: bool = False
-    """Stop at the first line that cannot be read, in place of leaving it out and counting it."""
+    """Stop at the first line that cannot be read, instead of counting it and leaving it out."""
     like_threshold: float | None = None
     """A rating of at least this is a like. Without it, the dataset's own."""
-    min_user_ratings: int = 1
+    split: SplitRule = "ratio"
+    """How each user's ratings are split, in the order of time. ratio: the first 80 % for training, the next 10 %
+    for validation, the rest for testing. loo (leave one out): the last one for testing, the one before it for
+    validation, the others for training."""
+    min_user_ratings: Count = 1
     """Users with fewer ratings are dropped."""
-    min_item_ratings: int = 1
+    min_item_ratings: Count = 1
     """Items with fewer ratings are dropped."""
     keep_unrated: bool = False
     """Keep the items that are described but that nobody rated."""
@@ -41,21 +52,16 @@ class RatingsConfig:
 
     @property
     def source_options(self) -> SourceOptions:
-        """What a source is told."""
+        """The options that a source reads its files with."""
         return SourceOptions(self.raw, self.items, self.state, self.strict)
 
     def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
-        check_count("--min-user-ratings", self.min_user_ratings)
-        check_count("--min-item-ratings", self.min_item_ratings)
-        if self.like_threshold is not None and not math.isfinite(self.like_threshold):
-            raise InputError(f"--like-threshold {self.like_threshold}: give a finite number")
+        """Check every setting.
 
-
-def check_count(flag: str, count: int) -> None:
-    """Raise an InputError unless `count`, the value of `flag`, is at least 1."""
-    if count < 1:
-        raise InputError(f"{flag} {count}: give a whole number from 1")
+        Raises:
+            InputError: the first setting that is out of its bounds or does not go with another one.
+        """
+        check_settings(self, option_prefix="--")
 
 
 @dataclass(frozen=True)
@@ -63,84 +69,60 @@ class LanguageModelConfig:
     """The language model, and how it is asked."""
 
     model: str = ""
-    """Its name on the server or the Hugging Face hub, or the path of its folder."""
+    """Name of the model on the server or the Hugging Face hub, or the path of its folder."""
     revision: Annotated[str, tyro.conf.arg(prefix_name=False)] = ""
     """Commit of the model on the hub; must be given with --trust-remote-code."""
     base_url: str | None = None
     """Address of an OpenAI-compatible server, such as http://localhost:8000/v1. Without it, the hosted one."""
-    concurrency: int = 16
+    concurrency: Count = 16
     """Requests to a server at the same time, at most."""
-    timeout: float = 300.0
+    timeout: Annotated[float, Gt(0)] = 300.0
     """Seconds that a server may take to answer one prompt."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Prompts in a forward pass of a model on this machine or cluster."""
     device: str | None = None
     """Where a model on this machine runs, such as cuda:1 or cpu. Without it, the GPU if there is one."""
     trust_remote_code: Annotated[bool, tyro.conf.arg(prefix_name=False)] = False
     """Run the code that comes with the model, as THUDM/chatglm-6b needs it."""
-    replicas: int = 1
+    replicas: Count = 1
     """Copies of the model on a Ray cluster."""
-    gpus_per_replica: float | None = None
-    """GPUs that a copy on a Ray cluster takes. Without it, one if the cluster has any."""
+    gpus_per_replica: Amount | None = None
+    """GPUs for each copy on a Ray cluster. Without it, one if the cluster has any."""
     ray_address: str = "local"
     """The Ray cluster to join: an address, or auto; local starts one on this machine."""
-    temperature: float = 0.0
-    """0 always takes the likeliest token."""
-    top_p: float = 1.0
-    """Draw only from the likeliest tokens that together reach this probability."""
-    max_tokens: int = 512
-    """A reply is cut at this length."""
+    temperature: Amount = 0.0
+    """Sampling temperature; 0 always takes the most probable token."""
+    top_p: Share = 1.0
+    """Sample only from the most probable tokens that together have this probability."""
+    max_tokens: Count = 512
+    """A reply is cut after this many tokens."""
     seed: int = 0
-    """Seed of the draws, where the model takes one."""
+    """Seed of the sampling, for models that accept one."""
     subjective: bool = True
     """Ask T_sub of training reviews too, where the dataset has reviews."""
-    reviews_per_item: int | None = None
-    """Ask T_sub of at most so many training reviews of an item, the latest. Without it, of all."""
-    comment_tokens: int = 400
-    """A review is clipped to about this many tokens."""
-    attempts: int = 3
-    """How often a prompt is asked in all when its reply does not parse."""
+    reviews_per_item: Count | None = None
+    """Ask T_sub of at most this many training reviews of each item, the latest ones. Without it, of all."""
+    comment_tokens: Count = 400
+    """A review is cut to about this many tokens."""
+    attempts: Count = 3
+    """How often a prompt is asked, at most, if its replies do not parse."""
     store: Path | None = None
     """The database of replies. Without it, one for each dataset in the cache."""
-    price_in: float = 0.0
-    """Price of a million tokens in, for --dry-run."""
-    price_out: float = 0.0
-    """Price of a million tokens out, for --dry-run."""
-
-    def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
-        for name in (
-            "concurrency",
-            "batch_size",
-            "replicas",
-            "max_tokens",
-            "comment_tokens",
-            "attempts",
-        ):
-            check_count(f"--llm.{name.replace('_', '-')}", getattr(self, name))
-        if self.reviews_per_item is not None:
-            check_count("--llm.reviews-per-item", self.reviews_per_item)
-        for name in ("timeout", "gpus_per_replica", "temperature", "price_in", "price_out"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise InputError(
-                    f"--llm.{name.replace('_', '-')} {value:g}: give a finite number from 0"
-                )
-        if self.timeout == 0:
-            raise InputError("--llm.timeout 0: give a number of seconds above 0")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"--llm.top-p {self.top_p:g}: give a probability above 0 and up to 1")
+    price_in: Amount = 0.0
+    """Price of a million tokens of prompts, for --dry-run."""
+    price_out: Amount = 0.0
+    """Price of a million tokens of replies, for --dry-run."""
 
 
 @dataclass(frozen=True)
 class AnnotationConfig(RatingsConfig):
-    """Whose words the keywords are."""
+    """Where the keywords of items come from."""
 
     annotate: Annotate = "replies"
-    """Where keywords come from: `replies` of a language model in files, by default those that ship with the
-    dataset; a language model that is asked now, `huggingface` on this machine, `openai` on any server that
-    speaks its protocol, `ray` on a cluster, or `replay` of recorded --replies as if they were one; or `none`: no
-    language model, but the words of categories and attributes."""
+    """Where keywords come from. `replies` reads a language model's replies from files, by default those that ship
+    with the dataset. `huggingface` asks a model on this machine, `openai` a server that speaks OpenAI's protocol,
+    `ray` a model on a cluster. `replay` answers with recorded --replies, as if they were a model. `none` uses the
+    words of categories and attributes, without a language model."""
     llm: LanguageModelConfig = field(default_factory=LanguageModelConfig)
     """The language model that is asked."""
     replies: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
@@ -148,9 +130,9 @@ class AnnotationConfig(RatingsConfig):
     in place of the replies that ship with the dataset; may be given several times."""
 
     def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
+        """As `RatingsConfig.check`; also checks `llm`."""
         super().check()
-        self.llm.check()
+        check_settings(self.llm, option_prefix="--llm.")
         if self.asks_a_model and self.annotate != "replay" and not self.llm.model:
             raise InputError(
                 f"--annotate {self.annotate}: name the language model with --llm.model"
@@ -178,21 +160,21 @@ class AnnotationConfig(RatingsConfig):
 
 @dataclass(frozen=True)
 class BuildConfig(AnnotationConfig):
-    """The settings of a build; what is not given is the dataset's own default or the usual one."""
+    """The settings of a build."""
 
     out: Path | None = None
     """The folder to write. Without it, one in the cache, where jaxsim finds it by its name."""
     language_model: str | None = None
     """Name of the model that wrote --replies, for the record."""
     allow_missing_replies: bool = False
-    """Give an item without a reply, or with one that does not parse, no keywords; do not stop."""
-    min_items: int = 2
+    """Give items without a reply that parses no keywords, instead of stopping."""
+    min_items: Count = 2
     """Keywords on fewer items are dropped."""
-    max_share: float = 0.10
+    max_share: Share = 0.10
     """Keywords on more than this share of the items with a parsed reply are dropped."""
-    max_category_share: float = 0.5
+    max_category_share: Share = 0.5
     """Categories on more than this share of the items are dropped."""
-    min_category_items: int = 5
+    min_category_items: Count = 5
     """Categories on fewer items are dropped."""
     single_category: bool = False
     """Keep only the rarest category of each item."""
@@ -205,16 +187,8 @@ class BuildConfig(AnnotationConfig):
     """The statistic model."""
 
     def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
+        """As `AnnotationConfig.check`; also checks `vectors` and `sasrec`."""
         super().check()
-        for flag, share in (
-            ("--max-share", self.max_share),
-            ("--max-category-share", self.max_category_share),
-        ):
-            if not 0 < share <= 1:
-                raise InputError(f"{flag} {share:g}: give a share above 0 and up to 1")
-        check_count("--min-items", self.min_items)
-        check_count("--min-category-items", self.min_category_items)
         for path in self.vectors:
             if not path.is_file():
                 raise InputError(f"{path}: no such file")

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from jaxsim import InputError
 from jaxsim.dataset import MIN_INTERACTIONS, TEST, TRAIN, VALIDATION
+
+SplitRule = Literal["ratio", "loo"]
 
 
 def sorted_ids(ids: Iterable[str]) -> list[str]:
@@ -52,6 +55,7 @@ def index_interactions(
     more_items: Iterable[str] = (),
     min_user_ratings: int = 1,
     min_item_ratings: int = 1,
+    split: SplitRule = "ratio",
 ) -> Interactions:
     """Order the ratings by (user, time, original row), keep a user's last of each item, and split.
 
@@ -61,6 +65,7 @@ def index_interactions(
         more_items: raw ids of items that belong to the catalogue even if they have no rating.
         min_user_ratings, min_item_ratings: users and items with fewer ratings are dropped until all others have
             as many (the k-core, if both are k).
+        split: as for `split_codes`.
 
     Raises:
         InputError: no rating is left.
@@ -94,7 +99,7 @@ def index_interactions(
             "interaction_label": (rating >= like_threshold).astype(np.int8),
             "interaction_rating": rating,
             "interaction_time": time[order],
-            "interaction_split": split_codes(counts),
+            "interaction_split": split_codes(counts, split),
         },
         rows=order,
         duplicates=len(user) - unique,
@@ -122,22 +127,27 @@ def k_core(
         kept &= enough
 
 
-def split_codes(counts: np.ndarray) -> np.ndarray:
-    """Split each user's interactions in order: the first 80 % train, 10 % validation, 10 % test.
+def split_codes(counts: np.ndarray, rule: SplitRule = "ratio") -> np.ndarray:
+    """Split each user's n interactions in their order; users with fewer than five are all train.
 
     Args:
         counts: int[U], how many interactions each user has.
+        rule: "ratio": train up to floor(0.8 n), validation up to floor(0.9 n), then test. "loo" (leave one out):
+            the last is test, the one before it validation, the others are train.
 
     Returns:
-        int8[sum of counts], user after user: train up to floor(0.8 n), validation up to floor(0.9 n), then test;
-        all train for users with fewer than five.
+        int8[sum of counts], user after user: TRAIN, VALIDATION or TEST.
     """
     counts = np.asarray(counts, np.int64)
     starts = np.cumsum(counts) - counts
     position = np.arange(counts.sum(), dtype=np.int64) - np.repeat(starts, counts)
     total = np.repeat(counts, counts)
-    split = np.full(len(position), TRAIN, np.int8)
-    split[position >= total * 8 // 10] = VALIDATION
-    split[position >= total * 9 // 10] = TEST
+    if rule == "loo":
+        first_validation, first_test = total - 2, total - 1
+    else:
+        first_validation, first_test = total * 8 // 10, total * 9 // 10
+    split = np.full(len(place), TRAIN, np.int8)
+    split[place >= first_validation] = VALIDATION
+    split[place >= first_test] = TEST
     split[total < MIN_INTERACTIONS] = TRAIN
     return split

@@ -21,12 +21,12 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class PackedContents:
-    """Everything that goes into the folder, but for what follows from it.
+    """Everything that goes into the folder, except digests.
 
     Attributes:
         arrays: the arrays of `jaxsim.ARRAY_SCHEMA`, with those dtypes and numbers of dimensions.
-        items, users: one row an item or user, in index order.
-        keywords, categories: the words that the indices stand for.
+        items, users: one row for each item or user, in index order.
+        keywords, categories: the words that the indices refer to.
         sasrec: flat name -> weight of the statistic model.
         manifest: the manifest without `format_version` and `files`.
     """
@@ -41,10 +41,10 @@ class PackedContents:
 
 
 def check_output(out: Path) -> None:
-    """Make sure that `out` may be written: nothing is there, or a packed dataset and nothing else.
+    """Make sure that `out` may be written: it does not exist, is empty, or holds only a packed dataset.
 
     Raises:
-        InputError: something else is there, or the folder around it cannot be written to.
+        InputError: it holds something else, or the folder above it is not writable.
     """
     if out.exists() and not _is_replaceable(out):
         raise InputError(
@@ -67,11 +67,11 @@ def _is_replaceable(out: Path) -> bool:
 
 
 def write_dataset(out: Path, contents: PackedContents) -> None:
-    """Write the folder `out`, in place of a packed dataset that may be there.
+    """Write the folder `out`, whole or not at all; it replaces a packed dataset of the same name.
 
     Raises:
         ValueError: the arrays are not those of `jaxsim.ARRAY_SCHEMA`.
-        OSError: the disk is full, or the like; nothing is left behind, and the old dataset stays.
+        OSError: such as a full disk; no partial folder remains, and the old dataset stays.
     """
     _check_schema(contents.arrays)
     with staged_folder(out) as folder:
@@ -87,18 +87,18 @@ def write_dataset(out: Path, contents: PackedContents) -> None:
 
 
 def _check_schema(arrays: Mapping[str, np.ndarray]) -> None:
-    found = {name: (array.dtype, array.ndim) for name, array in arrays.items()}
-    wanted = {name: (np.dtype(dtype), ndim) for name, (dtype, ndim) in ARRAY_SCHEMA.items()}
-    if found != wanted:
-        raise ValueError(f"arrays to pack are {found}, but the format has {wanted}")
+    given = {name: (array.dtype, array.ndim) for name, array in arrays.items()}
+    expected = {name: (np.dtype(dtype), ndim) for name, (dtype, ndim) in ARRAY_SCHEMA.items()}
+    if given != expected:
+        raise ValueError(f"arrays to pack are {given}, but the format has {expected}")
 
 
 def _write_tensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
-    except SafetensorError as error:  # a full disk, say
+    except SafetensorError as error:  # such as a full disk
         raise OSError(None, str(error), str(path)) from None
-    path.chmod(0o644)  # save_file makes it readable for its owner alone
+    path.chmod(0o644)  # save_file makes it readable only for its owner
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:

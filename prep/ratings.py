@@ -112,6 +112,7 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
         raw.items["item_id"] if config.keep_unrated else (),
         config.min_user_ratings,
         config.min_item_ratings,
+        config.split,
     )
     _check_labels(interactions, threshold, source.name, config.like_threshold is None, raw)
     items, unknown = items_in_order(raw.items, interactions.items)

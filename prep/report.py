@@ -1,6 +1,5 @@
 """The report after a build."""
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxsim.dataset import MIN_INTERACTIONS
+from jaxsim.tables import format_table
 from prep.build import BuildResult
 from prep.convert import skipped_lines
 from prep.replies.merge import ReplyCounts
@@ -16,6 +16,7 @@ from prep.synthetic import SyntheticData
 _WORDS_SHOWN = 8
 _CATEGORIES_SHOWN = 12
 _BAR_WIDTH = 30
+_LOO = "loo: each user's last rating is for testing, the one before it for validation"
 
 
 def format_report(result: BuildResult) -> str:
@@ -36,6 +37,7 @@ def format_report(result: BuildResult) -> str:
         "not read": "\n                ".join(skipped_lines(result.ratings.raw, words.skipped)),
         "not described": _count_of(counts["items_not_described"], "item is named by its id alone"),
         "likes": f"{like_share:.1%} of the ratings (at least {settings['like_threshold']:g})",
+        "split": _LOO if settings["split"] == "loo" else "",
         "sessions": f"{counts['session_users']:,} users have the five ratings that a session needs",
         "words from": words.language_model,
         "T_obj": _replies(words.annotations.t_obj, counts["items_without_reply"]),
@@ -65,7 +67,7 @@ def format_synthetic(path: Path, data: SyntheticData) -> str:
     return "\n".join(
         [
             f"{counts['users']:,} users, {counts['items']:,} items, {counts['interactions']:,} interactions, "
-            f"{counts['likes'] / counts['interactions']:.1%} of them likes; all drawn",
+            f"{counts['likes'] / counts['interactions']:.1%} of them likes; all synthetic",
             f"{counts['keywords']:,} keywords, {counts['categories']:,} categories",
             f"written to {path}",
         ]
@@ -73,7 +75,7 @@ def format_synthetic(path: Path, data: SyntheticData) -> str:
 
 
 def warnings_of(result: BuildResult) -> list[str]:
-    """What keeps a dataset from being simulated with the environment's usual settings, a sentence each."""
+    """Why a dataset cannot be simulated with the environment's default settings, one sentence for each reason."""
     counts = result.contents.manifest["counts"]
     window = result.contents.manifest["sasrec"].get("architecture", {}).get("window", 0)
     warnings = []
@@ -102,15 +104,15 @@ def _count_of(count: int, singular: str) -> str:
     return f"{count:,} {singular if count == 1 else plural}" if count else ""
 
 
-def _replies(found: ReplyCounts, missing: int) -> str:
+def _replies(counts: ReplyCounts, missing: int) -> str:
     parts = {
-        "parsed": found.parsed,
+        "parsed": counts.parsed,
         "missing": missing,
-        "that do not parse": found.unparsed,
-        "given twice": found.repeated,
-        "of items that were left out": found.left_out,
-        "of reviews that are not for training": found.not_training,
-        "of ratings that there are not": found.unknown,
+        "that do not parse": counts.unparsed,
+        "given twice": counts.repeated,
+        "of items that were left out": counts.left_out,
+        "of reviews that are not for training": counts.not_training,
+        "of ratings that do not exist": counts.unknown,
     }
     return ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
 
@@ -124,19 +126,20 @@ def _with_counts(words: list[str], counts: Mapping[str, int]) -> str:
 
 
 def _histogram(result: BuildResult) -> str:
-    """A line and a bar for each of the categories on the most items."""
+    """How many categories there are, then a table with a bar for each of the categories on the most items."""
     rows = result.contents.arrays["item_categories"]
-    sizes = np.bincount(rows[rows >= 0], minlength=len(result.contents.categories))
-    found = Counter(dict(zip(result.contents.categories, sizes.tolist(), strict=True)))
+    names = result.contents.categories
+    sizes = np.bincount(rows[rows >= 0], minlength=len(names))
+    largest = np.argsort(-sizes, kind="stable")[:_CATEGORIES_SHOWN]
+    bars = -(-_BAR_WIDTH * sizes // max(1, sizes.max(initial=0)))  # rounded up
     without = int((rows < 0).all(axis=1).sum())
-    head = f"{len(found):,} ({without:,} items without)" if without else f"{len(found):,}"
-    width = max((len(name) for name, _ in found.most_common(_CATEGORIES_SHOWN)), default=0)
-    lines = [
-        f"  {name:<{width}} {count:>7,} {'#' * -(-_BAR_WIDTH * count // sizes.max())}"
-        for name, count in found.most_common(_CATEGORIES_SHOWN)
-    ]
-    rest = len(found) - len(lines)
-    return "\n".join([head, *lines, *([f"  ... and {rest:,} more"] if rest else [])])
+    lines = [f"{len(names):,} ({without:,} items without)" if without else f"{len(names):,}"]
+    if names:
+        cells = [[f"  {names[i]}", f"{sizes[i]:,}", "#" * bars[i]] for i in largest]
+        lines.append(format_table(["  category", "items", ""], cells, left=(0, 2)))
+    if len(names) > len(largest):
+        lines.append(f"  ... and {len(names) - len(largest):,} more")
+    return "\n".join(lines)
 
 
 def _sasrec_line(entry: Mapping[str, Any]) -> str:

@@ -1,12 +1,20 @@
 """Training of f_sta, the SASRec of `jaxsim.sasrec`, on a dataset's training interactions.
 
-Each training interaction is predicted from those before it in its user's sequence, by binary cross-entropy
-with a Gaussian prior on the item embeddings (without it, rarely rated items are learned by heart). Long
-sequences are cut into windows at a random offset each epoch, so that every position of the window is trained.
-The weights of the epoch with the best validation AUC are kept.
+Each training interaction is predicted from those before it in its user's sequence, by binary cross-entropy with a
+Gaussian prior on the item embeddings. Without the prior, the model memorises rarely rated items. In each epoch,
+long sequences are cut into windows at a random offset, so that every position of the window is trained. The result
+has the weights of the epoch with the best validation AUC.
 
-Large datasets are trained with larger batches, so that an epoch keeps to a number of steps: each step updates the
-tables of all items, however few are in its batch.
+f_sta is trained on the training interactions of all users, held-out users included, and has a user effect for each
+of them. "Held out" means that agents never learn from the sessions of these users. It does not mean that the
+simulator has no data about them. Labels of the validation split choose the epoch; labels of the test split are
+never read.
+
+The default architecture and settings were first chosen with the test AUC in view. `python -m benchmarks
+statistic-model` compares them with others by validation AUC alone; docs/decisions.md has its result.
+
+Batches grow with the dataset, so that an epoch has a bounded number of steps: every step updates the tables of all
+items, however few of them are in its batch.
 """
 
 import math
@@ -14,12 +22,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from annotated_types import Ge, Lt
 from flax.traverse_util import flatten_dict
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
@@ -27,78 +36,58 @@ from tqdm import tqdm
 from jaxsim import InputError
 from jaxsim.dataset import TRAIN, VALIDATION
 from jaxsim.sasrec import SASRec
+from jaxsim.settings import check_settings
+from prep.bounds import Amount, Count, Seed
 
 
 @dataclass(frozen=True)
 class SASRecTraining:
     """How the statistic model is built and trained."""
 
-    window: int = 150
+    window: Count = 150
     """Longest history that the model reads: history_length + session_capacity of the environment."""
-    width: int = 32
+    width: Count = 32
     """Width of embeddings and blocks."""
-    num_blocks: int = 2
+    num_blocks: Count = 2
     """Transformer blocks."""
-    num_heads: int = 1
+    num_heads: Count = 1
     """Attention heads."""
-    dropout: float = 0.2
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.2
     """Dropout rate while training."""
-    epochs: int = 8
+    epochs: Count = 8
     """Passes over the training interactions, at most."""
-    patience: int = 3
+    patience: Count = 3
     """Stop after this many epochs without a better validation AUC."""
-    batch_size: int = 16
+    batch_size: Count = 16
     """Windows in a gradient step, at least."""
-    epoch_steps: int = 500
-    """Gradient steps in an epoch, at most: where there are more, batches are made larger."""
-    max_steps: int | None = None
+    epoch_steps: Count = 500
+    """Gradient steps in an epoch, at most: batches grow if there would be more."""
+    max_steps: Count | None = None
     """Stop after this many gradient steps in all. Without it, epochs and patience decide."""
-    learning_rate: float = 4e-3
+    learning_rate: Amount = 4e-3
     """Peak learning rate of AdamW (linear warm-up, cosine decay)."""
-    weight_decay: float = 0.1
+    weight_decay: Amount = 0.1
     """Decoupled weight decay of AdamW."""
-    embedding_penalty: float = 1e-3
+    embedding_penalty: Amount = 1e-3
     """Weight of the squared norm of the item and candidate embeddings, against the loss of one interaction."""
-    context: int = 50
-    """Preceding interactions that a validation label is judged on."""
-    max_validation: int = 50_000
-    """Validation labels that an epoch is judged on, at most: always the same ones, drawn with the seed."""
-    seed: int = 0
+    context: Count = 50
+    """Preceding interactions from which a validation label is predicted."""
+    max_validation: Count = 50_000
+    """Validation labels that epochs are compared by, at most: the same in every epoch, drawn with the seed."""
+    seed: Seed = 0
     """Seed of initialisation, dropout and order."""
 
     def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
-        counts = (
-            "window",
-            "width",
-            "num_blocks",
-            "num_heads",
-            "epochs",
-            "patience",
-            "batch_size",
-            "epoch_steps",
-            "max_steps",
-            "context",
-            "max_validation",
-        )
-        for name in counts:
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise InputError(f"--sasrec.{_flag(name)} {count}: give a whole number from 1")
+        """Check every setting.
+
+        Raises:
+            InputError: the first setting that is out of its bounds, or heads that do not divide the width.
+        """
+        check_settings(self, option_prefix="--sasrec.")
         if self.width % self.num_heads:
             raise InputError(
-                f"--sasrec.num-heads {self.num_heads}: must divide the width, {self.width}"
+                f"--sasrec.num-heads is {self.num_heads}: give a divisor of --sasrec.width, {self.width}"
             )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"--sasrec.dropout {self.dropout:g}: give a share from 0 and below 1")
-        for name in ("learning_rate", "weight_decay", "embedding_penalty"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"--sasrec.{_flag(name)} {value:g}: give a finite number from 0")
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
 
 
 class Windows(NamedTuple):
@@ -125,16 +114,22 @@ class Cuts(NamedTuple):
     users: np.ndarray
 
 
-class Judged(NamedTuple):
-    """Labels to be predicted: windows that end with them, their positions there int32[V], and labels int8[V]."""
+class ValidationSample(NamedTuple):
+    """V labels to be predicted.
+
+    Attributes:
+        windows: B = V windows, each of which ends with the interaction to be predicted.
+        position: int32[V], where in its window this interaction stands.
+        labels: int8[V], its label.
+    """
 
     windows: Windows
     position: np.ndarray
     labels: np.ndarray
 
 
-class Trained(NamedTuple):
-    """The best epoch: its weights, validation AUC (NaN if there is none) and number."""
+class BestEpoch(NamedTuple):
+    """Weights, validation AUC (NaN if it is not defined) and number of the best epoch so far, counted from 1."""
 
     weights: Any
     auc: float
@@ -182,8 +177,8 @@ def train_sasrec(
 
 def _fit(
     model: SASRec, arrays: Mapping[str, np.ndarray], config: SASRecTraining
-) -> tuple[Trained, dict[str, int]]:
-    """Train, and stop early: the best epoch, and the windows in a batch and steps in all for the manifest."""
+) -> tuple[BestEpoch, dict[str, int]]:
+    """Train with early stopping; give the best epoch, and `batch_size` and `steps_trained` for the manifest."""
     rng = np.random.default_rng(config.seed)
     key, key_init = jax.random.split(jax.random.key(config.seed))
     sequences, validation = training_sequences(arrays), validation_sample(arrays, config)
@@ -199,41 +194,41 @@ def _fit(
     )
     weights = _initial_weights(model, key_init)
     state = (weights, optimiser.init(weights))
-    best, steps = Trained(None, -np.inf, 0), 0
+    best, steps = BestEpoch(None, -np.inf, 0), 0
     with tqdm(total=planned, desc="train SASRec", unit="step", disable=None, delay=1) as bar:
         for epoch in range(1, config.epochs + 1):
             cuts = cut_windows(sequences.counts, config.window, rng)
             batches = _batches(sequences, cuts, batch_size, config.window, rng)
             for batch in islice(batches, config.max_steps and config.max_steps - steps):
                 key, key_step = jax.random.split(key)
-                # Waiting keeps the bar true, and the states of steps to come out of memory.
+                # Wait for the step: the progress bar stays true, and no later state takes up memory.
                 state = jax.block_until_ready(step(state, key_step, batch))
                 steps += 1
                 bar.update()
-            best = _judge(model, state[0], validation, best, epoch, config)
+            best = _better_epoch(model, state[0], validation, best, epoch, config)
             bar.set_postfix(best_auc=f"{best.auc:.4f}")
             if epoch - best.epoch >= config.patience or steps == config.max_steps:
                 break
     return best, {"batch_size": batch_size, "steps_trained": steps}
 
 
-def _judge(
+def _better_epoch(
     model: SASRec,
     weights: Any,
-    validation: Judged,
-    best: Trained,
+    validation: ValidationSample,
+    best: BestEpoch,
     epoch: int,
     config: SASRecTraining,
-) -> Trained:
-    """The better one of the best epoch so far and this one."""
+) -> BestEpoch:
+    """The best epoch so far or this one, whichever has the higher validation AUC."""
     if not all(bool(jnp.isfinite(w).all()) for w in jax.tree.leaves(weights)):
         raise InputError(
             f"SASRec diverged in epoch {epoch}: lower --sasrec.learning-rate {config.learning_rate:g}"
         )
     auc = validation_auc(model, weights, validation)
     if auc > best.auc or not np.isfinite(auc):
-        # A copy: the next step writes over the weights in place.
-        return Trained(jax.tree.map(jnp.copy, weights), auc, epoch)
+        # Copy: the next step overwrites the weights in place.
+        return BestEpoch(jax.tree.map(jnp.copy, weights), auc, epoch)
     return best
 
 
@@ -279,7 +274,7 @@ def _gradient_step(
         total = jax.vmap(window_loss, (None, 0, 0, 0, 0))(weights, *batch, keys).sum()
         tables = (weights["item_embedding"], weights["candidate_embedding"])
         squared = sum(jnp.sum(table["embedding"] ** 2) for table in tables)
-        # A fixed divisor: by the tokens of the batch, interactions in short windows would weigh more.
+        # Divide by a constant: with the batch's own tokens, interactions in short windows would weigh more.
         return total / tokens + penalty * squared
 
     updates, optimiser_state = optimiser.update(jax.grad(loss)(weights), optimiser_state, weights)
@@ -296,7 +291,7 @@ def training_sequences(arrays: Mapping[str, np.ndarray]) -> Sequences:
 
 
 def cut_windows(counts: np.ndarray, window: int, rng: np.random.Generator) -> Cuts:
-    """Cut every user's training interactions into windows, at a random offset if one window does not do.
+    """Cut every user's training interactions into windows, at a random offset if they do not fit into one window.
 
     Args:
         counts: int64[U] of `Sequences`.
@@ -315,9 +310,10 @@ def cut_windows(counts: np.ndarray, window: int, rng: np.random.Generator) -> Cu
 
 
 def batch_widths(counts: np.ndarray, window: int) -> list[int]:
-    """The lengths that batches are trimmed to, ascending: few, for each is compiled anew.
+    """The lengths that batches are trimmed to, ascending; only a few, because each one is compiled separately.
 
-    The longest sequence, a third of the window and, where most sequences fit, a ninth of it.
+    They are the window, a third of it and, if at least half of the sequences fit, a ninth of it, but no more than
+    the longest sequence.
 
     Args:
         counts: int64[U] of `Sequences`.
@@ -331,9 +327,9 @@ def batch_widths(counts: np.ndarray, window: int) -> list[int]:
 def _batches(
     sequences: Sequences, cuts: Cuts, batch_size: int, window: int, rng: np.random.Generator
 ) -> Iterator[Windows]:
-    """Batches of similar lengths in random order, trimmed where they fit."""
+    """Yield batches of windows of similar lengths, in random order, trimmed to the smallest width that fits."""
     order = np.argsort(cuts.length + rng.uniform(0, window / 8, len(cuts.length)))
-    # Sampling with replacement fills the only batch of a dataset smaller than one.
+    # A dataset smaller than one batch fills its only batch by sampling with replacement.
     if len(order) < batch_size:
         order = rng.choice(order, batch_size)
     num_batches = len(order) // batch_size
@@ -353,12 +349,12 @@ def _batches(
         )
 
 
-def validation_sample(arrays: Mapping[str, np.ndarray], config: SASRecTraining) -> Judged:
-    """The validation labels that epochs are judged on, each after the `context` interactions before it.
+def validation_sample(arrays: Mapping[str, np.ndarray], config: SASRecTraining) -> ValidationSample:
+    """The validation labels that epochs are compared by, each after the `context` interactions before it.
 
     Args:
         arrays: interaction arrays of the pack.
-        config: all validation labels are taken, or `max_validation` of them.
+        config: settings; `max_validation` labels are drawn with the seed if there are more.
     """
     rows = np.flatnonzero(arrays["interaction_split"] == VALIDATION)
     if len(rows) > config.max_validation:
@@ -370,7 +366,7 @@ def validation_sample(arrays: Mapping[str, np.ndarray], config: SASRecTraining) 
     index = first[:, None] + np.arange((rows - first).max(initial=0) + 1)
     inside = index <= rows[:, None]
     index = np.where(inside, index, 0)
-    return Judged(
+    return ValidationSample(
         Windows(
             items=np.where(inside, arrays["interaction_item"][index], np.int32(-1)),
             labels=np.where(inside, arrays["interaction_label"][index], np.int8(0)),
@@ -381,8 +377,8 @@ def validation_sample(arrays: Mapping[str, np.ndarray], config: SASRecTraining) 
     )
 
 
-def validation_auc(model: SASRec, weights: Any, validation: Judged) -> float:
-    """ROC-AUC on the labels of a validation sample; NaN where it has not both labels."""
+def validation_auc(model: SASRec, weights: Any, validation: ValidationSample) -> float:
+    """ROC-AUC on the labels of a validation sample; NaN if all of its labels are equal."""
     if len(np.unique(validation.labels)) < 2:
         return float("nan")
     logits = _predict(model, weights, validation.windows, validation.position)
@@ -393,8 +389,8 @@ def validation_auc(model: SASRec, weights: Any, validation: Judged) -> float:
 def _predict(model: SASRec, weights: Any, windows: Windows, position: jax.Array) -> jax.Array:
     """Log-odds of the interaction at `position` of each window, float32[B]."""
 
-    def one(window: tuple[Windows, jax.Array]) -> jax.Array:
-        (items, labels, user), at = window
-        return model.apply({"params": weights}, items, labels, user, method="next_logits")[at]
+    def logit(window: tuple[Windows, jax.Array]) -> jax.Array:
+        (items, labels, user), last = window
+        return model.apply({"params": weights}, items, labels, user, method="next_logits")[last]
 
-    return jax.lax.map(one, (windows, position), batch_size=512)
+    return jax.lax.map(logit, (windows, position), batch_size=512)

@@ -1,8 +1,8 @@
-"""Keywords without any language model: the words of an item's categories and attributes.
+"""Keywords without a language model: the words of an item's categories and attributes.
 
-A stand-in, for trying the simulator on a dataset before a language model is at hand. A category or attribute
-says what an item is, not why people like or dislike it, so each word stands on both sides: a candidate shares
-it with the liked and with the disliked items of the history.
+They are a substitute, for trying the simulator on a dataset before a language model is available. A category or
+attribute says what an item is, not why people like or dislike it, so each word is both a positive and a negative
+keyword: a candidate shares it with the liked and with the disliked items of the history.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from prep.features.keywords import ItemKeywords, normalise_keyword
 
-_MAX_WORDS = 4  # longer values are descriptions, whose words would drown the others
+_MAX_WORDS = 4  # longer values are descriptions with too many words
 _PARTS = re.compile(r"[,;|/]")
 _WHOLE_NUMBER = re.compile(r"\d{1,4}")
 _YES = frozenset({"true", "yes"})
@@ -18,17 +18,17 @@ _NO = frozenset({"false", "no", "none", "n/a", "unknown", ""})
 
 
 def attribute_keywords(categories: Iterable[str], attributes: Mapping[str, str]) -> ItemKeywords:
-    """Make an item's keywords from what is known of it.
+    """The keywords of an item, from its categories and attributes.
 
     Args:
         categories: names, such as ("Comedy", "Slice of Life").
         attributes: such as {"type": "TV", "year": "1995", "outdoor seating": "True"}. A short value is a keyword
-            itself; a whole number of up to four digits, and a yes, only with the attribute's name; other numbers
-            and values of more than four words are left out. Values may be parted by commas, semicolons, bars or
-            slashes.
+            itself. A whole number of up to four digits becomes a keyword together with the attribute's name, and a
+            yes becomes the attribute's name. Other numbers and values of more than four words are left out.
+            Commas, semicolons, bars and slashes separate values.
 
     Returns:
-        The same normalised keywords on both sides.
+        The same normalised keywords as positive and as negative ones.
     """
     words = {normalise_keyword(name) for name in categories}
     for name, value in attributes.items():

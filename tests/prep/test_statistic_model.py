@@ -214,13 +214,6 @@ def test_a_diverged_training_says_what_to_lower(arrays, monkeypatch):
         train_sasrec(arrays, ONE_WIDTH)
 
 
-@pytest.mark.parametrize("name", ["epochs", "epoch_steps", "max_steps", "max_validation"])
-def test_counts_are_from_one(name):
-    with pytest.raises(InputError, match=rf"--sasrec\.{name.replace('_', '-')} 0: "):
-        SASRecTraining(**{name: 0}).check()
-    SASRecTraining(**{name: 1}).check()
-
-
 def test_it_learns_a_known_preference_model():
     """On held-out labels it comes near the AUC of the truth, which nothing can pass but by luck."""
     data = make_synthetic(
