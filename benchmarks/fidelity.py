@@ -1,9 +1,11 @@
-"""How true the simulator is to held-out people.
+"""How well the simulator predicts labels that it was not trained on.
 
-Every held-out label is judged on the 50 interactions before it, by each vote and margin, by their ensemble, and
-by simple predictors that see the same labels and must be beaten.
+Every label of the split is predicted from the 50 interactions before it: by each vote and margin, by their
+ensemble, and by simple predictors that see the same labels and that the simulator must beat. The labels are of all
+users: f_sta and the user's part of `bias` know the training interactions of each of them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,17 +33,18 @@ from jaxsim import (
 )
 from jaxsim.catalogue import build_catalogue
 from jaxsim.keyword_matching import pack_members
+from jaxsim.tables import format_table
 
 CONTEXT = 50
 DECAY = 0.97
-EMPTY_SIDE = -1.0  # the cosine that stands for the maximum over nothing
+EMPTY_SIDE = -1.0  # the cosine in place of the maximum over no item
 CALIBRATION_BINS = 10
 SPLITS = {"test": (TEST,), "validation": (VALIDATION,), "validation+test": (VALIDATION, TEST)}
 
 
 @dataclass(frozen=True)
 class Events:
-    """Interactions to be predicted, E of them, each with what came before it.
+    """E interactions to be predicted, each with the interactions before it.
 
     Attributes:
         user, item: int32[E].
@@ -58,7 +61,7 @@ class Events:
 
 
 def events_of(dataset: Dataset, split: str) -> Events:
-    """The interactions of a split, each with the CONTEXT interactions before it, whatever their split."""
+    """The interactions of a split, each with the CONTEXT interactions before it, which may be of any split."""
     arrays = dataset.arrays
     rows = np.flatnonzero(np.isin(arrays["interaction_split"], SPLITS[split]))
     user = dataset.interaction_user()[rows]
@@ -80,9 +83,9 @@ def _respond(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Margins of f_mat and f_sim, and f_sta's probability (NaN unless asked for), float32[E] each."""
 
-    def one(event: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def respond(event: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
         user, item, items, labels = event
-        # The key does not matter: margins and the probability come before any coin.
+        # The key does not matter: margins and the probability do not depend on coins.
         decision = env.respond(jax.random.key(0), items, labels, item, params, user=user)
         pos, neg = (
             jnp.where(jnp.isneginf(beta), EMPTY_SIDE, beta)
@@ -91,13 +94,13 @@ def _respond(
         mat = (decision.alpha_pos - decision.alpha_neg).astype(jnp.float32)
         return mat, pos - neg, decision.sta_probability if with_sta else jnp.float32(jnp.nan)
 
-    return jax.lax.map(one, arrays, batch_size=512)
+    return jax.lax.map(respond, arrays, batch_size=512)
 
 
 def margins(
     env: UserSimulator, params: EnvParams, events: Events, with_sta: bool = True
 ) -> dict[str, np.ndarray]:
-    """f_mat's and f_sim's margins (an empty side counts -1) and f_sta's probability, float64[E] each."""
+    """Margins of f_mat and f_sim (the cosine over no item is -1), and f_sta's probability, float64[E] each."""
     arrays = (events.user, events.item, events.history_items, events.history_labels)
     result = _respond(env, params, jax.tree.map(jnp.asarray, arrays), with_sta)
     mat, sim, sta = (np.asarray(x, np.float64) for x in result)
@@ -105,12 +108,12 @@ def margins(
 
 
 def vote(margin: np.ndarray) -> np.ndarray:
-    """1, 1/2 (a tie) or 0 of a margin."""
+    """The vote that a margin gives: 1 above 0, 0 below 0, 1/2 for a tie."""
     return 0.5 + 0.5 * np.sign(margin)
 
 
 def simple_predictors(dataset: Dataset, events: Events) -> dict[str, np.ndarray]:
-    """bias, bias_running and counts, float64[E] each: what a simulator must beat."""
+    """bias, bias_running and counts, float64[E] each: the simple predictors of `fidelity`."""
     counts, likes = training_counts(dataset)
     mean = likes.sum() / counts.sum()
     item_rate = smoothed(likes, counts, mean)[events.item]
@@ -119,19 +122,19 @@ def simple_predictors(dataset: Dataset, events: Events) -> dict[str, np.ndarray]
     labels = dataset.arrays["interaction_label"][train]
     user_counts = np.bincount(users, minlength=dataset.num_users).astype(np.float64)
     user_likes = np.bincount(users, weights=labels, minlength=dataset.num_users)
-    known = events.history_items >= 0
+    present = events.history_items >= 0
     age = np.arange(CONTEXT)[::-1]  # the latest interaction has weight 1
-    weight = np.where(known, DECAY**age, 0.0)
+    weight = np.where(present, DECAY**age, 0.0)
     running = smoothed((weight * events.history_labels).sum(1), weight.sum(1), mean)
     categories = pack_members(dataset.arrays["item_categories"], len(dataset.categories))
     own, others = categories[events.item][:, None], categories[events.history_items]
-    in_category = known & (own & others).any(axis=-1)
-    chosen = np.where(in_category.any(1, keepdims=True), in_category, known)
-    liked = (chosen * events.history_labels).sum(1)
+    in_category = present & (own & others).any(axis=-1)
+    counted = np.where(in_category.any(1, keepdims=True), in_category, present)
+    liked = (counted * events.history_labels).sum(1)
     return {
         "bias": item_rate + smoothed(user_likes, user_counts, mean)[events.user],
         "bias_running": item_rate + running,
-        "counts": smoothed(liked, chosen.sum(1), mean),
+        "counts": smoothed(liked, counted.sum(1), mean),
     }
 
 
@@ -151,8 +154,11 @@ def soft_score(
     """Probability of a like from both margins and f_sta's log-odds, by a logistic regression.
 
     Args:
-        scores: of `margins`, to be judged.
-        fitted, labels: margins and labels that the three weights are fitted on.
+        scores: results of `margins` to be turned into probabilities.
+        fitted, labels: results of `margins`, and the labels, on which the three weights are fitted.
+
+    Returns:
+        float64[E].
     """
 
     def features(s: dict[str, np.ndarray]) -> np.ndarray:
@@ -164,7 +170,7 @@ def soft_score(
 
 
 def permuted(dataset: Dataset, seed: int) -> dict[str, np.ndarray]:
-    """The dataset's arrays with keywords and embeddings dealt out to other items."""
+    """The dataset's arrays with the keywords and embeddings of items permuted between them."""
     order = np.random.default_rng(seed).permutation(dataset.num_items)
     names = [f"item_{side}_{kind}" for side in ("pos", "neg") for kind in ("keywords", "embedding")]
     return {**dataset.arrays, **{name: dataset.arrays[name][order] for name in names}}
@@ -172,11 +178,11 @@ def permuted(dataset: Dataset, seed: int) -> dict[str, np.ndarray]:
 
 @partial(jax.jit, static_argnames="env")
 def _catalogue_like_rate(env: UserSimulator, params: EnvParams) -> jax.Array:
-    def one(user: jax.Array) -> jax.Array:
+    def mean_response(user: jax.Array) -> jax.Array:
         _, state = env.reset_user(user, params)
         return env.expected_response(state, params).mean()
 
-    return jax.lax.map(one, params.session_users, batch_size=64).mean()
+    return jax.lax.map(mean_response, params.session_users, batch_size=64).mean()
 
 
 def fidelity(dataset: Dataset, split: str = "test", permutations: int = 3) -> dict[str, Any]:
@@ -185,7 +191,7 @@ def fidelity(dataset: Dataset, split: str = "test", permutations: int = 3) -> di
     Args:
         dataset: of `jaxsim.load_dataset`.
         split: "test", "validation" or "validation+test".
-        permutations: how many times the control deals the keywords out anew.
+        permutations: how many random permutations of the keywords the control averages over.
     """
     env, params = make(dataset, users="all")
     events = events_of(dataset, split)
@@ -202,14 +208,16 @@ def fidelity(dataset: Dataset, split: str = "test", permutations: int = 3) -> di
         **simple,
     }
     probabilities = {"paper": paper, "f_sta": scores["f_sta"]}
-    if split == "test":  # its three weights are fitted on the validation split
+    if split == "test":  # the weights of "soft" are fitted on the validation split
         earlier = events_of(dataset, "validation")
         soft = soft_score(scores, margins(env, params, earlier), earlier.label)
         predictions["soft"] = probabilities["soft"] = soft
-    dealt = (
+    permuted_catalogues = (
         build_catalogue(permuted(dataset, seed), kind=env.catalogue) for seed in range(permutations)
     )
-    controls = [margins(env, params.replace(catalogue=c), events, False) for c in dealt]
+    controls = [
+        margins(env, params.replace(catalogue=c), events, False) for c in permuted_catalogues
+    ]
     return {
         "dataset": dataset.name,
         "split": split,
@@ -231,15 +239,14 @@ def fidelity(dataset: Dataset, split: str = "test", permutations: int = 3) -> di
 
 def format_report(result: dict[str, Any]) -> str:
     """The measurement as text for a terminal."""
+    ranked = sorted(result["auc"].items(), key=lambda entry: -entry[1])
     lines = [
         f"{result['dataset']}, {result['split']} split, {result['labels']:,} labels",
         "",
-        "ROC-AUC",
+        _auc_table("predictor", ranked),
+        "",
+        _auc_table("keywords permuted between items", result["controls"].items()),
     ]
-    for name, value in sorted(result["auc"].items(), key=lambda pair: -pair[1]):
-        lines.append(f"  {name:16s} {value:.4f}")
-    lines += ["", "ROC-AUC with the keywords permuted between items"]
-    lines += [f"  {name:16s} {value:.4f}" for name, value in result["controls"].items()]
     lines += ["", "like rate: " + ", ".join(f"{n} {v:.3f}" for n, v in result["like_rate"].items())]
     lines += ["calibration error: " + ", ".join(f"{n} {v:.3f}" for n, v in result["ece"].items())]
     lines += ["Brier score: " + ", ".join(f"{n} {v:.3f}" for n, v in result["brier"].items())]
@@ -264,3 +271,7 @@ def run_fidelity(
     result = fidelity(packed, split)
     print(format_report(result))
     write_json(json, result)
+
+
+def _auc_table(name: str, aucs: Iterable[tuple[str, float]]) -> str:
+    return format_table([name, "ROC-AUC"], [[key, f"{auc:.4f}"] for key, auc in aucs])

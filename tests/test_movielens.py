@@ -1,4 +1,4 @@
-"""What is promised of the real MovieLens 100K, built with the default settings."""
+"""Properties of the real MovieLens 100K, built with the default settings."""
 
 import json
 import re
@@ -12,10 +12,11 @@ from jaxsim import make
 from tests.paths import ROOT
 
 README = ROOT / "README.md"
+pytestmark = pytest.mark.slow  # the build trains the statistic model for half a minute
 
 
 def test_data_keywords_and_votes_of_movielens(movielens):
-    """What an independent program measured with these settings, on the last 20 % of every user."""
+    """The figures of an independent program with these settings, on the last 20 % of every user."""
     result = fidelity.fidelity(movielens, "validation+test")
     assert result["labels"] == 20_381
     auc = result["auc"]

@@ -45,25 +45,25 @@ def test_history_stops_at_the_users_first_interaction():
 
 def test_simple_predictors_by_hand(two_users):
     test = fidelity.events_of(two_users, "test")
-    found = fidelity.simple_predictors(two_users, test)
+    actual = fidelity.simple_predictors(two_users, test)
     # Training: user 0's first eight (likes 5), user 1's four (likes 2); item 9 was never seen in it.
     mean = 7 / 12
     item = mean
     running_n = sum(0.97**k for k in range(9))
     running_likes = sum(0.97 ** (8 - at) for at in (0, 2, 3, 6, 7))
-    assert found["bias"][0] == pytest.approx(item + (5 + 5 * mean) / (8 + 5))
-    assert found["bias_running"][0] == pytest.approx(
+    assert actual["bias"][0] == pytest.approx(item + (5 + 5 * mean) / (8 + 5))
+    assert actual["bias_running"][0] == pytest.approx(
         item + (running_likes + 5 * mean) / (running_n + 5)
     )
     # Items 2, 3, 5 and 7 are of item 9's category; of these 2, 3 and 7 were liked.
-    assert found["counts"][0] == pytest.approx((3 + 5 * mean) / (4 + 5))
+    assert actual["counts"][0] == pytest.approx((3 + 5 * mean) / (4 + 5))
 
 
 def test_margins_are_those_of_respond():
     dataset = random_dataset(3, max_sequence=30)
     env, params = make(dataset, history_length=8, session_capacity=12, users="all")
     events = fidelity.events_of(dataset, "validation+test")
-    found = fidelity.margins(env, params, events)
+    actual = fidelity.margins(env, params, events)
     for at in range(0, len(events.user), 7):
         decision = env.respond(
             jax.random.key(0),
@@ -76,9 +76,9 @@ def test_margins_are_those_of_respond():
         sides = [
             -1.0 if np.isneginf(b) else float(b) for b in (decision.beta_pos, decision.beta_neg)
         ]
-        assert found["f_mat"][at] == int(decision.alpha_pos) - int(decision.alpha_neg)
-        assert found["f_sim"][at] == pytest.approx(sides[0] - sides[1], abs=1e-6)
-        assert found["f_sta"][at] == pytest.approx(float(decision.sta_probability), abs=1e-5)
+        assert actual["f_mat"][at] == int(decision.alpha_pos) - int(decision.alpha_neg)
+        assert actual["f_sim"][at] == pytest.approx(sides[0] - sides[1], abs=1e-6)
+        assert actual["f_sta"][at] == pytest.approx(float(decision.sta_probability), abs=1e-5)
 
 
 def test_vote_expected_reward_and_calibration_by_hand():

@@ -234,6 +234,7 @@ def test_a_diverged_training_says_what_to_lower(arrays, stub_step):
         train_sasrec(arrays, SMALL)
 
 
+@pytest.mark.slow  # 10 s
 def test_it_learns_a_known_preference_model():
     """Its AUC on held-out labels lies well above chance, and below the AUC of the true probabilities.
 
