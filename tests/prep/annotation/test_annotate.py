@@ -187,8 +187,8 @@ def test_what_cannot_be_asked(books, server, prep_error):
     forgotten = ["build", *plain[1:], "--replies", "r.jsonl", "--llm.model", "glm"]
     assert "--llm: --annotate replies asks no language model" in prep_error(*forgotten)
     assert "--trust-remote-code: --annotate openai" in prep_error(*command, "--trust-remote-code")
-    assert "--llm.attempts 0" in prep_error(*command, "--llm.attempts", "0")
-    assert "--llm.top-p 0" in prep_error(*command, "--llm.top-p", "0")
+    assert "--llm.attempts is 0" in prep_error(*command, "--llm.attempts", "0")
+    assert "--llm.top-p is 0.0" in prep_error(*command, "--llm.top-p", "0")
     assert "--annotate replay: give the files" in prep_error(*command, "--annotate", "replay")
     (books / "replies.sqlite").write_text("no database at all, but text that is long enough " * 100)
     assert "replies.sqlite" in prep_error(*command)
