@@ -198,13 +198,19 @@ def test_labels_of_the_test_split_are_not_read(arrays):
 
 @pytest.fixture
 def stub_step(monkeypatch):
-    """Replace the gradient step by one that multiplies all weights by a factor; it compiles at once."""
+    """Replace the model by one weight, which a step multiplies by a factor, with a validation AUC of 0.5."""
 
     def replace_step(factor):
         def step(model, optimiser, tokens, penalty, state, key, batch):
-            return jax.tree.map(lambda weight: weight * factor, state[0]), state[1]
+            return {"weight": state[0]["weight"] * factor}, state[1]
 
-        monkeypatch.setattr("prep.statistic_model._gradient_step", step)
+        stubs = {
+            "_gradient_step": step,
+            "_initial_weights": lambda model, key: {"weight": jnp.ones(1, jnp.float32)},
+            "validation_auc": lambda model, weights, validation: 0.5,
+        }
+        for name, stub in stubs.items():
+            monkeypatch.setattr(f"prep.statistic_model.{name}", stub)
 
     return replace_step
 
