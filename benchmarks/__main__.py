@@ -16,6 +16,7 @@ if __name__ == "__main__":
     main(
         {
             "fidelity": run_fidelity,
+            "statistic-model": search_statistic_model,
             "throughput": run_throughput,
             "agreement": run_agreement,
             "training": run_training,
@@ -24,7 +25,6 @@ if __name__ == "__main__":
             "convert": run_convert,
             "search": search,
             "quotes": run_quotes,
-            "statistic-model": search_statistic_model,
         },
         prog="python -m benchmarks",
         description="Measure how realistic and how fast the simulator is, and what agents learn on it.",

@@ -5,7 +5,6 @@ ensemble, and by simple predictors that see the same labels and that the simulat
 users: f_sta and the user's part of `bias` know the training interactions of each of them.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -237,6 +236,10 @@ def fidelity(dataset: Dataset, split: str = "test", permutations: int = 3) -> di
     }
 
 
+def _auc_table(name: str, aucs: list[tuple[str, float]]) -> str:
+    return format_table([name, "ROC-AUC"], [[key, f"{auc:.4f}"] for key, auc in aucs])
+
+
 def format_report(result: dict[str, Any]) -> str:
     """The measurement as text for a terminal."""
     ranked = sorted(result["auc"].items(), key=lambda entry: -entry[1])
@@ -245,7 +248,7 @@ def format_report(result: dict[str, Any]) -> str:
         "",
         _auc_table("predictor", ranked),
         "",
-        _auc_table("keywords permuted between items", result["controls"].items()),
+        _auc_table("keywords permuted between items", list(result["controls"].items())),
     ]
     lines += ["", "like rate: " + ", ".join(f"{n} {v:.3f}" for n, v in result["like_rate"].items())]
     lines += ["calibration error: " + ", ".join(f"{n} {v:.3f}" for n, v in result["ece"].items())]
@@ -271,7 +274,3 @@ def run_fidelity(
     result = fidelity(packed, split)
     print(format_report(result))
     write_json(json, result)
-
-
-def _auc_table(name: str, aucs: Iterable[tuple[str, float]]) -> str:
-    return format_table([name, "ROC-AUC"], [[key, f"{auc:.4f}"] for key, auc in aucs])
