@@ -146,8 +146,8 @@ def split_codes(counts: np.ndarray, rule: SplitRule = "ratio") -> np.ndarray:
         first_validation, first_test = total - 2, total - 1
     else:
         first_validation, first_test = total * 8 // 10, total * 9 // 10
-    split = np.full(len(place), TRAIN, np.int8)
-    split[place >= first_validation] = VALIDATION
-    split[place >= first_test] = TEST
+    split = np.full(len(position), TRAIN, np.int8)
+    split[position >= first_validation] = VALIDATION
+    split[position >= first_test] = TEST
     split[total < MIN_INTERACTIONS] = TRAIN
     return split

@@ -53,7 +53,8 @@ def save_vectors(path: Path, store: KeywordVectors) -> None:
     about = {"encoder": store.encoder, "pooling": POOLING, "keywords": list(store.keywords)}
     # One metadata entry, because safetensors writes several in no fixed order: equal contents give equal files.
     metadata = {_METADATA_KEY: json.dumps(about, ensure_ascii=False)}
-    write_bytes(path, save({"vectors": np.ascontiguousarray(store.vectors, np.float32)}, metadata))
+    content = save({"vectors": np.ascontiguousarray(store.vectors, np.float32)}, metadata)
+    write_bytes(path, content)
 
 
 def load_vectors(path: Path) -> KeywordVectors:
