@@ -37,7 +37,15 @@ from jaxsim.ensemble import (
     gather_evidence,
     majority_probability,
 )
-from jaxsim.environment import (
+from jaxsim.environment import UserSimulator
+from jaxsim.errors import InputError
+from jaxsim.explanation.explain import Explanation, explain
+from jaxsim.factory import Repeats, Users, make
+from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
+from jaxsim.registration import NAMED_DATASETS, environment_id, register_environments
+from jaxsim.sasrec import KeyValues, SASRec
+from jaxsim.similarity import COSINE_UNIT, NO_COSINE
+from jaxsim.types import (
     EnvParams,
     EnvState,
     Histories,
@@ -45,15 +53,7 @@ from jaxsim.environment import (
     ObservationSpace,
     Policy,
     Prefix,
-    UserSimulator,
 )
-from jaxsim.errors import InputError
-from jaxsim.explanation.question import Explanation, explain
-from jaxsim.factory import Repeats, Users, make
-from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
-from jaxsim.registration import NAMED_DATASETS, environment_id, register_environments
-from jaxsim.sasrec import KeyValues, SASRec
-from jaxsim.similarity import COSINE_UNIT, NO_COSINE
 
 register_environments()
 

@@ -15,8 +15,8 @@ import numpy as np
 from flax import struct
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxsim.environment import EnvParams
 from jaxsim.errors import InputError
+from jaxsim.types import EnvParams
 
 SESSIONS = "sessions"
 Axes = Any  # as of jax.vmap: an int, None, or a tree of them

@@ -21,8 +21,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from jaxsim.checks import check_range, integers
-from jaxsim.environment import EnvParams, EnvState, Observation, UserSimulator
+from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
+from jaxsim.types import EnvParams, EnvState, Observation
 
 Arrays = dict[str, np.ndarray]
 

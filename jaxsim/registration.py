@@ -10,8 +10,9 @@ from typing import Any
 import gymnax
 
 from jaxsim.dataset import Dataset, load_dataset
-from jaxsim.environment import ENVIRONMENT_ID, HeldParams, UserSimulator
+from jaxsim.environment import ENVIRONMENT_ID, UserSimulator
 from jaxsim.factory import make
+from jaxsim.types import HeldParams
 
 NAMED_DATASETS = (
     "ml-100k",

@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -34,15 +34,24 @@ def format_table(
         table.add_column(Text(name), justify="left" if index in left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
+    lines = render(table, width=_UNLIMITED).split("\n")
+    return "\n".join(line for line in lines if line)
+
+
+def render(*parts: RenderableType, width: int) -> str:
+    """What rich prints for some parts on a terminal of `width` columns, without colours or trailing spaces.
+
+    Settings of the real terminal do not change the text.
+    """
     console = Console(
         file=io.StringIO(),
-        width=_UNLIMITED,
+        width=width,
         color_system=None,
         force_terminal=False,
         force_jupyter=False,
         legacy_windows=False,
     )
     with console.capture() as captured:
-        console.print(table)
-    lines = [line.rstrip() for line in captured.get().split("\n")]
-    return "\n".join(line for line in lines if line)
+        for part in parts:
+            console.print(part)
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().split("\n"))

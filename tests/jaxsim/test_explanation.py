@@ -15,8 +15,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from jaxsim import InputError
-from jaxsim.explanation.counterfactuals import MAX_REMOVALS, respond_to_each
-from jaxsim.explanation.question import explain
+from jaxsim.explanation.counterfactuals import MAX_REMOVALS
+from jaxsim.explanation.explain import explain
+from jaxsim.explanation.question import respond_to_each
 from jaxsim.explanation.tables import COLUMNS
 from tests import reference
 from tests.conftest import Simulator, simulator_of
