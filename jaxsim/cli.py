@@ -88,7 +88,7 @@ def _one_line(message: str) -> str:
     sections: list[list[str]] = [[]]
     for line in message.splitlines():
         text = line.strip().strip("│|").strip()
-        if text.startswith(("╭", "╰", "+-")):  # the frame's top, with the title, and its bottom
+        if text.startswith(("╭", "╰", "+")):  # the frame's top, with the title, and its bottom
             continue
         if set(text) <= set("─-"):  # a rule between sections, or nothing
             sections.append([])

@@ -1,6 +1,6 @@
 """Bounds of settings, declared beside the field and checked in one place.
 
-A setting is a field of a dataclass. Its bounds stand in its type, in the words of `annotated_types`:
+A setting is a field of a dataclass. Its type declares its bounds, with `annotated_types`:
 
     num_envs: Annotated[int, Ge(1)] = 128
     discount: Annotated[float, Ge(0), Lt(1)] = 0.4

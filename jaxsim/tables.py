@@ -1,4 +1,4 @@
-"""Tables of text for terminals, in one look for every command."""
+"""Tables of text for terminals, in the same style for every command."""
 
 import io
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-_UNLIMITED = 100_000  # columns; a table is never wrapped
+_UNLIMITED = 100_000  # columns, so that a table is never wrapped
 
 
 def format_table(
@@ -20,10 +20,10 @@ def format_table(
     """A table as lines of plain text, without colours.
 
     Args:
-        header: C names of columns.
-        rows: R rows of C cells each; a cell is shown as `str` of it.
-        markdown: with the bars of a Markdown table; otherwise columns are parted by two spaces.
-        left: columns that are aligned to the left; the others hold numbers and are aligned to the right.
+        header: names of the C columns.
+        rows: R rows of C cells; each cell is shown as its `str`.
+        markdown: draw the bars of a Markdown table; otherwise two spaces separate the columns.
+        left: indices of the columns aligned to the left; the others hold numbers and are aligned to the right.
 
     Returns:
         The lines joined by line ends, without trailing spaces.

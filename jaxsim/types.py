@@ -1,6 +1,5 @@
 """The data of a session: params, state and observation, and the space of observations."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -122,6 +121,3 @@ class HeldParams:
 
     def __init__(self, params: EnvParams) -> None:
         self.params = params
-
-
-Policy = Callable[[jax.Array, Observation, EnvParams], jax.Array]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxsim import InputError, dataset_path, sha256_of
-from jaxsim.dataset import MIN_INTERACTIONS
+from jaxsim import InputError
+from jaxsim.dataset import MIN_INTERACTIONS, dataset_path, sha256_of
 from prep.config import BuildConfig
 from prep.features.categories import filter_categories
 from prep.features.embedding import (

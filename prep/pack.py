@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from jaxsim import ARRAY_SCHEMA, FORMAT_VERSION, InputError, sha256_of
+from jaxsim import InputError
+from jaxsim.dataset import ARRAY_SCHEMA, FORMAT_VERSION, sha256_of
 from jaxsim.files import check_writable, staged_folder
 
 _MANIFEST = "manifest.json"
@@ -24,7 +25,7 @@ class PackedContents:
     """Everything that goes into the folder, but for what follows from it.
 
     Attributes:
-        arrays: the arrays of `jaxsim.ARRAY_SCHEMA`, with those dtypes and numbers of dimensions.
+        arrays: the arrays of `jaxsim.dataset.ARRAY_SCHEMA`, with those dtypes and numbers of dimensions.
         items, users: one row an item or user, in index order.
         keywords, categories: the words that the indices stand for.
         sasrec: flat name -> weight of the statistic model.
@@ -70,7 +71,7 @@ def write_dataset(out: Path, contents: PackedContents) -> None:
     """Write the folder `out`, in place of a packed dataset that may be there.
 
     Raises:
-        ValueError: the arrays are not those of `jaxsim.ARRAY_SCHEMA`.
+        ValueError: the arrays are not those of `jaxsim.dataset.ARRAY_SCHEMA`.
         OSError: the disk is full, or the like; nothing is left behind, and the old dataset stays.
     """
     _check_schema(contents.arrays)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsim import reset_where
+from jaxsim.auto_reset import reset_where
 
 LENGTH, BEGINNING, USERS = 5, 3, 4
 

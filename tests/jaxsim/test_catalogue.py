@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsim import COSINE_UNIT, NO_COSINE, InputError, ItemFeatures, Pairs, PairTables
-from jaxsim.catalogue import build_catalogue, catalogue_bytes
+from jaxsim import COSINE_UNIT, NO_COSINE, InputError
+from jaxsim.catalogue import ItemFeatures, Pairs, PairTables, build_catalogue, catalogue_bytes
 from jaxsim.keyword_matching import pack_members
 from jaxsim.similarity import cosine_table
 from tests import reference

@@ -48,7 +48,7 @@ def test_what_was_packed_is_read(pack, dataset):
 
 def test_datasets_are_found_by_name(tmp_path, monkeypatch, dataset):
     monkeypatch.setenv("JAXSIM_CACHE_DIR", str(tmp_path))
-    write_pack(dataset, jaxsim.dataset_path("mine"))
+    write_pack(dataset, jaxsim.dataset.dataset_path("mine"))
     assert jaxsim.load_dataset("mine").num_items == 40
 
 

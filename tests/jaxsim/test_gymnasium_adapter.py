@@ -189,7 +189,9 @@ def test_adapters_of_equal_environments_compile_once(simulator):
     ("call", "message"),
     [
         pytest.param(lambda s: s.step(0), r"call reset\(\) first", id="no session"),
-        pytest.param(lambda s: s.reset(options={"users": 0}), "only option is 'user'", id="option"),
+        pytest.param(
+            lambda s: s.reset(options={"users": 0}), "options has 'users': use 'user'", id="option"
+        ),
         pytest.param(lambda s: s.reset(options={"user": 23}), "user is 23, outside", id="user"),
         pytest.param(lambda s: s.reset(options={"user": [1, 2]}), "user is", id="users"),
         pytest.param(lambda s: (s.reset(), s.step(0.5)), "action is .*integers", id="action"),
