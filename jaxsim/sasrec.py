@@ -23,8 +23,8 @@ from flax.traverse_util import unflatten_dict
 from jaxsim.errors import InputError
 
 LAYER_NORM_EPSILON = 1e-6
-# By default a GPU multiplies float32 matrices with 10 bits of mantissa, and then votes otherwise than a CPU where
-# the probability is close to one half. CPUs take no notice of this.
+# By default a GPU multiplies float32 matrices with 10 bits of mantissa. Where the probability is close to 1/2 its
+# votes would then differ from a CPU's. On CPUs this setting changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
