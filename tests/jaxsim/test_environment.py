@@ -165,7 +165,6 @@ def test_both_paths_play_the_same_sessions(dataset):
     runs = []
     for settings in (
         {"catalogue": "tables", "prefixes": "table"},
-        {"catalogue": "tables", "prefixes": "encode"},
         {"table_budget": 0},
     ):
         _, env, params = simulator_of(dataset, **settings)
@@ -303,10 +302,9 @@ def test_the_state_may_be_donated(simulator):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.key_values))
 
 
-@pytest.mark.parametrize("catalogue", ["tables", "features"])
-def test_64_bit_mode_and_strict_ranks_change_nothing(catalogue):
+def test_64_bit_mode_and_strict_ranks_change_nothing():
     def play():
-        _, env, params = simulator_of(random_dataset(0), catalogue=catalogue)
+        _, env, params = simulator_of(random_dataset(0), catalogue="features")
 
         def body(carry, key):
             obs, state = carry
