@@ -107,5 +107,5 @@ def test_without_a_command_the_usage_lists_them(capsys):
         assert caught.value.code == code
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "usage: program COMMAND ..."
-        assert "  repeat    Print a word several times." in lines
-        assert "  more      repeat" in lines
+        assert "  repeat   Print a word several times." in lines
+        assert "  more     repeat" in lines
