@@ -53,7 +53,7 @@ def integers(name: str, value: Any, rank: int, booleans: bool = False) -> Any:
         except ValueError:  # rows of different lengths
             raise InputError(f"{name} is {_described(value)}: pass integers") from None
     if array.ndim == 1 and array.size == 0 and rank == 1:
-        return array.astype(np.int32)  # an empty list has no type of its own
+        return array.astype(np.int32)  # an empty list has no integer type
     if booleans and array.dtype == bool:
         array = array.astype(np.int8)
     if not jnp.issubdtype(array.dtype, jnp.integer):

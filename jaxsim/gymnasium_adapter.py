@@ -161,13 +161,13 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Arrays, dict[str, Any]]:
-        """Start sessions anew, all of them or those of a mask.
+        """Restart sessions, all of them or those of a mask.
 
         Args:
             seed: an int makes all sessions from here on a function of the seed and the actions. A list of num_envs
                 ints makes session i a function of seed i and its own actions; None in the list continues a stream.
             options: {"user": int[] or int[num_envs]} chooses the users, as in `GymnasiumEnv.reset`;
-                {"reset_mask": bool[num_envs]} says which sessions start anew, while the others go on.
+                {"reset_mask": bool[num_envs]} says which sessions restart; the others continue.
 
         Returns:
             The observations of all sessions, and {}.
@@ -276,7 +276,7 @@ class _Programs(NamedTuple):
 
 
 class _VectorPrograms(NamedTuple):
-    """Compiled programs for many sessions; `merge` joins those of a mask that start anew with those that go on."""
+    """Compiled programs for many sessions; `merge` joins the restarted ones of a mask with the others."""
 
     reset: Callable[..., Any]
     reset_user: Callable[..., Any]

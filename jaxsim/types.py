@@ -31,7 +31,7 @@ class Histories:
         items: int32[U, H], left-aligned, -1 pads.
         likes: int8[U, H], 1 like, 0 dislike or padding.
         length: int32[U].
-        prefix: f_sta's encoding of each history, `Prefix` [U, ...]; None where each reset encodes it anew.
+        prefix: f_sta's encoding of each history, `Prefix` [U, ...]; None if each reset encodes it.
     """
 
     items: jax.Array

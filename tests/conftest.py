@@ -68,7 +68,7 @@ def either(request: pytest.FixtureRequest, dataset: Dataset) -> Simulator:
 
 @pytest.fixture(scope="session", params=["tables", "features"])
 def each_path(request: pytest.FixtureRequest, dataset: Dataset) -> Simulator:
-    """A simulator with everything worked out beforehand, and one with nothing."""
+    """A simulator with tables, and one that computes everything on the fly."""
     prefixes = {"tables": "table", "features": "encode"}[request.param]
     return simulator_of(dataset, catalogue=request.param, prefixes=prefixes)
 

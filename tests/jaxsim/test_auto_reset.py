@@ -13,7 +13,7 @@ LENGTH, BEGINNING, USERS = 5, 3, 4
 
 
 def start(user, params):
-    """A fresh state; its cache has the beginning alone."""
+    """A fresh state; its cache has only the beginning."""
     return {"time": jnp.int32(0), "user": user, "cache": params["table"][user]}
 
 

@@ -209,7 +209,7 @@ def test_pads_may_stand_anywhere(kind):
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 100])
 def test_a_batch_in_chunks_is_the_batch(count):
-    """Under vmap, twice over, and with a catalogue of its own for each row."""
+    """Under vmap, nested, and with a different catalogue for each row."""
     catalogue = build_catalogue(random_dataset(0).arrays, kind="features")
     rng = np.random.default_rng(count)
     item, others, side = (

@@ -34,7 +34,7 @@ FOUR_DEVICES = [
 TWO_PROCESSES = [Case("tables", "split", "over_sessions")]
 RUNS = [("four_devices", case) for case in FOUR_DEVICES]
 RUNS += [("two_processes", case) for case in TWO_PROCESSES]
-# jax.distributed must be told before jaxsim is imported: see docs/devices.md.
+# jax.distributed must be initialised before jaxsim is imported: see docs/devices.md.
 DISTRIBUTED = """
 import sys
 from pathlib import Path

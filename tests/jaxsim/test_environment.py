@@ -104,7 +104,7 @@ def test_step_is_the_base_class_step(each_path):
 
 
 def test_batched_steps_are_the_base_class_steps(each_path):
-    """Under vmap a reset writes to some rows alone; the observations are those of whole states selected."""
+    """Under vmap a reset writes only to some rows; the observations equal those of a selection of whole states."""
     env = each_path.env
     params = each_path.params.replace(departure_probability=jnp.float32(0.2))
     count = 37
@@ -161,7 +161,7 @@ def test_the_cache_is_that_of_the_window_recomputed(each_path):
 
 
 def test_both_paths_play_the_same_sessions(dataset):
-    """The same keys give the same sessions, whatever was worked out beforehand."""
+    """The same keys give the same sessions, with and without tables."""
     runs = []
     for settings in (
         {"catalogue": "tables", "prefixes": "table"},
@@ -332,7 +332,7 @@ def test_the_state_of_a_given_user_may_be_donated(simulator):
     obs, state = env.reset_user(3, params)
     step = jax.jit(env.step_env, donate_argnums=1)
     step(jax.random.key(0), state, allowed(env, obs, params, 0), params)
-    assert int(obs.length) > 0  # the observation has arrays of its own
+    assert int(obs.length) > 0  # the observation shares no arrays with the state
 
 
 def test_raw_and_typed_keys_give_the_same_session(simulator):

@@ -287,7 +287,7 @@ def test_invalid_actions_of_many_sessions_earn_nothing(sessions):
 
 
 def test_infos_are_those_of_gymnasiums_own_vector_environment(simulator):
-    """Sessions of two steps, one of them started anew after the first: the others end a step before it."""
+    """Sessions of two steps, one of them restarted after the first: the others end one step earlier."""
     env, params = simulator.env, never_leaves(simulator.params)
     params = params.replace(max_steps_in_episode=jnp.int32(2))
     users, mask = [3, 11, 7], np.array([False, True, False])
@@ -311,7 +311,7 @@ def test_infos_are_those_of_gymnasiums_own_vector_environment(simulator):
     assert found["_final_obs"].tolist() == expected["_final_obs"].tolist()
     for row in (0, 2):
         assert equal(found["final_obs"][row]["items"], expected["final_obs"][row]["items"])
-    for name in ("action_mask", "_action_mask"):  # ours computes masks when they are asked for
+    for name in ("action_mask", "_action_mask"):  # ours computes masks only in action_masks()
         del expected["final_info"][name]
     check_same_form(found["final_info"], expected["final_info"])
 
