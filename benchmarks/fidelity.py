@@ -19,18 +19,10 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from agents.evaluation.baselines import smoothed, training_counts
 from benchmarks.output import check_json, write_json
-from jaxsim import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Dataset,
-    EnvParams,
-    UserSimulator,
-    load_dataset,
-    majority_probability,
-    make,
-)
+from jaxsim import Dataset, EnvParams, UserSimulator, load_dataset, make
 from jaxsim.catalogue import build_catalogue
+from jaxsim.dataset import TEST, TRAIN, VALIDATION
+from jaxsim.ensemble import majority_probability
 from jaxsim.keyword_matching import pack_members
 from jaxsim.tables import format_table
 

@@ -1,9 +1,9 @@
-"""Automatic resets that write to the sessions that end, and to no other.
+"""Automatic resets that write only to the sessions that end.
 
-A `where` between a stepped and a fresh state reads and writes all of both: f_sta's cache alone is 77 KB a
-session, and only one session in 37 ends at a step. Under `jax.vmap`, `reset_where` therefore finds the sessions
-that ended and writes fresh rows over theirs, a chunk of sessions at a time; what does not end is not touched, and
-a fresh session is worked out only where one begins.
+A `where` between the stepped and the fresh states would read and write all of both. f_sta's cache alone takes 77
+KB for each session, and only one session in 37 ends at a step. Under `jax.vmap`, `reset_where` therefore finds the
+sessions that ended and overwrites their rows with fresh ones, a chunk of sessions at a time. It does not touch the
+other sessions, and it computes a fresh state only for a session that begins.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxsim.chunking import broadcast_unbatched
 
-# A chunk is this share of the sessions: the share that ends at a step is usually less, so one chunk does.
+# A chunk holds one in so many sessions. Usually fewer end at a step, so that one chunk is enough.
 _CHUNKS = 32
 
 State = Any
@@ -22,31 +22,33 @@ Start = Callable[[jax.Array, Any], State]
 
 
 def reset_where(done: jax.Array, state: State, user: jax.Array, params: Any, start: Start) -> State:
-    """The state, or where it is done a fresh one.
+    """A fresh state if the session is done, otherwise the state as it is.
 
     Args:
-        done: bool[].
-        state: pytree of a session.
-        user: int32[], whose session starts.
-        params: what `start` reads.
-        start: (user, params) -> fresh state; a leaf may be shorter than the state's on its first axis, and then
-            only that beginning is written.
+        done: bool[], whether the session ended.
+        state: pytree of one session.
+        user: int32[], the user of the next session.
+        params: the params that `start` reads.
+        start: (user, params) -> fresh state. A leaf may be shorter than the state's on its first axis; then only
+            the beginning of the state's leaf is overwritten.
 
     Returns:
-        The state; like `jnp.where` leaf by leaf, for one session and under any number of `jax.vmap`. Gradients do
-        not pass.
+        The state, equal to `jnp.where` leaf by leaf, for one session and under any number of `jax.vmap`. Gradients
+        through it are zero.
     """
+    # JAX cannot differentiate a function with a batching rule of its own, so no tangent may reach it.
+    state, params = jax.lax.stop_gradient((state, params))
 
-    def one(done: jax.Array, state: State, user: jax.Array, params: Any) -> State:
+    def reset_one(done: jax.Array, state: State, user: jax.Array, params: Any) -> State:
         def fresh() -> State:
             return jax.tree.map(_write_beginning, state, start(user, params))
 
         return jax.lax.cond(done, fresh, lambda: state)
 
-    function = jax.custom_batching.custom_vmap(one)
+    reset = jax.custom_batching.custom_vmap(reset_one)
 
-    @function.def_vmap
-    def batched(
+    @reset.def_vmap
+    def reset_batch(
         axis_size: int, in_batched: Any, done: jax.Array, state: State, user: jax.Array, params: Any
     ) -> tuple[State, Any]:
         done, state, user = broadcast_unbatched(
@@ -55,7 +57,7 @@ def reset_where(done: jax.Array, state: State, user: jax.Array, params: Any, sta
         state = _reset_rows(done, state, user, params, jax.tree.leaves(in_batched[3]), start)
         return state, jax.tree.map(lambda _: True, state)
 
-    return function(done, state, user, params)
+    return reset(done, state, user, params)
 
 
 def _write_beginning(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -72,12 +74,12 @@ def _reset_rows(
     params_batched: list[bool],
     start: Start,
 ) -> State:
-    """`reset_where` of B sessions: bool[B], leaves [B, ...], int32[B]; some leaves of params may be batched."""
+    """`reset_where` for B sessions: bool[B], leaves [B, ...], int32[B]; some leaves of params may be batched."""
     leaves, treedef = jax.tree.flatten(params)
     axes = jax.tree.unflatten(treedef, [0 if batched else None for batched in params_batched])
     num_sessions = done.shape[0]
     size = -(-num_sessions // _CHUNKS)
-    # Sessions that ended first; past them the index is out of range, and the write is dropped.
+    # The indices of the sessions that ended come first. The rest are out of range, so that JAX drops their writes.
     order = jnp.nonzero(done, size=num_sessions, fill_value=num_sessions)[0]
     order = jnp.pad(order, (0, size), constant_values=num_sessions).astype(jnp.int32)
     count = done.sum(dtype=jnp.int32)
@@ -85,11 +87,11 @@ def _reset_rows(
     def write_chunk(carry: tuple[jax.Array, State]) -> tuple[jax.Array, State]:
         first, state = carry
         rows = jax.lax.dynamic_slice(order, (first,), (size,))
-        inside = jnp.minimum(rows, num_sessions - 1)
+        in_range = jnp.minimum(rows, num_sessions - 1)
         own = [
-            x[inside] if batched else x for x, batched in zip(leaves, params_batched, strict=True)
+            x[in_range] if batched else x for x, batched in zip(leaves, params_batched, strict=True)
         ]
-        fresh = jax.vmap(start, (0, axes))(user[inside], jax.tree.unflatten(treedef, own))
+        fresh = jax.vmap(start, (0, axes))(user[in_range], jax.tree.unflatten(treedef, own))
         return first + size, jax.tree.map(
             lambda old, new: _write_rows(old, rows, new), state, fresh
         )

@@ -1,8 +1,8 @@
-"""The catalogue on the device: what f_mat and f_sim ask of a pair of items.
+"""The catalogue on the device: what f_mat and f_sim need to know about pairs of items.
 
-Two representations answer the same questions. `PairTables` has every pair worked out on the host: a vote gathers
-one number a history item. It takes N^2 x 8 bytes; where that is too much, `ItemFeatures` keeps each item's
-keywords, embeddings and categories, and works out the pairs that are asked for.
+Two representations give the same values. `PairTables` holds every pair, computed on the host: a vote gathers one
+number for each history item. It takes N^2 x 8 bytes. Where that is too much, `ItemFeatures` holds each item's
+keywords, embedding and categories, and computes pairs when they are needed.
 """
 
 from dataclasses import dataclass
@@ -23,25 +23,26 @@ CatalogueKind = Literal["auto", "tables", "features"]
 TABLE_BUDGET_BYTES = 4 << 30
 SIDES = ("neg", "pos")  # the polarity axis: 0 is the negative polarity and 1 the positive
 _KEYWORDS = tuple(f"item_{side}_keywords" for side in SIDES)
-# Fields of a pair's 32 bits: the cosine's 21 (from NO_COSINE up), shared keywords 10, same category 1.
+# A pair takes 32 bits: 21 for the cosine (counted from NO_COSINE), 10 for shared keywords, 1 for the category.
 _COSINE_BITS, _SHARED_BITS = 21, 10
 _COSINE_MASK, _SHARED_MASK = (1 << _COSINE_BITS) - 1, (1 << _SHARED_BITS) - 1
 _ROWS_AT_ONCE = 1024
-# What 16 sessions gather of their histories' embeddings stays in a CPU's cache.
+# The embeddings that 16 sessions gather for their histories fit in a CPU's cache.
 _SESSIONS_AT_ONCE = 16
-# A list of K keywords costs K reads and K^2 comparisons, a bit set a read a word: bits up to so many words a K.
+# Use bit sets when the vocabulary needs at most 4 words per keyword: comparing two lists of K keywords costs K^2
+# comparisons, comparing two bit sets one operation for each word.
 _WORDS_PER_KEYWORD = 4
 
 
 @struct.dataclass
 class Pairs:
-    """What f_mat and f_sim need to know of pairs of items.
+    """What f_mat and f_sim need to know about pairs of items, in one polarity s for each pair.
 
     Attributes:
-        same_category: bool[...], the two items share a category name.
-        shared: int32[...], |D_s(c) & D_s(i)|, shared keywords of the polarity asked for (Eq. 1, 2).
-        cosine: int32[...], cos(E_s(c), E_s(i)) in millionths (Eq. 6, 7); NO_COSINE where either item has no
-            keyword of that polarity.
+        same_category: bool[...], whether the two items share a category name.
+        shared: int32[...], |D_s(c) & D_s(i)|, number of shared keywords (Eq. 1, 2).
+        cosine: int32[...], cos(E_s(c), E_s(i)) in millionths (Eq. 6, 7); NO_COSINE if either item has no keyword
+            of that polarity.
     """
 
     same_category: jax.Array
@@ -51,11 +52,11 @@ class Pairs:
 
 @struct.dataclass
 class PairTables:
-    """Every pair of N items worked out on the host. On axes of length 2, 0 is the negative polarity.
+    """Every pair of N items, computed on the host. On axes of length 2, 0 is the negative polarity.
 
     Attributes:
-        codes: int32[N, 2, N]; the three answers about a pair in one number, so that a vote is one gather.
-        keywords: int32[N, 2, K], -1 pads, for reasons.
+        codes: int32[N, 2, N]; the three values of `Pairs` in one number, so that a vote is one gather.
+        keywords: int32[N, 2, K], -1 pads, for `Decision.reasons`.
     """
 
     codes: jax.Array
@@ -77,14 +78,13 @@ class PairTables:
 
 @struct.dataclass
 class ItemFeatures:
-    """Keywords, embeddings and categories of N items, from which pairs are worked out on the fly.
+    """Keywords, embeddings and categories of N items, from which pairs are computed on the fly.
 
     Attributes:
         keywords: int32[N, 2, K], -1 pads.
-        keyword_bits: uint32[N, 2, words], the same as bit sets, for lists that are long beside the vocabulary;
-            None where comparing lists is cheaper.
+        keyword_bits: uint32[N, 2, words], the same keywords as bit sets; None if comparing lists is cheaper.
         embedding: float32[N, 2, D], E_neg and E_pos at unit length (Eq. 4, 5); zero without a keyword.
-        categories: uint32[N, words], sets of category names as bits.
+        categories: uint32[N, words], the category names as bit sets.
     """
 
     keywords: jax.Array
@@ -99,7 +99,7 @@ class ItemFeatures:
 
     def compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
         """An item int32[] with others int32[...], each in its polarity int32[...]: `Pairs` [...]."""
-        # All that is asked is whole numbers: no gradient is lost, and a batch in chunks could not pass one.
+        # The results are integers, so no gradient is lost; a batch in chunks could not pass one.
         return _compare_in_chunks(jax.lax.stop_gradient(self), item, others, side)
 
     def compare_all(self, item: jax.Array, side: jax.Array) -> Pairs:
@@ -111,18 +111,18 @@ class ItemFeatures:
 
     @property
     def words(self) -> jax.Array:
-        """The keyword sets in the form in which they are compared."""
+        """The keyword sets in the form that is compared: bit sets if there are any, otherwise lists."""
         return self.keywords if self.keyword_bits is None else self.keyword_bits
 
     def _compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
-        # One product with both polarities of the item reads what was gathered once.
+        # One product with both polarities of the item reads the gathered embeddings only once.
         both = cosines(self.embedding[item], self.embedding[others, side])
         return self._compare_rest(
             item, others, side, jnp.where(side > 0, both[..., 1], both[..., 0])
         )
 
     def _compare_by_sums(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
-        """`_compare` with sums of products: a GPU's compiler gathers as it adds, and writes nothing."""
+        """`_compare` with sums of products, which a GPU's compiler fuses with the gathers."""
         positive = (side > 0)[..., None]
         own = jnp.where(positive, self.embedding[item, 1], self.embedding[item, 0])
         product = jnp.sum(own * self.embedding[others, side], axis=-1)
@@ -132,8 +132,8 @@ class ItemFeatures:
         self, item: jax.Array, others: jax.Array, side: jax.Array, cosine: jax.Array
     ) -> Pairs:
         own = jnp.where((side > 0)[..., None], self.words[item, 1], self.words[item, 0])
-        theirs = self.categories[others]
-        same = (jnp.broadcast_to(self.categories[item], theirs.shape) & theirs).any(axis=-1)
+        categories = self.categories[others]
+        same = (jnp.broadcast_to(self.categories[item], categories.shape) & categories).any(axis=-1)
         return self._pairs(same, own, self.words[others, side], cosine)
 
     def _pairs(
@@ -141,11 +141,11 @@ class ItemFeatures:
     ) -> Pairs:
         if self.keyword_bits is None:
             shared = is_shared(own, others).sum(axis=-1, dtype=jnp.int32)
-            known = (own[..., 0] >= 0) & (others[..., 0] >= 0)
+            have_keywords = (own[..., 0] >= 0) & (others[..., 0] >= 0)
         else:
             shared = count_common_bits(own, others)
-            known = own.any(axis=-1) & others.any(axis=-1)
-        return Pairs(same_category, shared, jnp.where(known, cosine, NO_COSINE))
+            have_keywords = own.any(axis=-1) & others.any(axis=-1)
+        return Pairs(same_category, shared, jnp.where(have_keywords, cosine, NO_COSINE))
 
 
 _compare_in_chunks = in_chunks(
@@ -166,7 +166,7 @@ def _decode(code: jax.Array) -> Pairs:
 
 @dataclass(frozen=True)
 class CatalogueBytes:
-    """What each representation of a catalogue takes on the device, in bytes."""
+    """Size of each representation of a catalogue on the device, in bytes."""
 
     tables: int
     features: int
@@ -192,10 +192,10 @@ def build_catalogue(
     Args:
         arrays: of a `jaxsim.Dataset`.
         budget: bytes that pair tables may take.
-        kind: "tables", "features", or "auto" for tables where they fit the budget.
+        kind: "tables", "features", or "auto" for tables if they fit the budget.
 
     Raises:
-        InputError: tables were asked for and do not fit, or an embedding is not what Eq. 4 and 5 say.
+        InputError: `kind` is "tables" but they do not fit, or an embedding contradicts Eq. 4 and 5.
     """
     _check_embeddings(arrays)
     needed = catalogue_bytes(arrays).tables
@@ -280,7 +280,7 @@ def _keyword_bits(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _check_embeddings(arrays: dict[str, np.ndarray]) -> None:
-    """An item has an embedding if and only if it has a keyword: otherwise Eq. 6 and 7 mean nothing."""
+    """Check that exactly the items with a keyword have an embedding: otherwise Eq. 6 and 7 are undefined."""
     for name in SIDES:
         embedding = arrays[f"item_{name}_embedding"]
         finite = np.isfinite(embedding).all(axis=1)
@@ -303,8 +303,8 @@ def history_in_category(same_category: jax.Array, valid: jax.Array) -> jax.Array
     """h_C: the history items in the candidate's category, or all of them if none is, bool[H].
 
     Args:
-        same_category: bool[H] of the candidate with each history item; anything where not valid.
-        valid: bool[H].
+        same_category: bool[H], whether each history item shares the candidate's category.
+        valid: bool[H], False for padding; `same_category` is not read there.
     """
     chex.assert_equal_shape([same_category, valid])
     chosen = valid & same_category

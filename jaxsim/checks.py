@@ -1,6 +1,6 @@
-"""Checks of what callers pass: of types always, of values where they are known, outside jit.
+"""Checks of arguments: of types always, of values outside jit.
 
-Inside jit values are not known; there the result is defined instead (see `UserSimulator`).
+Inside jit values are not available. There, wrong values have a defined result (see `UserSimulator`).
 """
 
 from typing import Any
@@ -12,16 +12,16 @@ import numpy as np
 from jaxsim.errors import InputError
 
 
-def known(*values: Any) -> bool:
-    """Whether all of these are concrete, not traced by jit, vmap or scan."""
+def is_concrete(*values: Any) -> bool:
+    """Whether all values are available now; False if jit, vmap or scan traces any of them."""
     return not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values))
 
 
 def check_key(key: Any) -> None:
-    """A PRNG key: typed (`jax.random.key`) or raw uint32[2].
+    """Check that `key` is one PRNG key: typed (`jax.random.key`) or raw uint32[2].
 
     Raises:
-        InputError: it is something else, or a batch of keys.
+        InputError: it is something else, or several keys.
     """
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
@@ -37,23 +37,23 @@ def integers(name: str, value: Any, rank: int, booleans: bool = False) -> Any:
     """`value` as an array of integers of a rank.
 
     Args:
-        name: of the argument, for the message.
+        name: name of the argument, for the message.
         value: an integer, list or array.
-        rank: dimensions that it must have.
-        booleans: also take these, as int8.
+        rank: number of dimensions that it must have.
+        booleans: also accept booleans, and convert them to int8.
 
     Raises:
-        InputError: other types or another rank.
+        InputError: another type or another rank.
     """
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         array = value
     else:
         try:
-            array = np.asarray(value) if known(value) else jnp.asarray(value)
+            array = np.asarray(value) if is_concrete(value) else jnp.asarray(value)
         except ValueError:  # rows of different lengths
             raise InputError(f"{name} is {_described(value)}: pass integers") from None
     if array.ndim == 1 and array.size == 0 and rank == 1:
-        return array.astype(np.int32)  # an empty list has no type of its own
+        return array.astype(np.int32)  # an empty list has no integer type
     if booleans and array.dtype == bool:
         array = array.astype(np.int8)
     if not jnp.issubdtype(array.dtype, jnp.integer):
@@ -67,17 +67,23 @@ def integers(name: str, value: Any, rank: int, booleans: bool = False) -> Any:
 
 
 def to_int32(numbers: Any) -> jax.Array:
-    """Integers as int32. One that does not fit becomes the nearest that does: it must never wrap to an item."""
+    """Integers as int32. A number that does not fit is clipped, so that it never wraps around to a valid item."""
     own, limits = jnp.iinfo(numbers.dtype), jnp.iinfo(jnp.int32)
     low, high = max(own.min, limits.min), min(own.max, limits.max)
     return jnp.asarray(numbers.clip(low, high).astype(np.int32))
 
 
 def check_range(name: str, value: Any, low: int, high: int, meaning: str) -> None:
-    """Every number of a concrete array lies in [low, high).
+    """Check that every number of a concrete array lies in [low, high).
+
+    Args:
+        name: name of the argument, for the message.
+        value: an array or a number.
+        low, high: the range.
+        meaning: what the range stands for, such as "the catalogue's items".
 
     Raises:
-        InputError: one does not.
+        InputError: a number lies outside.
     """
     numbers = np.asarray(value)
     wrong = (numbers < low) | (numbers >= high)
@@ -96,32 +102,35 @@ def decision_arguments(
     num_items: int,
     num_users: int,
 ) -> tuple[Any, Any, Any, Any]:
-    """What one decision is asked of, as integers of the right ranks: items [H], labels [H], candidate [], user [].
+    """The arguments of one decision as integers of the right ranks.
 
     Args:
         history_items: -1 pads.
         history_labels: 1 like, 0 dislike, or booleans (or, as in an observation, -1 dislike and 0 padding).
         candidate: an item.
-        user: -1 for an unknown one.
-        num_items, num_users: of the dataset.
+        user: -1 for an unknown user.
+        num_items, num_users: sizes of the dataset.
+
+    Returns:
+        Items [H], labels [H], candidate [] and user [].
 
     Raises:
-        InputError: wrong types or ranks; where values are known, also wrong values.
+        InputError: wrong types or ranks; outside jit also wrong values.
     """
     items = integers("history_items", history_items, rank=1)
     labels = integers("history_labels", history_labels, rank=1, booleans=True)
     candidate, user = integers("candidate", candidate, rank=0), integers("user", user, rank=0)
     if items.shape != labels.shape:
         raise InputError(
-            f"history_items has {len(items)} entries and history_labels {len(labels)}: pass one label an item"
+            f"history_items has {len(items)} entries and history_labels {len(labels)}: pass a label for each item"
         )
     for name, value, low, high, meaning in (
         ("history_items", items, -1, num_items, "the catalogue's items, or -1 for padding"),
         ("history_labels", labels, -1, 2, "1 is a like, 0 a dislike"),
         ("candidate", candidate, 0, num_items, "the catalogue's items"),
-        ("user", user, -1, num_users, "the dataset's users, or -1 for an unknown one"),
+        ("user", user, -1, num_users, "the dataset's users, or -1 for an unknown user"),
     ):
-        if known(value):
+        if is_concrete(value):
             check_range(name, value, low, high, meaning)
     return items, labels, candidate, user
 

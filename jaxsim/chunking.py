@@ -1,4 +1,4 @@
-"""Batches worked through a chunk at a time, where that is faster."""
+"""Batches processed a chunk at a time, where that is faster."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 def broadcast_unbatched(axis_size: int, tree: Any, is_batched: Any) -> Any:
-    """A pytree with a leading axis of `axis_size` on every leaf, repeated where `is_batched` says it has none."""
+    """A pytree with a leading axis of `axis_size` on every leaf; leaves that are not batched are repeated."""
     return jax.tree.map(
         lambda x, batched: x if batched else jnp.broadcast_to(x, (axis_size, *jnp.shape(x))),
         tree,
@@ -20,18 +20,18 @@ def broadcast_unbatched(axis_size: int, tree: Any, is_batched: Any) -> Any:
 def in_chunks(
     function: Callable[..., Any], size: int, elsewhere: Callable[..., Any] | None = None
 ) -> Callable[..., Any]:
-    """`function`, which under `jax.vmap` on a CPU takes `size` rows of a batch at a time.
+    """A version of `function` that under `jax.vmap` on a CPU processes `size` rows of a batch at a time.
 
-    What a whole batch gathers is written to memory and read again; what a chunk gathers stays in the cache.
-    Other devices have the bandwidth for the whole batch at once.
+    The values that a whole batch gathers go to memory and back; those of a chunk stay in the CPU's cache. Other
+    devices have enough bandwidth to process the whole batch at once.
 
     Args:
-        function: of one pytree that all rows share and of any number of pytrees that differ between rows.
-        size: rows of a chunk.
-        elsewhere: the same function in a form that suits other devices better, for their batches.
+        function: takes one pytree that all rows share, then any number of pytrees that differ between rows.
+        size: number of rows in a chunk.
+        elsewhere: the same function in a form that is faster on other devices, for their batches.
 
     Returns:
-        A function of the same arguments and results, for one row and under any number of `jax.vmap`.
+        A function with the same arguments and results, for one row and under any number of `jax.vmap`.
     """
     chunked = jax.custom_batching.custom_vmap(function)
 

@@ -1,11 +1,17 @@
-"""The command-line manners that `prep`, `agents` and `benchmarks` share.
+"""The command line of `prep`, `agents` and `benchmarks`.
 
-Settings are typed function parameters or dataclasses, turned into options by tyro. A user's mistake is one line
-on standard error and exit code 2: never a traceback.
+Commands are functions with typed parameters or dataclasses, which tyro turns into options. A user's mistake is one
+line on standard error and exit code 2, never a traceback.
+
+The words that name a command are read here, not by tyro's subcommands. tyro builds the options of every command
+before it reads the first word. When an option is mistyped it then suggests those of all commands at once, and it
+reports an unknown command as an unrecognised option.
 """
 
+import contextlib
 import functools
 import inspect
+import io
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +19,7 @@ from typing import Any
 import tyro
 
 from jaxsim.errors import InputError
+from jaxsim.tables import format_table
 
 Commands = Mapping[str, "Callable[..., Any] | Commands"]
 
@@ -23,7 +30,7 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
     Args:
         commands: name to function, or to a further level of commands. A function's typed parameters become its
             options.
-        prog: how the program is called, for the usage text.
+        prog: how users call the program, for the usage text.
         description: one sentence on what the program is for.
         args: arguments to parse in place of `sys.argv[1:]`.
 
@@ -33,16 +40,16 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
     """
     rest = list(sys.argv[1:] if args is None else args)
     try:
-        chosen: Callable[..., Any] | Commands = commands
-        while isinstance(chosen, Mapping):
+        command: Callable[..., Any] | Commands = commands
+        while isinstance(command, Mapping):
             if not rest or rest[0] in ("-h", "--help"):
-                print(_usage(chosen, prog, description))
+                print(_usage(command, prog, description))
                 raise SystemExit(0 if rest else 2)
             name = rest.pop(0)
-            if name not in chosen:
-                raise InputError(f"{prog}: unknown command {name!r}; known: {', '.join(chosen)}")
-            chosen, prog = chosen[name], f"{prog} {name}"
-        _parse(chosen, prog, rest)()
+            if name not in command:
+                raise InputError(f"{prog}: unknown command {name!r}; known: {', '.join(command)}")
+            command, prog = command[name], f"{prog} {name}"
+        _parse(command, prog, rest)()
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -55,26 +62,49 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
 
 
 def _parse(function: Callable[..., Any], prog: str, args: list[str]) -> Callable[[], Any]:
-    """The function, bound to the arguments that the command line gives it."""
+    """The function, bound to the arguments on the command line.
 
+    Raises:
+        InputError: tyro refuses them; its framed message becomes one line.
+    """
+
+    # tyro calls what it parses, and would take an error of the command itself for one of its arguments.
     @functools.wraps(function)
     def bind(*args: Any, **kwargs: Any) -> Callable[[], Any]:
         return functools.partial(function, *args, **kwargs)
 
-    call, unknown = tyro.cli(bind, prog=prog, args=args, return_unknown_args=True)
-    if unknown:
-        options = tyro.extras.get_parser(bind)._option_string_actions
-        known = ", ".join(name for name in options if name.startswith("--"))
-        raise InputError(f"{prog}: unknown option {unknown[0]!r}; known: {known}")
-    return call
+    message = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(message):
+            return tyro.cli(bind, prog=prog, args=args)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raise InputError(_one_line(message.getvalue())) from None
+
+
+def _one_line(message: str) -> str:
+    """The text of a message that tyro prints in a frame: its sections, without title and lines of the frame."""
+    sections: list[list[str]] = [[]]
+    for line in message.splitlines():
+        text = line.strip().strip("│|").strip()
+        if text.startswith(("╭", "╰", "+")):  # the frame's top, with the title, and its bottom
+            continue
+        if set(text) <= set("─-"):  # a rule between sections, or nothing
+            sections.append([])
+        else:
+            sections[-1].append(text)
+    return "; ".join(" ".join(lines).rstrip(".") for lines in sections if lines)
 
 
 def _usage(commands: Commands, prog: str, description: str) -> str:
-    lines = [f"usage: {prog} COMMAND ...", "", description, "", "commands:"]
-    for name, command in commands.items():
-        summary = f"{' | '.join(command)}" if isinstance(command, Mapping) else _summary(command)
-        lines.append(f"  {name:12s} {summary}")
-    return "\n".join([*lines, "", f"options of a command: {prog} COMMAND --help"])
+    rows = [
+        (f"  {name}", " | ".join(command) if isinstance(command, Mapping) else _summary(command))
+        for name, command in commands.items()
+    ]
+    table = format_table(("commands:", ""), rows, left=(0, 1))
+    options = f"options of a command: {prog} COMMAND --help"
+    return "\n".join([f"usage: {prog} COMMAND ...", "", description, "", table, "", options])
 
 
 def _summary(function: Callable[..., Any]) -> str:

@@ -1,8 +1,8 @@
 """A packed dataset: the folder that `prep` writes and the simulator reads.
 
-The folder holds arrays and weights as safetensors, names for people as Parquet and JSON, and a manifest with
-the SHA-256 of every other file. Loading checks the format version, the digests, and that every index in the
-arrays points inside the array that it indexes, because an out-of-range gather on a device is silent.
+The folder holds arrays and weights as safetensors files, names as Parquet and JSON, and a manifest with the
+SHA-256 of every other file. Loading checks the format version, the digests, and that every index is in range,
+because on a device a gather out of range gives no error.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ PACKED_FILES = (
     "categories.json",
 )
 TRAIN, VALIDATION, TEST = 0, 1, 2
-MIN_INTERACTIONS = 5  # users with fewer are all training data and start no session
+MIN_INTERACTIONS = 5  # users with fewer have only training interactions and start no session
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
 
 
@@ -56,18 +56,18 @@ class Dataset:
     N items, U users, M interactions; K, L and C are padded widths, D the width of the text encoder.
 
     Attributes:
-        path: the folder it was read from.
-        manifest: settings, provenance, counts and digests, as `prep` wrote them.
+        path: the folder that it was read from.
+        manifest: settings, sources, counts and digests, as `prep` wrote them.
         arrays: the arrays of `ARRAY_SCHEMA`:
             item_categories int32[N, C], item_pos_keywords int32[N, K], item_neg_keywords int32[N, L]
             (ascending, -1 pads); item_pos_embedding, item_neg_embedding float32[N, D] (unit length, or zero
-            where an item has no keyword); user_offsets int64[U + 1] into interaction_item int32[M],
+            if an item has no keyword); user_offsets int64[U + 1] into interaction_item int32[M],
             interaction_label int8[M] (1 like, 0 dislike), interaction_rating float32[M],
             interaction_time int64[M] (seconds), interaction_split int8[M] (0 train, 1 validation, 2 test).
-        sasrec: flat name -> weight of the statistic model.
-        items: one row an item in index order: item_id, name, categories, ...
-        users: one row a user in index order: user_id, ...
-        keywords, categories: the words that the indices stand for.
+        sasrec: weights of the statistic model by flat name.
+        items: one row for each item in index order: item_id, name, categories, ...
+        users: one row for each user in index order: user_id, ...
+        keywords, categories: the words of the indices.
     """
 
     path: Path
@@ -86,27 +86,30 @@ class Dataset:
 
     @property
     def num_items(self) -> int:
-        """N."""
+        """N, the number of items."""
         return len(self.arrays["item_categories"])
 
     @property
     def num_users(self) -> int:
-        """U."""
+        """U, the number of users."""
         return len(self.arrays["user_offsets"]) - 1
 
     def interaction_user(self) -> np.ndarray:
-        """User of each interaction, int32[M]."""
+        """The user of each interaction, int32[M]."""
         counts = np.diff(self.arrays["user_offsets"])
         return np.repeat(np.arange(self.num_users, dtype=np.int32), counts)
 
     def session_users(self, users: str) -> np.ndarray:
-        """Users who may start a session: at least five interactions, and of the group asked for.
+        """The users of a group who may start a session: those with at least five interactions.
 
         Args:
             users: "train" (agents learn on their sessions), "held_out" (index 9 modulo 10) or "all".
 
         Returns:
             Ascending user indices, int32[S].
+
+        Raises:
+            InputError: another group.
         """
         eligible = np.diff(self.arrays["user_offsets"]) >= MIN_INTERACTIONS
         held_out = np.arange(self.num_users) % HELD_OUT_MODULUS == HELD_OUT_REMAINDER
@@ -117,13 +120,13 @@ class Dataset:
 
 
 def cache_dir() -> Path:
-    """Where raw files and packed datasets are kept: `$JAXSIM_CACHE_DIR`, or the user's cache folder."""
+    """The folder for raw files and packed datasets: `$JAXSIM_CACHE_DIR`, or the user's cache folder."""
     override = os.environ.get("JAXSIM_CACHE_DIR")
     return Path(override) if override else platformdirs.user_cache_path("jaxsim")
 
 
 def dataset_path(name: str) -> Path:
-    """The folder into which `prep build NAME` packs, and from which `load_dataset(NAME)` reads."""
+    """The folder that `prep build NAME` writes and `load_dataset(NAME)` reads."""
     return cache_dir() / "datasets" / name
 
 
@@ -140,7 +143,8 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         name_or_path: a name that `python -m prep build NAME` has built, or the path of a packed folder.
 
     Raises:
-        InputError: nothing is there, another format version, a file missing, damaged or inconsistent.
+        InputError: there is no packed dataset, it has another format version, or a file is missing, damaged or
+            inconsistent.
     """
     folder = _find(name_or_path)
     manifest = _read_manifest(folder)

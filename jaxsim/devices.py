@@ -1,9 +1,9 @@
-"""Sessions on several devices: the same program on 1 or n of them, of one process or of many.
+"""Sessions on several devices: the same program runs on one device or many, in one process or many.
 
-Sessions do not meet, so a batch of them is split over a mesh axis and each device rolls out its share
-(`over_sessions`): nothing is communicated, and a session's trajectory, which depends on its own key alone, is the
-one that a single device computes. Params are replicated, or the catalogue's tables are split over items where one
-device cannot hold them (`place_params`); a lookup then asks all devices, and the one that holds the row answers.
+Sessions are independent, so a batch of them is split over a mesh axis and each device rolls out its share
+(`over_sessions`) without communication. A session's trajectory depends only on its own key, so it is the one that
+a single device computes. Params are replicated, or the catalogue's tables are split over items if one device
+cannot hold them (`place_params`); then a lookup asks all devices, and the one that holds the row answers.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +15,18 @@ import numpy as np
 from flax import struct
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxsim.environment import EnvParams
 from jaxsim.errors import InputError
+from jaxsim.types import EnvParams
 
 SESSIONS = "sessions"
-Axes = Any  # as of jax.vmap: an int, None, or a tree of them
+Axes = Any  # as in jax.vmap: an int, None, or a tree of them
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh with one axis, "sessions".
 
     Args:
-        devices: which to use; all devices of all processes unless told.
+        devices: the devices to use; by default all devices of all processes.
 
     Raises:
         InputError: `devices` is empty.
@@ -41,12 +41,12 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 class SplitTable:
     """A table [N, ...] whose rows are split over a mesh axis; it is indexed like an array.
 
-    Inside `over_sessions` every device must index it equally often, for a lookup is a conversation of all: not
-    in a branch or loop whose course differs between devices.
+    Inside `over_sessions` every device must index it equally often, because all devices take part in each lookup.
+    Do not index it in a branch or loop that runs differently on different devices.
 
     Attributes:
         rows: [M, ...], M = N rounded up to a multiple of the number of devices; the rows beyond N are zero.
-            Inside `over_sessions` those of this device.
+            Inside `over_sessions` it holds only this device's rows.
         num_rows: N.
     """
 
@@ -55,11 +55,11 @@ class SplitTable:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole table, without the rows that round it up."""
+        """The shape of the whole table, without the rows that round it up."""
         return (self.num_rows, *self.rows.shape[1:])
 
     def __jax_array__(self) -> jax.Array:
-        """The whole table, [N, ...], gathered on every device for as long as it is used."""
+        """The whole table, [N, ...], gathered on every device while it is used."""
         rows = self.rows
         if _inside_over_sessions():
             rows = jax.lax.all_gather(rows, SESSIONS, tiled=True)
@@ -75,26 +75,27 @@ class SplitTable:
         return self._ask_all(jnp.asarray(row), *map(jnp.asarray, rest))
 
     def _ask_all(self, *index: jax.Array) -> jax.Array:
-        """Every device asks all, each answers from its rows and 0 otherwise, and the answers are added up."""
+        """Every device asks all; each answers from its own rows, or with 0, and the answers are summed."""
         count = self.rows.shape[0]
         first = jax.lax.axis_index(SESSIONS) * count
 
         def answer(row: jax.Array, *rest: jax.Array) -> jax.Array:
-            mine = (row >= first) & (row < first + count)
-            found = self.rows[(jnp.clip(row - first, 0, count - 1), *rest)]
-            asked = jnp.broadcast_shapes(row.shape, *(x.shape for x in rest))
-            mine = jnp.broadcast_to(mine, asked).reshape(*asked, *[1] * (found.ndim - len(asked)))
-            return jnp.where(mine, found, jnp.zeros((), found.dtype))
+            is_here = (row >= first) & (row < first + count)
+            values = self.rows[(jnp.clip(row - first, 0, count - 1), *rest)]
+            shape = jnp.broadcast_shapes(row.shape, *(x.shape for x in rest))
+            is_here = jnp.broadcast_to(is_here, shape)
+            is_here = is_here.reshape(*shape, *[1] * (values.ndim - len(shape)))
+            return jnp.where(is_here, values, jnp.zeros((), values.dtype))
 
         answers = jax.vmap(answer)(*jax.lax.all_gather(index, SESSIONS))
         return jax.lax.psum_scatter(answers, SESSIONS)
 
 
 def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -> EnvParams:
-    """Params on every device of a mesh; the same call on every process, with equal params.
+    """Put params on every device of a mesh. Every process makes the same call, with equal params.
 
     Args:
-        params: of `jaxsim.make`. A catalogue too big for one device is made on the host:
+        params: of `jaxsim.make`. If the catalogue is too big for one device, make it on the host:
             `with jax.default_device(jax.local_devices(backend="cpu")[0]): env, params = jaxsim.make(...)`.
         mesh: of `make_mesh`.
         shard_catalogue: split the catalogue's tables over items: each of n devices holds N / n rows, rounded up.
@@ -103,12 +104,12 @@ def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -
         Params with global arrays, for `over_sessions` or any jitted function.
 
     Raises:
-        InputError: a mesh without the axis "sessions", or params that are split already.
+        InputError: a mesh without the axis "sessions", or params that are already split.
     """
     _check_mesh(mesh)
     if any(isinstance(x, SplitTable) for x in jax.tree.leaves(params, is_leaf=_is_split)):
         raise InputError(
-            "the catalogue of params is split already: place what jaxsim.make returned"
+            "the catalogue of params is split already: pass the params that jaxsim.make returned"
         )
     everywhere = NamedSharding(mesh, PartitionSpec())
 
@@ -122,10 +123,10 @@ def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -
 
 
 def split_sessions(tree: Any, mesh: Mesh) -> Any:
-    """Arrays of B sessions, split over the mesh on their first axis; the same call on every process.
+    """Split arrays of B sessions over the mesh, on their first axis. Every process makes the same call.
 
     Args:
-        tree: pytree of arrays [B, ...]; PRNG keys may be typed. Equal on every process.
+        tree: pytree of arrays [B, ...], equal on every process; PRNG keys may be typed.
         mesh: of `make_mesh`.
 
     Raises:
@@ -142,26 +143,27 @@ def over_sessions(
     in_axes: Sequence[Axes] = (0, None),
     out_axes: Axes = 0,
 ) -> Callable[..., Any]:
-    """`function` on every device for its share of the sessions: `jax.shard_map` with the axes of `jax.vmap`.
+    """Run `function` on every device for its share of the sessions: `jax.shard_map` with the axes of `jax.vmap`.
 
-    Inside, sessions are B / n, params are whole (a split catalogue is asked across devices), and the mesh axis is
-    "sessions": `jax.lax.pmean(x, "sessions")` is a mean over all. Randomness must come from arguments that are
-    split, one key a session: from a key that all devices share, each would draw the same for its own sessions.
+    Inside, each of n devices has B / n sessions, params are whole (lookups in a split catalogue go across
+    devices), and the mesh axis is "sessions": `jax.lax.pmean(x, "sessions")` is a mean over all sessions.
+    Randomness must come from arguments that are split, one key for each session. From a shared key every device
+    would draw the same numbers for its own sessions.
 
     Args:
-        function: of positional arguments, pure; wrap the result in `jax.jit`.
+        function: a pure function of positional arguments; wrap the result in `jax.jit`.
         mesh: of `make_mesh`.
-        in_axes: for each argument the axis on which sessions lie, or None for an argument that all share; a tree
-            of them for an argument that has both.
-        out_axes: the same for the outputs, an int or None for all, or a tree of them. None is for what is equal
-            on every device, which is not checked.
+        in_axes: for each argument the axis of the sessions, or None for an argument that all devices share; a tree
+            of these for an argument with parts of both kinds.
+        out_axes: the same for the outputs: an int or None for all outputs, or a tree. None is for outputs that are
+            equal on every device; this is not checked.
 
     Returns:
-        A function of the same arguments, whole; its outputs are whole too, split over the mesh.
+        A function of the whole arguments; its outputs are whole too, split over the mesh.
 
     Raises:
-        InputError: a mesh without the axis "sessions"; when called, another number of arguments than `in_axes`
-            has, or a number of sessions that is not a multiple of the number of devices.
+        InputError: a mesh without the axis "sessions"; when called, a number of arguments other than that of
+            `in_axes`, or a number of sessions that is not a multiple of the number of devices.
     """
     _check_mesh(mesh)
     out_specs = jax.tree.map(_spec, out_axes, is_leaf=_is_none)
@@ -178,7 +180,7 @@ def over_sessions(
             mesh=mesh,
             in_specs=tuple(map(_argument_specs, args, in_axes)),
             out_specs=out_specs,
-            # A scan starts from constants, equal everywhere, and ends with what differs: the check refuses that.
+            # The check refuses a scan whose carry starts equal on all devices and then differs.
             check_vma=False,
         )(*args)
 
@@ -219,7 +221,7 @@ def _inside_over_sessions() -> bool:
 
 
 def _place(value: Any, sharding: NamedSharding) -> jax.Array:
-    """A global array of a value that every process has."""
+    """A global array of a value that is equal on every process."""
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         data = _place(jax.random.key_data(value), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
@@ -229,7 +231,7 @@ def _place(value: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def _split_rows(table: jax.Array, mesh: Mesh) -> SplitTable:
-    """A table [N, ...] with its rows split; those that N lacks to a multiple of the devices are zero."""
+    """A table [N, ...] with its rows split; rows of zeros round N up to a multiple of the number of devices."""
     host = _on_host(table)
     devices = mesh.shape[SESSIONS]
     shape = (-(-len(host) // devices) * devices, *host.shape[1:])
@@ -255,7 +257,7 @@ def _check_mesh(mesh: Mesh) -> None:
 
 
 def _check_divides(tree: Any, axis: int | None, mesh: Mesh) -> None:
-    """Sessions are not rounded up, as rows are: those added would count in the caller's means."""
+    """Check the number of sessions. It is not rounded up as rows are: added sessions would count in means."""
     if axis is None:
         return
     devices = mesh.shape[SESSIONS]

@@ -19,7 +19,7 @@ STA_THRESHOLD = 0.5
 
 @struct.dataclass
 class Response:
-    """What the simulated user does with one item; more signals may join `like`.
+    """The simulated user's response to one item; later versions may add signals beside `like`.
 
     Attributes:
         like: int8[], 1 like, 0 dislike.
@@ -30,18 +30,18 @@ class Response:
 
 @struct.dataclass
 class Reasons:
-    """Why the two logical models voted as they did, one entry a history position.
+    """Why f_mat and f_sim voted as they did, with one entry for each history position.
 
     Attributes:
-        considered: bool[H], the position is in h_C (same category, or all of the history if none is).
-        liked: bool[H], considered and liked: I_pos. What is considered and not liked is I_neg.
-        matched: int32[H], shared keywords in the polarity of the label (0 where not considered).
-        cosine: float32[H] in the polarity of the label (-inf where not considered or no keyword).
-        most_similar: int32[2], position of the largest cosine among the disliked and among the liked, the latest
-            of equals; -1: none.
-        keywords: int32[H, K], the shared keywords themselves among -1s.
+        considered: bool[H], whether the position is in h_C (same category, or all of the history if none is).
+        liked: bool[H], considered and liked: I_pos. Positions considered but not liked are I_neg.
+        matched: int32[H], number of shared keywords in the polarity of the label (0 if not considered).
+        cosine: float32[H], in the polarity of the label (-inf if not considered or without keywords).
+        most_similar: int32[2], position of the largest cosine among the disliked and among the liked items, the
+            latest if several are equal; -1 if there is none.
+        keywords: int32[H, K], the shared keywords; other entries are -1.
         coins: int8[2], the coins of f_mat and f_sim.
-        tied: bool[2], whether those coins decided.
+        tied: bool[2], whether these coins decided.
     """
 
     considered: jax.Array
@@ -59,13 +59,13 @@ class Decision:
     """The simulator's decision on one candidate.
 
     Attributes:
-        alpha_pos, alpha_neg: int32[], matched keywords (Eq. 1, 2).
+        alpha_pos, alpha_neg: int32[], numbers of matched keywords (Eq. 1, 2).
         beta_pos, beta_neg: float32[], largest cosines (Eq. 6, 7); -inf for the maximum over nothing.
         sta_probability: float32[], f_sta's probability of a like.
-        votes: int8[3], f_mat, f_sim and f_sta.
+        votes: int8[3], of f_mat, f_sim and f_sta.
         reward: float32[], 1 if at least two votes are 1 (Eq. 9).
-        response: what the user does.
-        reasons: `Reasons` if asked for, otherwise None.
+        response: the user's response.
+        reasons: `Reasons` if requested, otherwise None.
     """
 
     alpha_pos: jax.Array
@@ -92,11 +92,11 @@ def decide(
     """Let the three models vote on a candidate.
 
     Args:
-        key: PRNG key of the two coins, one a vote.
+        key: PRNG key of the two coins, of f_mat and f_sim.
         catalogue: pair tables or item features.
-        candidate: int32[].
-        items: int32[H] history, -1 pads anywhere.
-        likes: int8[H], 1 like, otherwise dislike.
+        candidate: int32[], an item.
+        items: int32[H], the history, -1 pads anywhere.
+        likes: int8[H], 1 like, any other number dislike.
         sta_logit: float32[], f_sta's log-odds.
         semantics: "paper", or "released" for the decisions of the authors' public code.
         with_reasons: fill `Decision.reasons`.
@@ -109,7 +109,7 @@ def decide(
     beta_pos, beta_neg = similarity.betas(pairs.cosine, liked, disliked)
 
     key_mat, key_sim = jax.random.split(key)
-    fair = jnp.float32(0.5)  # of a fixed type, so that 64-bit mode tosses the same coins
+    fair = jnp.float32(0.5)  # with an explicit type, so that 64-bit mode tosses the same coins
     coins = jnp.stack([jax.random.bernoulli(key_mat, fair), jax.random.bernoulli(key_sim, fair)])
     pos, neg = jnp.stack([alpha_pos, beta_pos]), jnp.stack([alpha_neg, beta_neg])
     tied = (pos == neg) & (semantics == "paper")
@@ -119,9 +119,9 @@ def decide(
     like = votes.sum(dtype=jnp.int8) >= 2
     reasons = None
     if with_reasons:
-        theirs = catalogue.keywords[others, side]
-        shared = keyword_matching.is_shared(catalogue.keywords[candidate, side], theirs)
-        keywords = jnp.where(shared, theirs, -1)
+        history_keywords = catalogue.keywords[others, side]
+        shared = keyword_matching.is_shared(catalogue.keywords[candidate, side], history_keywords)
+        keywords = jnp.where(shared, history_keywords, -1)
         reasons = _reasons(liked, disliked, pairs, keywords, coins, tied)
     return Decision(
         alpha_pos=alpha_pos,
@@ -148,17 +148,17 @@ def logical_vote(
 
     Args:
         pos, neg: alphas or betas, JAX or NumPy arrays of one shape.
-        coin: what decides a tie: a toss in {0, 1}, or its mean 1/2 for the probability of a like.
-        any_liked, any_disliked: bool, whether the history holds such a response at all.
+        coin: decides a tie: a toss in {0, 1}, or its mean 1/2 to get the probability of a like.
+        any_liked, any_disliked: bool, whether the history has any such response.
         semantics: as in `decide`; "released" tosses no coin.
 
     Returns:
-        0, 1 or the coin, of the type that the coin and bool promote to.
+        0, 1 or the coin, of the type to which bool and the coin's type promote.
     """
     xp = pos.__array_namespace__()
     if semantics == "paper":
         return xp.where(pos == neg, coin, pos > neg)
-    # No liked history is a like, then no disliked history a dislike; so is a tie.
+    # Without liked items: a like. Otherwise without disliked items, or in a tie: a dislike.
     return (pos > neg) & any_disliked | ~any_liked
 
 
@@ -184,13 +184,13 @@ def _reasons(
 
 
 def _most_similar(cosine: jax.Array, side: jax.Array) -> jax.Array:
-    """Position of the largest cosine among bool[H] `side`, the latest of equals; -1 if none has one; int32[]."""
+    """Position int32[] of the largest cosine among the positions in `side` bool[H], the latest one; -1 if none."""
     if side.shape[0] == 0:
         return jnp.int32(-1)
-    known = side & (cosine != NO_COSINE)
-    latest_first = jnp.where(known, cosine, NO_COSINE)[::-1]
+    comparable = side & (cosine != NO_COSINE)
+    latest_first = jnp.where(comparable, cosine, NO_COSINE)[::-1]
     best = (side.shape[0] - 1 - jnp.argmax(latest_first)).astype(jnp.int32)
-    return jnp.where(known.any(), best, -1)
+    return jnp.where(comparable.any(), best, -1)
 
 
 def _sides(
@@ -200,7 +200,7 @@ def _sides(
     if semantics == "paper":
         considered = history_in_category(same_category, valid)
         return considered & like, considered & ~like
-    # The released code falls back to all of the history for each side on its own.
+    # The released code falls back to all of the history for each side separately.
     return (
         history_in_category(same_category, valid & like),
         history_in_category(same_category, valid & ~like),
@@ -209,14 +209,14 @@ def _sides(
 
 @struct.dataclass
 class Evidence:
-    """What a history says about every item at once; appending an interaction updates it in O(N).
+    """The evidence of a history about all N items at once; appending an interaction updates it in O(N).
 
-    On the axis of length 2, 0 is the negative polarity and 1 the positive. "Same" counts history items in the
-    candidate's category, "all" every history item.
+    On the axis of length 2, 0 is the negative polarity and 1 the positive. Fields "same" cover the history items
+    in the candidate's category, fields "all" every history item.
 
     Attributes:
-        same_count, all_count: int32[2, N], history items.
-        same_alpha, all_alpha: int32[2, N], matched keywords (Eq. 1, 2).
+        same_count, all_count: int32[2, N], numbers of history items.
+        same_alpha, all_alpha: int32[2, N], numbers of matched keywords (Eq. 1, 2).
         same_beta, all_beta: int32[2, N], largest cosines in millionths (Eq. 6, 7).
     """
 
@@ -238,21 +238,28 @@ def no_evidence(num_items: int) -> Evidence:
 def add_evidence(
     catalogue: Catalogue, evidence: Evidence, item: jax.Array, like: jax.Array
 ) -> Evidence:
-    """Append one interaction (int32[] item, < 0 changes nothing; int8[] like) to a history's evidence."""
+    """Append one interaction to the evidence of a history.
+
+    Args:
+        catalogue: pair tables or item features.
+        evidence: of the history before.
+        item: int32[]; padding (below 0) changes nothing.
+        like: int8[], 1 like, any other number dislike.
+    """
     side = (like > 0).astype(jnp.int32)
-    known = item >= 0
+    is_item = item >= 0
     item = jnp.maximum(item, 0)
-    mine = ((jnp.arange(2) == side) & known)[:, None]  # [2, 1]
+    polarity = ((jnp.arange(2, dtype=jnp.int32) == side) & is_item)[:, None]  # [2, 1]
     pairs = catalogue.compare_all(item, side)  # a symmetric relation: the item's row is its column
-    same = mine & pairs.same_category[None]
+    same = polarity & pairs.same_category[None]
     shared, cosine = pairs.shared[None], pairs.cosine[None]
     return Evidence(
         same_count=evidence.same_count + same,
-        all_count=evidence.all_count + mine,
+        all_count=evidence.all_count + polarity,
         same_alpha=evidence.same_alpha + jnp.where(same, shared, 0),
-        all_alpha=evidence.all_alpha + jnp.where(mine, shared, 0),
+        all_alpha=evidence.all_alpha + jnp.where(polarity, shared, 0),
         same_beta=jnp.maximum(evidence.same_beta, jnp.where(same, cosine, NO_COSINE)),
-        all_beta=jnp.maximum(evidence.all_beta, jnp.where(mine, cosine, NO_COSINE)),
+        all_beta=jnp.maximum(evidence.all_beta, jnp.where(polarity, cosine, NO_COSINE)),
     )
 
 
@@ -270,10 +277,10 @@ def gather_evidence(catalogue: Catalogue, items: jax.Array, likes: jax.Array) ->
 def expected_likes(
     evidence: Evidence, sta_logits: jax.Array, semantics: str = "paper"
 ) -> jax.Array:
-    """Probability that each item is liked, coins averaged, float32[N].
+    """Probability that each item is liked, averaged over the coins, float32[N].
 
     Args:
-        evidence: of the history.
+        evidence: of the user's history.
         sta_logits: float32[N], f_sta's log-odds of each item.
         semantics: as in `decide`.
     """
@@ -287,10 +294,10 @@ def expected_likes(
 
 
 def majority_probability(mat: Array, sim: Array, sta: Array) -> Array:
-    """Probability of at least two likes among three independent votes of these probabilities (Eq. 9).
+    """Probability of at least two likes among three independent votes (Eq. 9).
 
     Args:
-        mat, sim, sta: JAX or NumPy arrays of one shape, in [0, 1].
+        mat, sim, sta: probability that each votes for a like; JAX or NumPy arrays of one shape.
     """
     return mat * sim + mat * sta + sim * sta - 2 * mat * sim * sta
 

@@ -1,160 +1,51 @@
 """The session as a Markov decision process, behind gymnax's interface.
 
-A session belongs to a user drawn at random. The agent recommends one item a step; the simulated user likes it
-or not by the majority of three votes (`jaxsim.ensemble`), each judged on his initial history and everything
-that the session appended. After each step the user leaves with a fixed probability (terminated); a session is
-cut at a fixed length (truncated).
+Each session has one user, drawn at random. At each step the agent recommends one item. The simulated user likes it
+if at least two of three votes are for it (`jaxsim.ensemble`). Each vote depends on the user's initial history and
+on the session so far. After each step the user leaves with a fixed probability (terminated). A session that
+reaches its longest length is cut off (truncated).
 
-Modelling assumptions. A history never slides or forgets: it is the latest `history_length` training
-interactions followed by the session. A recommended item is consumed at once and enters the history with its
-response. Leaving does not depend on what was recommended. Users differ by their history and by f_sta's user
-effect alone.
+Modelling assumptions. The history only grows: it holds the latest `history_length` training interactions, then
+the session. The user consumes a recommended item at once, and it enters the history with the response. Leaving
+does not depend on the recommendations. Users differ only in their history and in f_sta's user effect.
 """
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from gymnax.environments import environment, spaces
 
 from jaxsim import ensemble
 from jaxsim.auto_reset import reset_where
-from jaxsim.catalogue import Catalogue
-from jaxsim.checks import check_key, check_range, decision_arguments, integers, known, to_int32
+from jaxsim.checks import (
+    check_key,
+    check_range,
+    decision_arguments,
+    integers,
+    is_concrete,
+    to_int32,
+)
 from jaxsim.ensemble import Decision
 from jaxsim.errors import InputError
-from jaxsim.sasrec import KeyValues, SASRec
+from jaxsim.sasrec import SASRec
+from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace, Prefix
 
 ENVIRONMENT_ID = "UserSimulator-v0"
-
-
-@struct.dataclass
-class Prefix:
-    """What f_sta has read of an initial history of H positions.
-
-    Attributes:
-        hidden: float32[width], its state after the latest interaction; zero if there is none.
-        key_values: float32[H, width] of each block.
-    """
-
-    hidden: jax.Array
-    key_values: KeyValues
-
-
-@struct.dataclass
-class Histories:
-    """Initial history of each of U users, H = history_length.
-
-    Attributes:
-        items: int32[U, H], left-aligned, -1 pads.
-        likes: int8[U, H], 1 like, 0 dislike or padding.
-        length: int32[U].
-        prefix: f_sta's reading of each history, `Prefix` [U, ...]; None where it is encoded at each reset.
-    """
-
-    items: jax.Array
-    likes: jax.Array
-    length: jax.Array
-    prefix: Prefix | None
-
-
-@struct.dataclass
-class EnvParams(environment.EnvParams):
-    """Everything that a jitted program reads: always an argument, never closed over.
-
-    Attributes:
-        max_steps_in_episode: int32[], truncation; `session_capacity` bounds it.
-        departure_probability: float32[], chance that the user leaves after a step.
-        session_users: int32[S], the users who may start a session.
-        catalogue: pair tables or item features.
-        histories: initial histories.
-        sasrec: variables of the statistic model.
-    """
-
-    max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
-    departure_probability: jax.Array = struct.field(kw_only=True)
-    session_users: jax.Array = struct.field(kw_only=True)
-    catalogue: Catalogue = struct.field(kw_only=True)
-    histories: Histories = struct.field(kw_only=True)
-    sasrec: dict[str, Any] = struct.field(kw_only=True)
-
-
-@struct.dataclass
-class EnvState(environment.EnvState):
-    """One session: the window of W = history_length + session_capacity positions, and f_sta's memory of it.
-
-    Attributes:
-        time: int32[], steps taken.
-        user: int32[].
-        items: int32[W], initial history, then the session; -1 pads.
-        responses: int8[W]; 1 like, -1 dislike, 0 padding.
-        length: int32[], positions in use.
-        history_length: int32[], how many of them are initial history.
-        hidden: float32[width], f_sta's state after the latest interaction.
-        key_values: f_sta's cache, float32[W, width] of each block; beyond `length` it means nothing.
-    """
-
-    time: jax.Array
-    user: jax.Array
-    items: jax.Array
-    responses: jax.Array
-    length: jax.Array
-    history_length: jax.Array
-    hidden: jax.Array
-    key_values: KeyValues
-
-    @property
-    def session_length(self) -> jax.Array:
-        """Interactions that the session appended, int32[]."""
-        return self.length - self.history_length
-
-
-@struct.dataclass
-class Observation:
-    """What the agent sees: the window of W = history_length + session_capacity positions, left-aligned.
-
-    Attributes:
-        user: int32[].
-        items: int32[W], initial history, then the session; -1 pads.
-        responses: int8[W]; 1 like, -1 dislike, 0 padding.
-        length: int32[], positions in use.
-    """
-
-    user: jax.Array
-    items: jax.Array
-    responses: jax.Array
-    length: jax.Array
-
-
-class ObservationSpace(spaces.Dict):
-    """Space of `Observation`: its samples are of that type, and it contains them."""
-
-    def sample(self, key: jax.Array) -> Observation:
-        """A point of the space: an Observation with independent random fields."""
-        return Observation(**super().sample(key))
-
-
-class HeldParams:
-    """Default params of an environment. Equal to itself alone, so that jit never takes another dataset's."""
-
-    def __init__(self, params: EnvParams) -> None:
-        self.params = params
 
 
 @dataclass(frozen=True, repr=False)
 class UserSimulator(environment.Environment):
     """The environment. Its fields are static: environments with equal fields are equal and compile once.
 
-    Action: int32[] item. Reward: float32[], 1 for a like, 0 for a dislike (Eq. 9). An invalid action (outside
-    the catalogue, or masked) is an `InputError` where its value is known; inside jit it earns 0, is not
-    appended, and takes its time. `info` of a step:
+    Action: int32[], an item. Reward: float32[], 1 for a like, 0 for a dislike (Eq. 9). An invalid action is one
+    outside the catalogue or one that the mask forbids. Outside jit it raises an `InputError`. Inside jit, where
+    its value is not available, it earns 0 and is not appended, but time still advances. `info` of a step:
 
-        response             `jaxsim.Response`, what the user did (like 0 for an invalid action)
+        response             `jaxsim.Response`, the user's response (like 0 for an invalid action)
         votes                int8[3], f_mat, f_sim, f_sta
         invalid_action       bool[]
         terminated, truncated  bool[], also returned
@@ -163,14 +54,14 @@ class UserSimulator(environment.Environment):
     Attributes:
         sasrec: architecture of the statistic model.
         num_users: U.
-        history_length: longest initial history.
-        session_capacity: most interactions that a session can append.
+        history_length: the longest initial history.
+        session_capacity: the most interactions that a session can append.
         semantics: "paper" or "released".
-        repeats: "mask" forbids items of the window, "allow" does not.
-        catalogue: how item pairs are compared, "tables" or "features" (`PairTables`, `ItemFeatures`).
-        prefixes: whence a reset takes f_sta's reading of the initial history: a "table" of all users, or
-            "encode" for anew each time.
-        defaults: params to use where none are passed.
+        repeats: "mask" forbids the items of the window, "allow" permits them.
+        catalogue: how pairs of items are compared, "tables" or "features" (`PairTables`, `ItemFeatures`).
+        prefixes: where reset gets f_sta's encoded history: from a "table" of all users, or "encode" to compute it
+            at each reset.
+        defaults: params to use when none are passed.
     """
 
     sasrec: SASRec
@@ -184,7 +75,7 @@ class UserSimulator(environment.Environment):
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
-        """What it simulates and how, in one line."""
+        """The settings in one line, without the weights' architecture."""
         return (
             f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
             f"history_length={self.history_length}, session_capacity={self.session_capacity}, "
@@ -194,7 +85,7 @@ class UserSimulator(environment.Environment):
 
     @property
     def name(self) -> str:
-        """Name and version of the behaviour."""
+        """Name and version of the environment's behaviour."""
         return ENVIRONMENT_ID
 
     @property
@@ -204,27 +95,31 @@ class UserSimulator(environment.Environment):
 
     @property
     def num_actions(self) -> int:
-        """N, one action an item."""
+        """N, one action for each item."""
         return self.num_items
 
     @property
     def window(self) -> int:
-        """W, positions of the observation."""
+        """W, the number of positions in an observation."""
         return self.history_length + self.session_capacity
 
     @property
     def default_params(self) -> EnvParams:
-        """Those of an environment made by `gymnax.make`; others have none, for params hold a dataset."""
+        """The params of an environment from `gymnax.make`.
+
+        Raises:
+            InputError: the environment comes from `jaxsim.make`, which returns its params separately.
+        """
         if self.defaults is None:
             raise InputError("pass the params that jaxsim.make returned: they hold the dataset")
         return self.defaults.params
 
     def action_space(self, params: EnvParams | None = None) -> spaces.Discrete:
-        """Items."""
+        """The N items."""
         return spaces.Discrete(self.num_items)
 
     def observation_space(self, params: EnvParams | None = None) -> ObservationSpace:
-        """See `Observation`."""
+        """The space of `Observation`."""
         return ObservationSpace(
             {
                 "user": spaces.Box(0, self.num_users - 1, (), jnp.int32),
@@ -248,17 +143,19 @@ class UserSimulator(environment.Environment):
         return self.reset_env(key, params)
 
     def reset_env(self, key: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
-        """`reset`, not jitted."""
+        """`reset` without jit."""
         return self._begin(_draw_user(key, params), params)
 
     def reset_user(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
-        """Start a session of a given user, int32[]; inside jit, the nearest one if he does not exist.
+        """Start a session of a given user, int32[].
+
+        Inside jit, an index outside [0, U) is clipped to the nearest user.
 
         Raises:
-            InputError: not one integer, or where its value is known, no user of the dataset.
+            InputError: not one integer, or (outside jit) not a user of the dataset.
         """
         user = integers("user", user, rank=0)
-        if known(user):
+        if is_concrete(user):
             check_range("user", user, 0, self.num_users, "the dataset's users")
         return self._bare()._reset_user(to_int32(user), params)
 
@@ -276,11 +173,11 @@ class UserSimulator(environment.Environment):
         return self.get_obs(state), state
 
     def _start(self, user: jax.Array, params: EnvParams) -> EnvState:
-        """A new session of a user; the cache has the H positions of the initial history alone."""
+        """A new session of a user; its cache has only the H positions of the initial history."""
         histories = params.histories
         items, likes, length = histories.items[user], histories.likes[user], histories.length[user]
         if histories.prefix is None:
-            prefix = read_history(self.sasrec, params.sasrec, items, likes, length)
+            prefix = encode_history(self.sasrec, params.sasrec, items, likes, length)
         else:
             prefix = jax.tree.map(lambda x: x[user], histories.prefix)
         padding = (0, self.session_capacity)
@@ -298,11 +195,24 @@ class UserSimulator(environment.Environment):
     def step(
         self, key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams | None = None
     ) -> tuple[Observation, EnvState, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """One step with automatic reset; gymnax's six values.
+        """One step with automatic reset, returning gymnax's six values.
 
-        The same results as gymnax's own `step`, but for what lies in the cache beyond `length`: that one selects
-        between two whole states, this one under `jax.vmap` writes to those sessions alone that end (see
-        `jaxsim.reset_where`). Gradients with respect to state or params do not pass.
+        The results equal those of gymnax's own `step`, except for the cache beyond `length`. gymnax computes a
+        fresh state for every session and selects between the two; under `jax.vmap` this method writes only to the
+        sessions that end (see `jaxsim.auto_reset`). Gradients with respect to state and params are zero.
+
+        Args:
+            key: one PRNG key.
+            state: of `reset` or of the previous step.
+            action: int32[], an item.
+            params: of `jaxsim.make`.
+
+        Returns:
+            Observation, state, reward float32[], terminated bool[], truncated bool[] and `info`, as the class
+            describes. After the end of a session, observation and state are those of a new one.
+
+        Raises:
+            InputError: wrong types, the states of several sessions, or (outside jit) an invalid action.
         """
         check_key(key)
         action = integers("action", action, rank=0)
@@ -362,14 +272,14 @@ class UserSimulator(environment.Environment):
         return ~in_catalogue | repeated | (state.session_length >= self.session_capacity)
 
     def _check_action(self, state: EnvState, action: jax.Array) -> None:
-        """Refuse an invalid action whose value is known, and the states of several sessions."""
+        """Refuse the states of several sessions, and outside jit an invalid action."""
         if jnp.ndim(state.time) != 0:
             raise InputError(
                 "state is of several sessions: use jax.vmap(env.step, (0, 0, 0, None))"
             )
-        if known(action):
+        if is_concrete(action):
             check_range("action", action, 0, self.num_items, "the catalogue's items")
-        if self.repeats == "allow" or not known(action, state.items):
+        if self.repeats == "allow" or not is_concrete(action, state.items):
             return
         if (np.asarray(state.items) == int(action)).any():
             raise InputError(
@@ -385,8 +295,8 @@ class UserSimulator(environment.Environment):
         like: jax.Array,
         valid: jax.Array,
     ) -> EnvState:
-        """The state after one interaction, or after none where it is not valid."""
-        # Writing past the end drops the write: that is how an invalid action appends nothing.
+        """The state after one interaction, or after none if it is not valid."""
+        # JAX drops a write past the end of an array, so an invalid action appends nothing.
         slot = jnp.where(valid, state.length, self.window)
         hidden, key_values = self.sasrec.apply(
             params.sasrec, item, like, state.key_values, slot, method="encode_token"
@@ -414,9 +324,16 @@ class UserSimulator(environment.Environment):
         session_length: jax.Array,
         params: EnvParams,
     ) -> Observation:
-        """The observation of a user's session: int32[], int32[S], int8[S], int32[].
+        """The observation at one point of a session, rebuilt from the session's own interactions.
 
-        What is recorded of a session suffices to rebuild what the agent saw, so a replay need not keep it.
+        A replay buffer therefore need not store observations.
+
+        Args:
+            user: int32[].
+            session_items: int32[S], items of the session, S at most `session_capacity`.
+            session_likes: int8[S], 1 like, 0 dislike.
+            session_length: int32[], how many of them precede the observation.
+            params: of `jaxsim.make`.
         """
         histories, user = params.histories, jnp.clip(user, 0, self.num_users - 1)
         start = histories.length[user]
@@ -439,13 +356,13 @@ class UserSimulator(environment.Environment):
         return state.time >= jnp.minimum(params.max_steps_in_episode, self.session_capacity)
 
     def _bare(self) -> "UserSimulator":
-        """The environment without default params, which jit's cache would keep alive."""
+        """The environment without default params, because jit's cache would keep them in memory."""
         return self if self.defaults is None else replace(self, defaults=None)
 
-    # ---- what agents and people ask ------------------------------------------------------------------------
+    # ---- queries -------------------------------------------------------------------------------------------
 
     def action_mask(self, obs: Observation, params: EnvParams | None = None) -> jax.Array:
-        """Items that may be recommended after `obs`, bool[N]."""
+        """Which items may be recommended after `obs`, bool[N]."""
         allowed = jnp.ones(self.num_items, bool)
         if self.repeats == "allow":
             return allowed
@@ -453,14 +370,14 @@ class UserSimulator(environment.Environment):
         return allowed.at[seen].set(False, mode="drop")
 
     def expected_response(self, state: EnvState, params: EnvParams) -> jax.Array:
-        """Expected reward of every item in a state, coins averaged, float32[N]; masks are not applied."""
+        """Expected reward of every item, averaged over the coins, float32[N]; the mask is not applied."""
         evidence = ensemble.gather_evidence(params.catalogue, state.items, state.responses)
         return self.expected_likes(evidence, state, params)
 
     def expected_likes(
         self, evidence: ensemble.Evidence, state: EnvState, params: EnvParams
     ) -> jax.Array:
-        """`expected_response` from evidence kept up to date by `jaxsim.add_evidence`, float32[N]."""
+        """`expected_response` from evidence that `jaxsim.add_evidence` keeps up to date, float32[N]."""
         logits = self.sasrec.apply(params.sasrec, state.hidden, state.user, method="all_logits")
         return ensemble.expected_likes(evidence, logits, self.semantics)
 
@@ -474,11 +391,11 @@ class UserSimulator(environment.Environment):
         user: jax.Array | int = -1,
         reasons: bool = False,
     ) -> Decision:
-        """The simulator's decision on a candidate, given any history. A pure function: jit and vmap freely.
+        """The simulator's decision on a candidate, given any history. A pure function: use jit and vmap freely.
 
-        f_mat and f_sim judge on the whole history, f_sta on its latest W interactions. Inside jit, where values
-        cannot be refused, a history item outside the catalogue is skipped, an unknown user takes the mean, and a
-        candidate outside the catalogue gets no vote, no evidence and no reward.
+        f_mat and f_sim read the whole history, f_sta its latest W interactions. Inside jit, where values cannot be
+        checked, a history item outside the catalogue is skipped, an unknown user takes the mean effect, and a
+        candidate outside the catalogue gets no votes, no evidence and no reward.
 
         Args:
             key: PRNG key of the coins.
@@ -490,7 +407,7 @@ class UserSimulator(environment.Environment):
             reasons: also return `Decision.reasons` (static).
 
         Raises:
-            InputError: wrong types or ranks; where values are known, also wrong values.
+            InputError: wrong types or ranks; outside jit also wrong values.
         """
         check_key(key)
         items, labels, candidate, user = decision_arguments(
@@ -513,7 +430,7 @@ class UserSimulator(environment.Environment):
     ) -> Decision:
         exists = (candidate >= 0) & (candidate < self.num_items)
         candidate = jnp.clip(candidate, 0, self.num_items - 1)
-        # Of a candidate that does not exist, no history item is evidence.
+        # No history item is evidence about a candidate that does not exist.
         items = jnp.where(exists & (items >= 0) & (items < self.num_items), items, -1)
         user = jnp.where((user >= 0) & (user < self.num_users), user, -1)
         hidden = self._encode_latest(params, items, likes)
@@ -535,14 +452,14 @@ class UserSimulator(environment.Environment):
         return replace(decision, votes=votes, reward=reward, response=response)
 
     def _encode_latest(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> jax.Array:
-        """f_sta's state after the latest W interactions of a history with pads anywhere, float32[width]."""
+        """f_sta's output after the latest W interactions of a history with pads anywhere, float32[width]."""
         if items.shape[0] == 0:
             return jnp.zeros(self.sasrec.width, jnp.float32)
         order = jnp.argsort(items < 0, stable=True)  # interactions first, in their order
-        length = jnp.sum(items >= 0)
+        length = jnp.sum(items >= 0, dtype=jnp.int32)
         size = min(self.window, items.shape[0])
-        taken = order[jnp.maximum(length - size, 0) + jnp.arange(size)]
-        hidden, _ = self.sasrec.apply(params.sasrec, items[taken], likes[taken], method="encode")
+        latest = order[jnp.maximum(length - size, 0) + jnp.arange(size, dtype=jnp.int32)]
+        hidden, _ = self.sasrec.apply(params.sasrec, items[latest], likes[latest], method="encode")
         return jnp.where(length > 0, hidden[jnp.clip(length - 1, 0, size - 1)], 0)
 
     def _sta_logit(
@@ -552,14 +469,14 @@ class UserSimulator(environment.Environment):
 
 
 def signed(like: jax.Array) -> jax.Array:
-    """1 for a like, otherwise -1, int8[...]."""
+    """1 for a like, -1 otherwise, int8[...]."""
     return jnp.where(like > 0, jnp.int8(1), jnp.int8(-1))
 
 
-def read_history(
+def encode_history(
     sasrec: SASRec, variables: dict[str, Any], items: jax.Array, likes: jax.Array, length: jax.Array
 ) -> Prefix:
-    """f_sta's reading of a left-aligned history int32[H], int8[H] of int32[] interactions."""
+    """f_sta's encoding of a left-aligned history: items int32[H], likes int8[H], number of them int32[]."""
     hidden, key_values = sasrec.apply(variables, items, likes, method="encode")
     latest = hidden[jnp.maximum(length - 1, 0)]
     return Prefix(hidden=jnp.where(length > 0, latest, 0), key_values=key_values)
@@ -568,6 +485,3 @@ def read_history(
 def _draw_user(key: jax.Array, params: EnvParams) -> jax.Array:
     index = jax.random.randint(key, (), 0, params.session_users.shape[0], jnp.int32)
     return params.session_users[index]
-
-
-Policy = Callable[[jax.Array, Observation, EnvParams], jax.Array]

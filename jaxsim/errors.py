@@ -1,5 +1,5 @@
-"""The error that every mistake of a user becomes."""
+"""The error for every mistake of a user."""
 
 
 class InputError(ValueError):
-    """Something the user supplied cannot be used; the message is one line that says what to do."""
+    """Something that the user supplied cannot be used; the message is one line that says what to do."""

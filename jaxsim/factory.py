@@ -1,29 +1,47 @@
 """`jaxsim.make`: from a packed dataset to an environment and its params."""
 
 import functools
-from dataclasses import replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Ge
 
 from jaxsim.catalogue import (
     TABLE_BUDGET_BYTES,
+    Catalogue,
     CatalogueKind,
     PairTables,
     build_catalogue,
 )
 from jaxsim.dataset import TRAIN, Dataset
-from jaxsim.ensemble import SEMANTICS, Semantics
-from jaxsim.environment import EnvParams, Histories, Prefix, UserSimulator, read_history
+from jaxsim.ensemble import Semantics
+from jaxsim.environment import UserSimulator, encode_history
 from jaxsim.errors import InputError
 from jaxsim.sasrec import SASRec, restore
+from jaxsim.settings import check_settings
+from jaxsim.types import EnvParams, Histories, Prefix
 
 Repeats = Literal["mask", "allow"]
 Users = Literal["train", "held_out", "all"]
 PrefixKind = Literal["auto", "table", "encode"]
 DEPARTURE_PROBABILITY = 0.025
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """The settings of `make`, with their bounds."""
+
+    semantics: Semantics
+    repeats: Repeats
+    history_length: Annotated[int, Ge(1)]
+    session_capacity: Annotated[int, Ge(1)]
+    users: Users
+    table_budget: Annotated[int, Ge(0)]
+    catalogue: CatalogueKind
+    prefixes: PrefixKind
 
 
 def make(
@@ -43,14 +61,15 @@ def make(
         dataset: of `jaxsim.load_dataset`.
         semantics: "paper", or "released" for the decisions of the authors' public code.
         repeats: "mask" forbids recommending an item of the window; "allow" lets it earn again.
-        history_length: latest training interactions that a session starts from, at most.
-        session_capacity: most steps of a session.
+        history_length: the most training interactions, the latest ones, that a session starts from.
+        session_capacity: the most steps of a session.
         users: who may start a session: "train", "held_out" or "all".
-        table_budget: bytes of device memory for what is worked out beforehand: the comparisons of all pairs of
-            items, and f_sta's reading of all users' histories. Each that fits (the pairs first) makes steps
-            faster; each that does not is worked out when it is needed.
-        catalogue: "tables" or "features" decide the first of these, "auto" goes by the budget.
-        prefixes: "table" or "encode" decide the second. A table that the budget cannot hold is refused.
+        table_budget: bytes of device memory for tables: the comparisons of all pairs of items, and f_sta's
+            encoding of all users' histories. A table that fits (the pairs come first) makes steps faster;
+            otherwise the values are computed when they are needed.
+        catalogue: how to compare items: "tables", "features" (on the fly), or "auto" to decide by the budget.
+        prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto" to
+            decide by the budget. A table that exceeds the budget is refused.
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).
@@ -60,39 +79,38 @@ def make(
     """
     if not isinstance(dataset, Dataset):
         raise InputError(
-            f"dataset is a {type(dataset).__name__}: pass jaxsim.load_dataset(NAME), or its result"
+            f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
         )
-    for name, value, choices in (
-        ("semantics", semantics, SEMANTICS),
-        ("repeats", repeats, get_args(Repeats)),
-        ("catalogue", catalogue, get_args(CatalogueKind)),
-        ("prefixes", prefixes, get_args(PrefixKind)),
-    ):
-        _check_choice(name, value, choices)
-    _check_count("history_length", history_length, 1)
-    _check_count("session_capacity", session_capacity, 1)
-    _check_count("table_budget", table_budget, 0)
-    session_users = _session_users(dataset, users)
+    settings = _Settings(
+        semantics, repeats, history_length, session_capacity, users, table_budget, catalogue, prefixes
+    )  # fmt: skip
+    check_settings(settings)
+    return _make(dataset, settings)
+
+
+def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:
+    session_users = _session_users(dataset, settings.users)
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
-    _check_window(dataset, sasrec, history_length + session_capacity, repeats)
-    items = build_catalogue(dataset.arrays, table_budget, catalogue)
-    # What item features take is not a table: without it there is no simulator.
-    tables = sum(x.nbytes for x in jax.tree.leaves(items)) if isinstance(items, PairTables) else 0
-    histories = build_histories(dataset, history_length)
-    if _use_prefix_table(prefixes, sasrec, history_length, table_budget - tables):
-        histories = replace(histories, prefix=_read_histories(sasrec, variables, histories))
+    _check_window(
+        dataset, sasrec, settings.history_length + settings.session_capacity, settings.repeats
+    )
+    items = build_catalogue(dataset.arrays, settings.table_budget, settings.catalogue)
+    histories = build_histories(dataset, settings.history_length)
+    budget = settings.table_budget - _table_bytes(items)
+    if _use_prefix_table(settings.prefixes, sasrec, settings.history_length, budget):
+        histories = replace(histories, prefix=_encode_histories(sasrec, variables, histories))
     env = UserSimulator(
         sasrec=sasrec,
         num_users=dataset.num_users,
-        history_length=history_length,
-        session_capacity=session_capacity,
-        semantics=semantics,
-        repeats=repeats,
+        history_length=settings.history_length,
+        session_capacity=settings.session_capacity,
+        semantics=settings.semantics,
+        repeats=settings.repeats,
         catalogue="tables" if isinstance(items, PairTables) else "features",
         prefixes="encode" if histories.prefix is None else "table",
     )
     params = EnvParams(
-        max_steps_in_episode=jnp.int32(session_capacity),
+        max_steps_in_episode=jnp.int32(settings.session_capacity),
         departure_probability=jnp.float32(DEPARTURE_PROBABILITY),
         session_users=jnp.asarray(session_users),
         catalogue=items,
@@ -100,6 +118,13 @@ def make(
         sasrec=variables,
     )
     return env, params
+
+
+def _table_bytes(items: Catalogue) -> int:
+    """Bytes of the pair tables. Item features count as 0: without them there is no simulator."""
+    if not isinstance(items, PairTables):
+        return 0
+    return sum(x.nbytes for x in jax.tree.leaves(items))
 
 
 def _session_users(dataset: Dataset, users: Users) -> np.ndarray:
@@ -127,33 +152,21 @@ def _check_window(dataset: Dataset, sasrec: SASRec, window: int, repeats: Repeat
         )
 
 
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputError(f"{name}={value!r}: give a whole number")
-    if value < least:
-        raise InputError(f"{name}={value} must be at least {least}")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}={value!r} is not one of {', '.join(choices)}")
-
-
 def build_histories(dataset: Dataset, history_length: int) -> Histories:
-    """The latest `history_length` training interactions of every user, not yet read by f_sta."""
+    """The latest `history_length` training interactions of every user, without f_sta's encoding."""
     arrays = dataset.arrays
     train = np.flatnonzero(arrays["interaction_split"] == TRAIN)
     user = dataset.interaction_user()[train]
     counts = np.bincount(user, minlength=dataset.num_users)
-    # Position counted from each user's first training interaction, then from the first that is kept.
+    # Position counted from each user's first training interaction, then from the first of the latest ones.
     position = np.arange(len(train)) - (np.cumsum(counts) - counts)[user]
     position -= np.maximum(counts - history_length, 0)[user]
-    kept = position >= 0
-    cells = user[kept], position[kept]
+    latest = position >= 0
+    cells = user[latest], position[latest]
     shape = (dataset.num_users, history_length)
     items, likes = np.full(shape, -1, np.int32), np.zeros(shape, np.int8)
-    items[cells] = arrays["interaction_item"][train[kept]]
-    likes[cells] = arrays["interaction_label"][train[kept]]
+    items[cells] = arrays["interaction_item"][train[latest]]
+    likes[cells] = arrays["interaction_label"][train[latest]]
     return Histories(
         items=jnp.asarray(items),
         likes=jnp.asarray(likes),
@@ -163,26 +176,26 @@ def build_histories(dataset: Dataset, history_length: int) -> Histories:
 
 
 def prefix_bytes(sasrec: SASRec, history_length: int) -> int:
-    """What f_sta's reading of one user's history takes, in bytes."""
+    """Size of f_sta's encoding of one user's history, in bytes."""
     return 4 * sasrec.width * (2 * sasrec.num_blocks * history_length + 1)
 
 
-def _use_prefix_table(kind: PrefixKind, sasrec: SASRec, history_length: int, left: int) -> bool:
+def _use_prefix_table(kind: PrefixKind, sasrec: SASRec, history_length: int, budget: int) -> bool:
     needed = sasrec.num_users * prefix_bytes(sasrec, history_length)
-    if kind == "table" and needed > left:
+    if kind == "table" and needed > budget:
         raise InputError(
-            f"f_sta's reading of {sasrec.num_users:,} histories takes {needed:,} bytes, more than the {left:,} "
+            f"f_sta's encoding of {sasrec.num_users:,} histories takes {needed:,} bytes, more than the {budget:,} "
             'that table_budget leaves: raise it, or use prefixes="encode"'
         )
-    return kind == "table" or (kind == "auto" and needed <= left)
+    return kind == "table" or (kind == "auto" and needed <= budget)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _read_histories(sasrec: SASRec, variables: dict, histories: Histories) -> Prefix:
-    """f_sta's reading of all users' histories."""
+def _encode_histories(sasrec: SASRec, variables: dict, histories: Histories) -> Prefix:
+    """f_sta's encoding of all users' histories."""
     # lax.map in batches: all users at once would hold U attention matrices.
     return jax.lax.map(
-        lambda one: read_history(sasrec, variables, *one),
+        lambda history: encode_history(sasrec, variables, *history),
         (histories.items, histories.likes, histories.length),
         batch_size=256,
     )

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written completely or not at all."""
 
 import os
 import shutil
@@ -14,19 +14,19 @@ def check_writable(path: Path) -> None:
     """Make sure, before any long work, that `path` can be created.
 
     Raises:
-        InputError: the nearest folder above it that exists cannot be written to, or is no folder.
+        InputError: the nearest existing parent is not a folder, or it cannot be written to.
     """
     path = path.absolute()
     parent = next((folder for folder in path.parents if folder.exists()), path)  # the root has none
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{path}: cannot be written, for {parent} is not a writable folder")
+        raise InputError(f"{path}: cannot be written, because {parent} is not a writable folder")
 
 
 @contextmanager
 def staged_folder(out: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `out` that takes its name, and its place, when the block ends well.
+    """Give a temporary folder beside `out`. It replaces `out` when the block ends without an error.
 
-    If anything fails, `out` stays as it was and nothing is left behind.
+    If anything fails, `out` stays as it was and the temporary folder is removed.
     """
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -53,9 +53,9 @@ def staged_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
-    """Give the path of a temporary file beside `path` that takes its name when the block ends well.
+    """Give the path of a temporary file beside `path`. It replaces `path` when the block ends without an error.
 
-    If anything fails, `path` stays as it was and nothing is left behind.
+    If anything fails, `path` stays as it was and the temporary file is removed.
     """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,11 +68,11 @@ def staged_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file, whole or not at all."""
+    """Write a UTF-8 file, completely or not at all."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file, completely or not at all."""
     with staged_file(path) as temporary:
         temporary.write_bytes(content)

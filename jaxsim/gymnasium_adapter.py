@@ -4,25 +4,27 @@
     session = jaxsim.GymnasiumEnv(env, params, seed=0)       # one session
     sessions = jaxsim.GymnasiumVectorEnv(env, params, num_envs=1024, seed=0)   # many, in one compiled program
 
-Sessions are those of `jaxsim.UserSimulator`. Each call goes to the device and back, so a library that can stay in
+The sessions are those of `jaxsim.UserSimulator`. Each call goes to the device and back, so a library that runs in
 JAX should step the `UserSimulator` itself.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import gymnasium
 import jax
+import jax.numpy as jnp
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from jaxsim.checks import check_range, integers
-from jaxsim.environment import EnvParams, EnvState, Observation, UserSimulator
+from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
+from jaxsim.types import EnvParams, EnvState, Observation
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,17 +32,18 @@ Arrays = dict[str, np.ndarray]
 class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
     """One session at a time, `gymnasium.Env`.
 
-    Action: an item, `Discrete(N)`. One that is masked or outside the catalogue earns 0 and sets
+    Action: an item, `Discrete(N)`. An item that is masked or outside the catalogue earns 0 and sets
     `info["invalid_action"]`. Observation: a dict of NumPy arrays, W = history_length + session_capacity:
 
         user         int32[1]
         items        int32[W], initial history, then the session; -1 pads
         responses    int8[W], 1 like, -1 dislike, 0 padding
-        length       int32[1], positions in use
+        length       int32[1], number of positions in use
 
     Reward: 1.0 for a like, 0.0 for a dislike. Terminated: the user left. Truncated: the session reached its
     longest length. `info` of `reset` and of `step` holds `action_mask`, bool[N], the items that may be recommended
-    next; of `step` also `response`, a dict ({"like": int8[]}), `votes`, int8[3], and `invalid_action`, bool[].
+    next. `info` of `step` also holds `response`, a dict ({"like": int8[]}), `votes`, int8[3], and
+    `invalid_action`, bool[].
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
@@ -50,7 +53,7 @@ class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
 
         Args:
             env, params: of `jaxsim.make`.
-            seed: of the sessions until `reset` is given another one, from 0 to 2^32 - 1.
+            seed: seed of the sessions until `reset` gets another one, from 0 to 2^32 - 1.
 
         Raises:
             InputError: an unusable seed.
@@ -71,13 +74,14 @@ class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
 
         Args:
             seed: makes this session and those after it a function of the seed and the actions; without it the
-                stream of randomness goes on.
-            options: {"user": int} chooses whose session it is; without it he is drawn from `params.session_users`.
+                stream of randomness continues.
+            options: {"user": int} chooses the user; otherwise they are drawn from `params.session_users`.
 
         Raises:
-            InputError: a seed, an option or a user that does not exist.
+            InputError: an unusable seed, an unknown option, or a user that does not exist.
         """
         key = self._key if seed is None else _key_of(seed)
+        _check_options(options, ("user",))
         user = _chosen_user(options, self._num_users)
         super().reset(seed=seed)
         if user is None:
@@ -89,13 +93,13 @@ class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
         return _arrays(jax.device_get(obs)), {"action_mask": self._mask.copy()}
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
-        """Recommend an item, int[]; after a session has ended, `reset` comes first.
+        """Recommend an item, int[]; after the end of a session, call `reset` first.
 
         Raises:
-            InputError: no session is under way, or the action is not an integer.
+            InputError: no session is running, or the action is not an integer.
         """
         if self._state is None:
-            raise InputError("no session is under way: call reset() first")
+            raise InputError("no session is running: call reset() first")
         item = _int32(integers("action", action, rank=0), len(self._mask))
         self._key, self._state, out = self._programs.step(
             self._key, self._state, item, self._params
@@ -108,7 +112,7 @@ class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
         return _arrays(obs), float(reward), bool(terminated), bool(truncated), described
 
     def action_masks(self) -> np.ndarray:
-        """Items that may be recommended now, bool[N]; the name is that of sb3-contrib."""
+        """Which items may be recommended now, bool[N]; sb3-contrib calls this method."""
         return self._mask.copy()
 
 
@@ -116,8 +120,10 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
     """Many sessions stepped by one compiled program, `gymnasium.vector.VectorEnv`.
 
     Spaces and values are those of `GymnasiumEnv` with a leading dimension of `num_envs`. A session that ends is
-    replaced in the same step (`AutoresetMode.SAME_STEP`): `infos["final_obs"][i]` is then its last observation,
-    and the rest of `infos` is of the step that ended it. Masks are computed when `action_masks` is called.
+    replaced in the same step (`AutoresetMode.SAME_STEP`). `infos["final_obs"][i]` is then its last observation,
+    and `infos["final_info"]` holds the info of its last step; `_final_obs` and `_final_info`, bool[num_envs], say
+    which sessions ended. The other entries of `infos` describe the step of every session, whether it ended or not.
+    `infos` holds no masks: call `action_masks`.
     """
 
     metadata = {  # noqa: RUF012 (Gymnasium's own declaration)
@@ -130,8 +136,8 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
 
         Args:
             env, params: of `jaxsim.make`.
-            num_envs: sessions at once.
-            seed: of the sessions until `reset` is given another one, from 0 to 2^32 - 1.
+            num_envs: number of sessions at once.
+            seed: seed of the sessions until `reset` gets another one, from 0 to 2^32 - 1.
 
         Raises:
             InputError: no sessions, or an unusable seed.
@@ -146,21 +152,42 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self._num_items, self._num_users = env.num_items, env.num_users
         self._params = params
         self._programs = _vector_programs(replace(env, defaults=None), num_envs)
-        self._key = _key_of(seed)
+        self._key = _key_of(seed)  # one for all sessions, or after reset(seed=[...]) one for each
         self._state: EnvState | None = None
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[Arrays, dict[str, Any]]:
-        """Start every session anew; see `GymnasiumEnv.reset`. A chosen user is int[], or int[num_envs]."""
-        key = self._key if seed is None else _key_of(seed)
+        """Restart sessions, all of them or those of a mask.
+
+        Args:
+            seed: an int makes all sessions from here on a function of the seed and the actions. A list of num_envs
+                ints makes session i a function of seed i and its own actions; None in the list continues a stream.
+            options: {"user": int[] or int[num_envs]} chooses the users, as in `GymnasiumEnv.reset`;
+                {"reset_mask": bool[num_envs]} says which sessions restart; the others continue.
+
+        Returns:
+            The observations of all sessions, and {}.
+
+        Raises:
+            InputError: an unusable seed, mask or user, an unknown option, or a mask before the first reset.
+        """
+        _check_options(options, ("user", "reset_mask"))
+        mask = _chosen_sessions(options, self.num_envs)
+        running = None if mask.all() else (self._key, self._running())
+        key = self._seeded(seed, mask)
         user = _chosen_user(options, self._num_users, self.num_envs)
-        super().reset(seed=seed)
+        super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
         if user is None:
-            started = self._programs.reset(key, self._params)
+            key, state, obs = self._programs.reset(key, self._params)
         else:
-            started = self._programs.reset_user(key, user, self._params)
-        self._key, self._state, obs = started
+            key, state, obs = self._programs.reset_user(key, user, self._params)
+        if running is not None:
+            key, state, obs = self._programs.merge(mask, (key, state), running)
+        self._key, self._state = key, state
         return _arrays(jax.device_get(obs)), {}
 
     def step(
@@ -172,35 +199,56 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             Observations, rewards float64[num_envs], terminations and truncations bool[num_envs], infos.
 
         Raises:
-            InputError: no sessions are under way, or not one integer a session.
+            InputError: no sessions are running, or not one integer for each session.
         """
-        if self._state is None:
-            raise InputError("no sessions are under way: call reset() first")
+        state = self._running()
         numbers = integers("actions", actions, rank=1)
         if len(numbers) != self.num_envs:
             raise InputError(
-                f"actions has {len(numbers)} items: pass {self.num_envs}, one a session"
+                f"actions has {len(numbers)} items: pass {self.num_envs}, one for each session"
             )
         self._key, self._state, out, final = self._programs.step(
-            self._key, self._state, _int32(numbers, self._num_items), self._params
+            self._key, state, _int32(numbers, self._num_items), self._params
         )
         obs, reward, terminated, truncated, info = jax.device_get(out)
-        infos = _with_masks(_described(info), self.num_envs)
-        done = terminated | truncated
+        described, done = _described(info), terminated | truncated
+        infos = _with_masks(described, np.ones(self.num_envs, bool))
         if done.any():
             infos["final_obs"], infos["_final_obs"] = _rows_where(done, final), done
+            infos["final_info"], infos["_final_info"] = _with_masks(described, done), done.copy()
         rewards = np.asarray(reward, np.float64)
         return _arrays(obs), rewards, np.array(terminated), np.array(truncated), infos
 
     def action_masks(self) -> np.ndarray:
-        """Items that may be recommended now, bool[num_envs, N].
+        """Which items may be recommended now, bool[num_envs, N].
 
         Raises:
-            InputError: no sessions are under way.
+            InputError: no sessions are running.
         """
+        return np.array(self._programs.mask(self._running(), self._params))
+
+    def _running(self) -> EnvState:
         if self._state is None:
-            raise InputError("no sessions are under way: call reset() first")
-        return np.array(self._programs.mask(self._state, self._params))
+            raise InputError("no sessions are running: call reset() first")
+        return self._state
+
+    def _seeded(self, seed: Any, mask: np.ndarray) -> jax.Array:
+        """The key of all sessions, [], or one key for each session, [num_envs], if they have their own seeds."""
+        if seed is None:
+            return self._key
+        if np.ndim(seed) == 0:
+            return _key_of(seed)
+        if len(seed) != self.num_envs:
+            raise InputError(
+                f"seed has {len(seed)} numbers: pass {self.num_envs}, one for each session"
+            )
+        keys = self._key if self._key.ndim else jax.random.split(self._key, self.num_envs)
+        return jnp.stack(
+            [
+                keys[i] if number is None or not mask[i] else _key_of(number, f"seed[{i}]")
+                for i, number in enumerate(seed)
+            ]
+        )
 
 
 def observation_space(env: UserSimulator) -> spaces.Dict:
@@ -220,11 +268,20 @@ def observation_space(env: UserSimulator) -> spaces.Dict:
 
 
 class _Programs(NamedTuple):
-    """Compiled programs of an environment; `mask` serves many sessions alone."""
+    """Compiled programs that reset and step one session."""
 
     reset: Callable[..., Any]
     reset_user: Callable[..., Any]
     step: Callable[..., Any]
+
+
+class _VectorPrograms(NamedTuple):
+    """Compiled programs for many sessions; `merge` joins the restarted ones of a mask with the others."""
+
+    reset: Callable[..., Any]
+    reset_user: Callable[..., Any]
+    step: Callable[..., Any]
+    merge: Callable[..., Any]
     mask: Callable[..., Any]
 
 
@@ -248,16 +305,22 @@ def _session_programs(env: UserSimulator) -> _Programs:
         truncated = env.is_truncated(state, params)
         return key, state, (_fields(obs), mask, reward, terminated, truncated, info)
 
-    return _Programs(jax.jit(reset), jax.jit(reset_user), _jit_step(step), env.action_mask)
+    return _Programs(jax.jit(reset), jax.jit(reset_user), _jit_step(step))
 
 
 @functools.lru_cache(maxsize=8)
-def _vector_programs(env: UserSimulator, num_envs: int) -> _Programs:
+def _vector_programs(env: UserSimulator, num_envs: int) -> _VectorPrograms:
+    def next_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The next state of the stream(s), [] or [num_envs], and a key for each session."""
+        if key.ndim == 0:
+            key, key_all = jax.random.split(key)
+            return key, jax.random.split(key_all, num_envs)
+        key, keys = jax.vmap(jax.random.split, out_axes=1)(key)
+        return key, keys
+
     def reset(key: jax.Array, params: EnvParams) -> Any:
-        key, key_reset = jax.random.split(key)
-        obs, state = jax.vmap(env.reset_env, (0, None))(
-            jax.random.split(key_reset, num_envs), params
-        )
+        key, keys = next_keys(key)
+        obs, state = jax.vmap(env.reset_env, (0, None))(keys, params)
         return key, state, _fields(obs)
 
     def reset_user(key: jax.Array, users: jax.Array, params: EnvParams) -> Any:
@@ -265,22 +328,32 @@ def _vector_programs(env: UserSimulator, num_envs: int) -> _Programs:
         return key, state, _fields(obs)
 
     def step(key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams) -> Any:
-        key, key_step = jax.random.split(key)
+        key, keys = next_keys(key)
         obs, state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
-            jax.random.split(key_step, num_envs), state, action, params
+            keys, state, action, params
         )
-        kept = {name: info[name] for name in ("response", "votes", "invalid_action")}
-        out = _fields(obs), reward, terminated, truncated, kept
+        described = {name: info[name] for name in ("response", "votes", "invalid_action")}
+        out = _fields(obs), reward, terminated, truncated, described
         return key, state, out, _fields(info["final_observation"])
 
-    def mask(state: EnvState, params: EnvParams) -> jax.Array:
-        return jax.vmap(lambda one: env.action_mask(env.get_obs(one), params))(state)
+    def merge(mask: jax.Array, fresh: Any, running: Any) -> Any:
+        choose = jax.vmap(jnp.where)
+        (key, fresh_state), (old_key, old_state) = fresh, running
+        if key.ndim and old_key.ndim:  # sessions that go on keep their own streams
+            key = choose(mask, key, old_key)
+        state = jax.tree.map(lambda x, y: choose(mask, x, y), fresh_state, old_state)
+        return key, state, _fields(jax.vmap(env.get_obs)(state))
 
-    return _Programs(jax.jit(reset), jax.jit(reset_user), _jit_step(step), jax.jit(mask))
+    def mask(state: EnvState, params: EnvParams) -> jax.Array:
+        return jax.vmap(lambda session: env.action_mask(env.get_obs(session), params))(state)
+
+    return _VectorPrograms(
+        jax.jit(reset), jax.jit(reset_user), _jit_step(step), jax.jit(merge), jax.jit(mask)
+    )
 
 
 def _jit_step(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Jitted; the state is donated, so that f_sta's cache is written in place."""
+    """A jitted step; the state is donated, so that f_sta's cache is written in place."""
     return jax.jit(step, donate_argnums=1)
 
 
@@ -295,7 +368,7 @@ def _fields(obs: Observation) -> dict[str, jax.Array]:
 
 
 def _arrays(obs: Arrays) -> Arrays:
-    """Copies that belong to the caller: what comes from the device is read-only."""
+    """Copies that the caller may change: arrays from the device are read-only."""
     return {name: np.array(value) for name, value in obs.items()}
 
 
@@ -304,14 +377,17 @@ def _described(info: dict[str, Any]) -> dict[str, Any]:
     return {**info, "response": asdict(info["response"])}
 
 
-def _with_masks(infos: dict[str, Any], num_envs: int) -> dict[str, Any]:
-    """Gymnasium's form of the infos of many: beside each entry `_entry`, which sessions have it (all)."""
-    described: dict[str, Any] = {}
+def _with_masks(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:
+    """Infos in Gymnasium's form: zero outside the mask bool[num_envs]; `_entry` beside each entry is the mask."""
+    masked: dict[str, Any] = {}
     for name, value in infos.items():
-        nested = isinstance(value, dict)
-        described[name] = _with_masks(value, num_envs) if nested else value
-        described[f"_{name}"] = np.ones(num_envs, bool)
-    return described
+        if isinstance(value, dict):
+            masked[name] = _with_masks(value, mask)
+        else:
+            masked[name] = np.zeros_like(value)
+            masked[name][mask] = value[mask]
+        masked[f"_{name}"] = mask.copy()
+    return masked
 
 
 def _rows_where(done: np.ndarray, final: dict[str, jax.Array]) -> np.ndarray:
@@ -324,27 +400,46 @@ def _rows_where(done: np.ndarray, final: dict[str, jax.Array]) -> np.ndarray:
 
 
 def _int32(items: Any, num_items: int) -> np.ndarray:
-    """Items as int32; what lies outside the catalogue stays outside, and must never wrap to an item."""
+    """Items as int32; numbers outside the catalogue stay outside, so that they never wrap around to an item."""
     return np.clip(np.asarray(items), -1, num_items).astype(np.int32)
 
 
-def _key_of(seed: int) -> jax.Array:
-    check_range("seed", integers("seed", seed, rank=0), 0, 2**32, "seeds")
+def _key_of(seed: int, name: str = "seed") -> jax.Array:
+    check_range(name, integers(name, seed, rank=0), 0, 2**32, "seeds")
     return jax.random.key(int(seed))
+
+
+def _check_options(options: dict[str, Any] | None, names: tuple[str, ...]) -> None:
+    unknown = sorted(set(options or ()) - set(names))
+    if unknown:
+        raise InputError(f"options has {unknown[0]!r}: use {' or '.join(map(repr, names))}")
+
+
+def _chosen_sessions(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:
+    """The sessions to reset, bool[num_envs]; all of them without a mask.
+
+    Raises:
+        InputError: the mask has another type or shape, or no session.
+    """
+    mask = np.asarray((options or {}).get("reset_mask", np.ones(num_envs, bool)))
+    if mask.dtype != bool or mask.shape != (num_envs,):
+        raise InputError(
+            f"reset_mask is {mask.dtype}{list(mask.shape)}: pass bool[{num_envs}], one for each session"
+        )
+    if not mask.any():
+        raise InputError("reset_mask chooses no session: set at least one entry to True")
+    return mask
 
 
 def _chosen_user(
     options: dict[str, Any] | None, num_users: int, num_envs: int | None = None
 ) -> np.ndarray | None:
-    """The user that `reset` was asked for, int32[] or int32[num_envs]; None without any.
+    """The user of the option, int32[] or int32[num_envs]; None without the option.
 
     Raises:
-        InputError: another option, or no user of the dataset.
+        InputError: not a user of the dataset, or not one for each session.
     """
-    unknown = set(options or ()) - {"user"}
-    if unknown:
-        raise InputError(f"options has {sorted(unknown)[0]!r}: the only option is 'user'")
-    if not options:
+    if not options or "user" not in options:
         return None
     rank = 0 if num_envs is None else np.ndim(options["user"])
     user = np.asarray(integers("user", options["user"], rank))
@@ -353,6 +448,6 @@ def _chosen_user(
         return user.astype(np.int32)
     if user.shape not in ((), (num_envs,)):
         raise InputError(
-            f"user has shape {list(user.shape)}: pass one, or {num_envs}, one a session"
+            f"user has shape {list(user.shape)}: pass one, or {num_envs}, one for each session"
         )
     return np.broadcast_to(user, (num_envs,)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""f_mat, the keyword-matching model (Eq. 1 to 3): counts of shared keywords, tabled or of sets."""
+"""f_mat, the keyword-matching model (Eq. 1 to 3): counts of shared keywords, tabled or computed on the fly."""
 
 import chex
 import jax
@@ -10,7 +10,7 @@ _WORD_BITS = 32
 
 
 def shared_table(members: np.ndarray) -> np.ndarray:
-    """Size of the intersection of each pair of rows of int32[N, K] (-1 pads), int32[N, N], on the host."""
+    """Number of values that each pair of rows of int32[N, K] (-1 pads) shares, int32[N, N], on the host."""
     rows, columns = np.nonzero(members >= 0)
     values = members[rows, columns]
     width = int(values.max(initial=0)) + 1
@@ -20,7 +20,7 @@ def shared_table(members: np.ndarray) -> np.ndarray:
 
 
 def pack_members(members: np.ndarray, size: int) -> np.ndarray:
-    """Bit sets of the rows of int32[N, K] (-1 pads), values below `size`: uint32[N, ceil(size / 32)], not 0."""
+    """The rows of int32[N, K] (-1 pads, values below `size`) as bit sets, uint32[N, max(1, ceil(size / 32))]."""
     bits = np.zeros((len(members), max(1, -(-size // _WORD_BITS))), np.uint32)
     rows, columns = np.nonzero(members >= 0)
     values = members[rows, columns]
@@ -33,7 +33,7 @@ def count_common_bits(own: jax.Array, others: jax.Array) -> jax.Array:
     """|D(c) & D(i)| of bit sets by population count (Eq. 1, 2).
 
     Args:
-        own, others: uint32[..., words] of `pack_members`, of shapes that broadcast.
+        own, others: uint32[..., words], of `pack_members`, with shapes that broadcast.
 
     Returns:
         int32[...].
@@ -46,8 +46,8 @@ def is_shared(own: jax.Array, others: jax.Array) -> jax.Array:
     """Which keywords of `others` the candidate has too (Eq. 1, 2).
 
     Args:
-        own: int32[..., K] keywords of the candidate, -1 pads.
-        others: int32[..., K] keywords of history items, -1 pads, of a shape that broadcasts.
+        own: int32[..., K], keywords of the candidate, -1 pads.
+        others: int32[..., K], keywords of history items, -1 pads, with a shape that broadcasts.
 
     Returns:
         bool[..., K].
@@ -59,7 +59,8 @@ def alphas(shared: jax.Array, liked: jax.Array, disliked: jax.Array) -> tuple[ja
     """alpha_pos and alpha_neg, each int32[] (Eq. 1, 2).
 
     Args:
-        shared: int32[H], keywords that the candidate shares with each history item, in its label's polarity.
+        shared: int32[H], number of keywords that the candidate shares with each history item, in the polarity of
+            its label.
         liked, disliked: bool[H], membership of I_pos and of I_neg.
     """
     chex.assert_equal_shape([shared, liked, disliked])

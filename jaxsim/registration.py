@@ -1,6 +1,6 @@
 """The simulators under gymnax's names: `env, params = gymnax.make("UserSimulator-ml-100k-v0")`.
 
-The suffix is the version of the behaviour: it changes when equal keys and actions no longer give equal sessions.
+The suffix is the version of the behaviour. It changes when equal keys and actions no longer give equal sessions.
 """
 
 import functools
@@ -10,8 +10,9 @@ from typing import Any
 import gymnax
 
 from jaxsim.dataset import Dataset, load_dataset
-from jaxsim.environment import ENVIRONMENT_ID, HeldParams, UserSimulator
+from jaxsim.environment import ENVIRONMENT_ID, UserSimulator
 from jaxsim.factory import make
+from jaxsim.types import HeldParams
 
 NAMED_DATASETS = (
     "ml-100k",
@@ -30,7 +31,7 @@ def environment_id(dataset: str) -> str:
 
 
 def register_environments() -> None:
-    """Add the simulators to gymnax's registry: one a named dataset, and `ENVIRONMENT_ID` for any `dataset=`."""
+    """Register the simulators with gymnax: one for each named dataset, and `ENVIRONMENT_ID` for any `dataset=`."""
     factories = {environment_id(name): name for name in NAMED_DATASETS}
     for env_id, name in {ENVIRONMENT_ID: "ml-100k", **factories}.items():
         if env_id not in gymnax.registered_envs:
@@ -38,7 +39,7 @@ def register_environments() -> None:
 
 
 def _simulator(dataset: str | Dataset, **settings: Any) -> UserSimulator:
-    """What `gymnax.make` calls: the environment, with its params as the default ones."""
+    """The function that `gymnax.make` calls: the environment, with its params as the defaults."""
     packed = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
     env, params = make(packed, **settings)
     return replace(env, defaults=HeldParams(params))

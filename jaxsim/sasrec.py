@@ -1,12 +1,12 @@
 """f_sta, the statistic model: SASRec (Kang and McAuley, 2018) over a user's items and responses.
 
-The encoder reads tokens (item, response) under a causal mask, so what it knows after a token depends on that
-token and earlier ones alone. The candidate, the item effect and the user effect enter after the encoder:
+The encoder reads tokens (item, response) under a causal mask, so its output after a token depends only on that
+token and earlier ones. The candidate, the item effect and the user effect enter after the encoder:
 
     logit(like) = <hidden, candidate embedding> + item effect + user effect + offset
 
-Because a session only appends, keys and values of earlier tokens can be kept, and each step encodes one token
-(`encode_token`); `encode` over the whole window gives the same numbers.
+A session only appends, so the keys and values of earlier tokens are cached and each step encodes one token
+(`encode_token`). `encode` over the whole window gives the same numbers.
 """
 
 from collections.abc import Mapping
@@ -23,20 +23,20 @@ from flax.traverse_util import unflatten_dict
 from jaxsim.errors import InputError
 
 LAYER_NORM_EPSILON = 1e-6
-# By default a GPU multiplies float32 matrices with 10 bits of mantissa, and then votes otherwise than a CPU where
-# the probability is close to one half. CPUs take no notice of this.
+# By default a GPU multiplies float32 matrices with 10 bits of mantissa. Where the probability is close to 1/2 its
+# votes would then differ from a CPU's. On CPUs this setting changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
 @struct.dataclass
 class KeyValues:
-    """Attention keys and values of T tokens, one array a block.
+    """Attention keys and values of T tokens, one array for each block.
 
-    Blocks are kept apart because a step reads and writes them one after another: as slices of one array each
-    would first be copied.
+    The arrays are separate because a step reads and writes the blocks one after another; slices of one array would
+    be copied first.
 
     Attributes:
-        keys, values: of each block, float32[..., T, width].
+        keys, values: for each block, float32[..., T, width].
     """
 
     keys: tuple[jax.Array, ...]
@@ -60,12 +60,12 @@ class _Block(nn.Module):
         self.drop = nn.Dropout(self.dropout)
 
     def project(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Query, key and value, each float32[..., width], of tokens float32[..., width]."""
+        """Query, key and value, each float32[..., width], for tokens float32[..., width]."""
         query, key, value = jnp.split(self.query_key_value(self.attention_norm(x)), 3, axis=-1)
         return query * (self.width // self.num_heads) ** -0.5, key, value
 
     def finish(self, x: jax.Array, attended: jax.Array, deterministic: bool) -> jax.Array:
-        """Both residual connections, given what the attention gathered."""
+        """The output of the block float32[..., width]: both residual connections, after the attention."""
         x = x + self.drop(self.output(attended), deterministic=deterministic)
         expanded = nn.gelu(self.expand(self.feed_forward_norm(x)))
         return x + self.drop(self.contract(expanded), deterministic=deterministic)
@@ -76,9 +76,9 @@ class SASRec(nn.Module):
 
     Attributes:
         num_items, num_users: N and U.
-        window: the longest history that it reads (positions), W.
+        window: W, the longest history that it reads, in positions.
         width, num_blocks, num_heads: size of the encoder.
-        dropout: rate of dropout while training.
+        dropout: dropout rate in training.
     """
 
     num_items: int
@@ -91,7 +91,7 @@ class SASRec(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """The arguments that make an equal model, for a manifest or a config."""
+        """The constructor's arguments, for a manifest or a config."""
         names = ("num_items", "num_users", "window", "width", "num_blocks", "num_heads", "dropout")
         return {name: getattr(self, name) for name in names}
 
@@ -107,13 +107,15 @@ class SASRec(nn.Module):
         self.hidden_norm = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON)
         self.drop = nn.Dropout(self.dropout)
         self.candidate_embedding = nn.Embed(self.num_items + 1, self.width, embedding_init=small)
-        self.common_candidate = self.param("common_candidate", small, (self.width,))
-        self.item_effect = self.param("item_effect", nn.initializers.zeros, (self.num_items + 1,))
-        self.user_effect = self.param("user_effect", nn.initializers.zeros, (self.num_users,))
-        self.offset = self.param("offset", nn.initializers.zeros, ())
+        # Explicit types: without them these would be float64 under jax_enable_x64, unlike flax's layers.
+        zeros, dtype = nn.initializers.zeros, jnp.float32
+        self.common_candidate = self.param("common_candidate", small, (self.width,), dtype)
+        self.item_effect = self.param("item_effect", zeros, (self.num_items + 1,), dtype)
+        self.user_effect = self.param("user_effect", zeros, (self.num_users,), dtype)
+        self.offset = self.param("offset", zeros, (), dtype)
 
     def embed(self, item: jax.Array, like: jax.Array, position: jax.Array) -> jax.Array:
-        """Token embeddings float32[..., width]; item < 0 is padding."""
+        """Token embeddings float32[..., width]; an item below 0 is padding."""
         shifted = jnp.maximum(item, -1) + 1  # id 0 is padding, never an item
         token = self.item_embedding(shifted) + self.response_embedding((like > 0).astype(jnp.int32))
         return token + self.position_embedding(jnp.clip(position, 0, self.window - 1))
@@ -125,20 +127,20 @@ class SASRec(nn.Module):
 
         Args:
             items: int32[T], T <= window, -1 pads on the right.
-            likes: int8[T], 1 like, otherwise dislike.
-            deterministic: no dropout.
+            likes: int8[T], 1 like, any other number dislike.
+            deterministic: apply no dropout.
 
         Returns:
-            hidden float32[T, width]: what is known after each token; keys and values of the T tokens.
+            Hidden float32[T, width], the output after each token; keys and values of the T tokens.
         """
         chex.assert_rank([items, likes], 1)
         chex.assert_equal_shape([items, likes])
         length = items.shape[0]
         causal = jnp.tril(jnp.ones((length, length), bool)) & (items >= 0)[None, :]
-        causal = causal | jnp.eye(
-            length, dtype=bool
-        )  # a padded row attends to itself, not to nothing
-        x = self.drop(self.embed(items, likes, jnp.arange(length)), deterministic=deterministic)
+        # A padded row attends to itself: a softmax over nothing would give NaN.
+        causal = causal | jnp.eye(length, dtype=bool)
+        position = jnp.arange(length, dtype=jnp.int32)
+        x = self.drop(self.embed(items, likes, position), deterministic=deterministic)
         keys, values = [], []
         for block in self.blocks:
             query, key, value = block.project(x)
@@ -155,15 +157,15 @@ class SASRec(nn.Module):
     def encode_token(
         self, item: jax.Array, like: jax.Array, cache: KeyValues, length: jax.Array
     ) -> tuple[jax.Array, KeyValues]:
-        """Append one token to a history whose keys and values are kept.
+        """Append one token to a history whose keys and values are cached.
 
         Args:
-            item, like: int32[], int8[] of the token.
-            cache: keys and values [T, width] of each block, the first `length` valid, finite beyond.
-            length: int32[], tokens before this one; at T or beyond nothing is written.
+            item, like: int32[], int8[], the token.
+            cache: keys and values [T, width] for each block; the first `length` are valid, the others finite.
+            length: int32[], number of tokens before this one; if it is T or more, nothing is written.
 
         Returns:
-            hidden float32[width] after the token, meaningless if `length` is not below T; the cache with it.
+            Hidden float32[width] after the token (meaningless if `length` is T or more); the cache with the token.
         """
         valid = jnp.arange(cache.keys[0].shape[0]) <= length
         x = self.embed(item, like, length)
@@ -186,8 +188,8 @@ class SASRec(nn.Module):
         """Log-odds of a like, float32[...].
 
         Args:
-            hidden: float32[..., width]; zero where there is no history.
-            candidate: int32[...] item.
+            hidden: float32[..., width], of `encode`; zero for an empty history.
+            candidate: int32[...], an item.
             user: int32[...]; -1 takes the mean user effect.
         """
         shifted = candidate + 1
@@ -200,15 +202,15 @@ class SASRec(nn.Module):
         return affinity + self.item_effect[shifted] + user_effect + self.offset
 
     def all_logits(self, hidden: jax.Array, user: jax.Array) -> jax.Array:
-        """`logit` of every item, float32[N], for one hidden float32[width] and user int32[]."""
+        """`logit` for every item, float32[N], given one hidden float32[width] and user int32[]."""
         return self.logit(hidden[None], jnp.arange(self.num_items, dtype=jnp.int32), user)
 
     def next_logits(
         self, items: jax.Array, likes: jax.Array, user: jax.Array, deterministic: bool = True
     ) -> jax.Array:
-        """Log-odds that each token of a history is liked, given the tokens before it, float32[T].
+        """Log-odds that each item of a history is liked, given the tokens before it, float32[T].
 
-        This is what training maximises the likelihood of; the first token is judged on no history.
+        Training maximises the likelihood of the labels under these. The first item has an empty history.
         """
         hidden, _ = self.encode(items, likes, deterministic)
         before = jnp.concatenate([jnp.zeros((1, self.width), jnp.float32), hidden[:-1]])
@@ -218,8 +220,8 @@ class SASRec(nn.Module):
 
 def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, valid: jax.Array) -> jax.Array:
     """One head's attention of a query [d] on the valid bool[T] of T keys and values [T, d], float32[d]."""
-    # Products of a matrix with a vector: on CPUs they read the cache 20 times faster than sums of products do, and
-    # without the transposition that a product over all heads begins with.
+    # On CPUs a matrix-vector product reads the cache 20 times faster than a sum of products, and one head at a
+    # time needs no transposition.
     scores = jnp.einsum("d,sd->s", query, keys, precision=_PRECISION)
     weights = jax.nn.softmax(jnp.where(valid, scores, -jnp.inf))
     return jnp.einsum("s,sd->d", weights, values, precision=_PRECISION)
@@ -236,7 +238,11 @@ def _per_head(equation: str, a: jax.Array, b: jax.Array, num_heads: int) -> jax.
 def restore(
     manifest_entry: Mapping[str, Any], weights: Mapping[str, Any]
 ) -> tuple[SASRec, dict[str, Any]]:
-    """The model and its variables, from the manifest's `sasrec` entry and `sasrec.safetensors`.
+    """Rebuild the model and its variables.
+
+    Args:
+        manifest_entry: the manifest's entry `sasrec`.
+        weights: name to array, the content of `sasrec.safetensors`.
 
     Raises:
         InputError: a weight is missing, not finite, or has another shape than the architecture says.
@@ -245,7 +251,7 @@ def restore(
         model = SASRec(**manifest_entry["architecture"])
     except (KeyError, TypeError) as error:
         raise InputError(
-            f"manifest.json: no usable architecture of the statistic model ({error}); build the dataset again"
+            f"manifest.json: the statistic model's architecture is not usable ({error}); build the dataset again"
         ) from None
     tree = unflatten_dict({tuple(name.split("/")): jnp.asarray(w) for name, w in weights.items()})
     expected = jax.eval_shape(

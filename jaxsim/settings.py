@@ -1,6 +1,6 @@
 """Bounds of settings, declared beside the field and checked in one place.
 
-A setting is a field of a dataclass. Its bounds stand in its type, in the words of `annotated_types`:
+A setting is a field of a dataclass. Its type declares its bounds, with `annotated_types`:
 
     num_envs: Annotated[int, Ge(1)] = 128
     discount: Annotated[float, Ge(0), Lt(1)] = 0.4
@@ -15,20 +15,20 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
-from jaxsim.checks import known
+from jaxsim.checks import is_concrete
 from jaxsim.errors import InputError
 
 
 def check_settings(settings: Any, option_prefix: str | None = None) -> None:
-    """Check every field of a dataclass against the type and the bounds that it is declared with.
+    """Check every field of a dataclass against its declared type and bounds.
 
-    Numbers that are traced by `jit` or `vmap` are not known yet and pass; None passes where the type allows it.
-    Fields of types other than numbers and `Literal` are not checked.
+    Numbers that `jit` or `vmap` traces have no value yet and are not checked; None is accepted where the type
+    allows it. Fields of types other than numbers and `Literal` are not checked.
 
     Args:
         settings: an instance of a dataclass.
-        option_prefix: what the command line puts before the name of the option, such as "--sasrec."; messages then
-            name the option. Without it they name the field.
+        option_prefix: the beginning of the option on the command line, such as "--sasrec."; messages then name the
+            option. Without it they name the field.
 
     Raises:
         InputError: the first field that is not a number of its type, is not finite, or is out of bounds.
@@ -36,7 +36,7 @@ def check_settings(settings: Any, option_prefix: str | None = None) -> None:
     hints = get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        expected = _what_is_wrong(value, hints[field.name])
+        expected = _expected(value, hints[field.name])
         if expected is not None:
             raise InputError(f"{_label(field.name, option_prefix)} is {value!r}: give {expected}")
 
@@ -45,10 +45,10 @@ def _label(name: str, option_prefix: str | None) -> str:
     return name if option_prefix is None else option_prefix + name.replace("_", "-")
 
 
-def _what_is_wrong(value: Any, hint: Any) -> str | None:
-    """What a value should be; None if it is that."""
+def _expected(value: Any, hint: Any) -> str | None:
+    """A description of the values that a hint allows if this is not one of them, otherwise None."""
     kind, bounds, optional = _unpack(hint)
-    if (value is None and optional) or not known(value):
+    if (value is None and optional) or not is_concrete(value):
         return None
     if get_origin(kind) is Literal:
         choices = get_args(kind)
@@ -59,7 +59,7 @@ def _what_is_wrong(value: Any, hint: Any) -> str | None:
 
 
 def _unpack(hint: Any) -> tuple[Any, list[Any], bool]:
-    """The plain type of a hint, the bounds in it, and whether it allows None."""
+    """The plain type of a hint, its bounds, and whether it allows None."""
     if get_origin(hint) is Annotated:
         inner, *extras = get_args(hint)
         kind, bounds, optional = _unpack(inner)
@@ -73,7 +73,7 @@ def _unpack(hint: Any) -> tuple[Any, list[Any], bool]:
 
 
 def _is_number(value: Any, kind: type, bounds: list[Any]) -> bool:
-    if isinstance(value, bool) or (kind is int and not isinstance(value, int)):
+    if isinstance(value, bool) or (kind is int and not isinstance(value, int | np.integer)):
         return False
     try:
         numbers = np.asarray(value, np.float64)

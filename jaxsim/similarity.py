@@ -6,13 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 
 COSINE_UNIT = 1_000_000
-# Below every cosine: "maximum over nothing", and pairs that Eq. 6 and 7 skip.
+# Smaller than every cosine: stands for the maximum over nothing, and for pairs that Eq. 6 and 7 skip.
 NO_COSINE = np.int32(-COSINE_UNIT - 1)
 _ROWS_AT_ONCE = 4096
 
 
 def unit_vectors(vectors: np.ndarray) -> np.ndarray:
-    """Rows of float[N, D] at unit length in float64; zero rows stay zero."""
+    """The rows of float[N, D] at unit length, float64[N, D]; zero rows stay zero."""
     exact = vectors.astype(np.float64)
     norms = np.linalg.norm(exact, axis=1, keepdims=True)
     return np.divide(exact, norms, out=np.zeros_like(exact), where=norms > 0)
@@ -21,25 +21,25 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
 def cosine_table(vectors: np.ndarray) -> np.ndarray:
     """Cosine of each pair of rows of float32[N, D] in millionths, int32[N, N]; NO_COSINE for zero rows.
 
-    Computed in float64 on the host, so that a tie is integer equality on every device.
+    It is computed in float64 on the host, so that a tie is integer equality on every device.
     """
     unit = unit_vectors(vectors)
-    known = unit.any(axis=1)
+    has_vector = unit.any(axis=1)
     cosines = np.empty((len(unit), len(unit)), np.int32)
     for start in range(0, len(unit), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         cosines[rows] = np.rint(unit[rows] @ unit.T * COSINE_UNIT)
-    # A matrix product need not be symmetric in its last bit; ties must be.
+    # A matrix product may differ from its transpose in the last bit; ties must not.
     cosines = np.maximum(cosines, cosines.T)
-    cosines[~known] = NO_COSINE
-    cosines[:, ~known] = NO_COSINE
+    cosines[~has_vector] = NO_COSINE
+    cosines[:, ~has_vector] = NO_COSINE
     return cosines
 
 
 def cosines(own: jax.Array, others: jax.Array) -> jax.Array:
-    """Cosines of unit vectors on the fly, at full float32 precision, rounded to millionths.
+    """Cosines of unit vectors, computed on the fly at full float32 precision and rounded to millionths.
 
-    They are within one millionth of `cosine_table`'s.
+    They differ from those of `cosine_table` by at most one millionth.
 
     Args:
         own: float32[P, D].
@@ -68,7 +68,7 @@ def betas(cosine: jax.Array, liked: jax.Array, disliked: jax.Array) -> tuple[jax
     """beta_pos and beta_neg, each int32[] millionths (Eq. 6, 7); NO_COSINE is the maximum over nothing.
 
     Args:
-        cosine: int32[H] of the candidate to each history item, in its label's polarity.
+        cosine: int32[H], of the candidate and each history item, in the polarity of its label.
         liked, disliked: bool[H], membership of I_pos and of I_neg.
     """
     chex.assert_equal_shape([cosine, liked, disliked])

@@ -1,14 +1,14 @@
-"""Tables of text for terminals, in one look for every command."""
+"""Tables of text for terminals, in the same style for every command."""
 
 import io
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-_UNLIMITED = 100_000  # columns; a table is never wrapped
+_UNLIMITED = 100_000  # columns, so that a table is never wrapped
 
 
 def format_table(
@@ -20,10 +20,10 @@ def format_table(
     """A table as lines of plain text, without colours.
 
     Args:
-        header: C names of columns.
-        rows: R rows of C cells each; a cell is shown as `str` of it.
-        markdown: with the bars of a Markdown table; otherwise columns are parted by two spaces.
-        left: columns that are aligned to the left; the others hold numbers and are aligned to the right.
+        header: names of the C columns.
+        rows: R rows of C cells; each cell is shown as its `str`.
+        markdown: draw the bars of a Markdown table; otherwise two spaces separate the columns.
+        left: indices of the columns aligned to the left; the others hold numbers and are aligned to the right.
 
     Returns:
         The lines joined by line ends, without trailing spaces.
@@ -34,15 +34,24 @@ def format_table(
         table.add_column(Text(name), justify="left" if index in left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
+    lines = render(table, width=_UNLIMITED).split("\n")
+    return "\n".join(line for line in lines if line)
+
+
+def render(*parts: RenderableType, width: int) -> str:
+    """What rich prints for some parts on a terminal of `width` columns, without colours or trailing spaces.
+
+    Settings of the real terminal do not change the text.
+    """
     console = Console(
         file=io.StringIO(),
-        width=_UNLIMITED,
+        width=width,
         color_system=None,
         force_terminal=False,
         force_jupyter=False,
         legacy_windows=False,
     )
     with console.capture() as captured:
-        console.print(table)
-    lines = [line.rstrip() for line in captured.get().split("\n")]
-    return "\n".join(line for line in lines if line)
+        for part in parts:
+            console.print(part)
+    return "\n".join(line.rstrip() for line in captured.get().rstrip().split("\n"))

@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxsim import InputError, sha256_of
+from jaxsim import InputError
+from jaxsim.dataset import sha256_of
 from jaxsim.files import check_writable, staged_folder
 from prep.ratings import CONVERSION, load_raw
 from prep.readers.lines import SkippedLines

@@ -19,7 +19,8 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from jaxsim import InputError, sha256_of
+from jaxsim import InputError
+from jaxsim.dataset import sha256_of
 from jaxsim.files import staged_file
 
 _CHUNK_BYTES = 1 << 16

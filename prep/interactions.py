@@ -29,7 +29,7 @@ class Interactions:
         users, items: raw ids in index order; U and N of them.
         arrays: `user_offsets` int64[U + 1] and, of length M, `interaction_item` int32,
             `interaction_label` int8 (1 like), `interaction_rating` float32, `interaction_time`
-            int64 and `interaction_split` int8, as in `jaxsim.ARRAY_SCHEMA`.
+            int64 and `interaction_split` int8, as in `jaxsim.dataset.ARRAY_SCHEMA`.
         rows: int64[M], the row of each interaction in the table of ratings.
         duplicates: how many ratings were dropped because the user rated the item again later.
         too_few: how many others were dropped because their user or item has too few ratings.

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxsim
-from jaxsim import Dataset, EnvParams, UserSimulator
+from jaxsim import Dataset, EnvParams, Observation, UserSimulator
 from prep.build import build_dataset
 from prep.config import BuildConfig
 from prep.fetch import FetchError, pip_wheel
@@ -15,6 +18,7 @@ from prep.sources import ml_100k
 from tests.factory import random_dataset
 
 HISTORY, CAPACITY = 8, 12
+WINDOW = HISTORY + CAPACITY
 
 
 class Simulator(NamedTuple):
@@ -28,6 +32,22 @@ class Simulator(NamedTuple):
 def simulator_of(dataset: Dataset, **settings) -> Simulator:
     defaults = {"history_length": HISTORY, "session_capacity": CAPACITY, "users": "all"}
     return Simulator(dataset, *jaxsim.make(dataset, **{**defaults, **settings}))
+
+
+def allowed(env: UserSimulator, obs: Observation, params: EnvParams, seed: int) -> jax.Array:
+    """A random item that the mask allows."""
+    choices = np.flatnonzero(env.action_mask(obs, params))
+    return jnp.int32(np.random.default_rng(seed).choice(choices))
+
+
+def leaving_with(params: EnvParams, probability: float) -> EnvParams:
+    """Params with another departure probability."""
+    return params.replace(departure_probability=jnp.float32(probability))
+
+
+def never_leaves(params: EnvParams) -> EnvParams:
+    """Params of users who stay until the session is cut off."""
+    return leaving_with(params, 0.0)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +68,7 @@ def either(request: pytest.FixtureRequest, dataset: Dataset) -> Simulator:
 
 @pytest.fixture(scope="session", params=["tables", "features"])
 def each_path(request: pytest.FixtureRequest, dataset: Dataset) -> Simulator:
-    """A simulator with everything worked out beforehand, and one with nothing."""
+    """A simulator with tables, and one that computes everything on the fly."""
     prefixes = {"tables": "table", "features": "encode"}[request.param]
     return simulator_of(dataset, catalogue=request.param, prefixes=prefixes)
 

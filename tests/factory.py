@@ -11,7 +11,8 @@ import pandas as pd
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
-from jaxsim import FORMAT_VERSION, Dataset, sha256_of
+from jaxsim import Dataset
+from jaxsim.dataset import FORMAT_VERSION, sha256_of
 from jaxsim.sasrec import SASRec
 
 

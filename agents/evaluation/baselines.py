@@ -16,7 +16,6 @@ from flax import struct
 from agents.algorithms.choice import best_allowed, random_allowed
 from agents.algorithms.rollout import RecommenderEnv
 from jaxsim import (
-    TRAIN,
     Dataset,
     EnvParams,
     EnvState,
@@ -26,6 +25,7 @@ from jaxsim import (
     add_evidence,
     gather_evidence,
 )
+from jaxsim.dataset import TRAIN
 
 SMOOTHING = 5.0
 

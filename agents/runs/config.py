@@ -12,7 +12,8 @@ import jax
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.registry import ALGORITHMS
-from jaxsim import Dataset, InputError, SASRec, UserSimulator, sha256_of
+from jaxsim import Dataset, InputError, SASRec, UserSimulator
+from jaxsim.dataset import sha256_of
 from jaxsim.files import write_text
 
 CONFIG_FILE = "config.json"

@@ -6,7 +6,8 @@ By far the largest part is f_sta's cache: attention reads the keys and values of
 import jax
 import jax.numpy as jnp
 
-from jaxsim import EnvParams, EnvState, ItemFeatures, UserSimulator
+from jaxsim import EnvParams, EnvState, UserSimulator
+from jaxsim.catalogue import ItemFeatures
 
 # Bytes per position of the window, without its pair with the candidate: the votes read item and response (4 + 1),
 # the check of the action reads the item again (4), and so does the draw of an allowed action (4).

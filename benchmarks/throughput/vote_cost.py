@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from benchmarks.hardware import Timing, device_memory, is_out_of_memory, repeated
 from benchmarks.throughput.step_cost import tree_bytes
-from jaxsim import Decision, ItemFeatures, KeyValues, PairTables, SASRec
-from jaxsim.catalogue import Catalogue
+from jaxsim import Decision, SASRec
+from jaxsim.catalogue import Catalogue, ItemFeatures, PairTables
 from jaxsim.ensemble import decide
+from jaxsim.sasrec import KeyValues
 
 HISTORIES = (20, 50, 150, 500)
 CATALOGUES = (1_000, 10_000, 100_000, 1_000_000)

@@ -1,29 +1,26 @@
 """An explanation as tables of text, for terminals and notebooks."""
 
 import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from jaxsim.explanation.counterfactuals import MAX_REMOVALS, Flip
+from jaxsim.explanation.counterfactuals import MAX_REMOVALS
+from jaxsim.explanation.types import (
+    Candidate,
+    ExplanationFields,
+    Flip,
+    Interaction,
+    MatchedKeyword,
+    Vote,
+)
+from jaxsim.tables import render
 
-if TYPE_CHECKING:  # which imports this module to print itself
-    from jaxsim.explanation.question import (
-        Candidate,
-        Explanation,
-        Interaction,
-        MatchedKeyword,
-        Vote,
-    )
-
-COLUMNS = 100  # of a terminal
-CELL_COLUMNS = 2 * COLUMNS  # of a text before it is wrapped; the rest is cut off
-HISTORY_ROWS, KEYWORD_ROWS, FLIP_ROWS = 12, 12, 3  # shown; an explanation's fields hold all
+COLUMNS = 100  # width of the printed tables
+CELL_COLUMNS = 2 * COLUMNS  # longest text of a cell, which is then wrapped; the rest is cut off
+HISTORY_ROWS, KEYWORD_ROWS, FLIP_ROWS = 12, 12, 3  # rows shown; an explanation's fields hold all
 
 _Row = tuple[str, ...]
 
@@ -37,23 +34,14 @@ class Table:
     rows: list[_Row]
 
 
-def to_text(explanation: "Explanation") -> str:
+def to_text(explanation: ExplanationFields) -> str:
     """Lines of at most COLUMNS terminal columns, without colours or control characters."""
-    console = Console(
-        file=io.StringIO(),
-        width=COLUMNS,
-        color_system=None,
-        force_terminal=False,
-        force_jupyter=False,
-        legacy_windows=False,
-    )
-    with console.capture() as captured:
-        console.print(_plain(headline(explanation)))
-        for table in tables(explanation):
-            console.print(Text(), _plain(table.title), sep="\n")
-            if table.rows:
-                console.print(_grid(table))
-    return "\n".join(line.rstrip() for line in captured.get().rstrip().split("\n"))
+    parts: list[Text | RichTable] = [_plain(headline(explanation))]
+    for table in tables(explanation):
+        parts += [Text(), _plain(table.title)]
+        if table.rows:
+            parts.append(_grid(table))
+    return render(*parts, width=COLUMNS)
 
 
 def _grid(table: Table) -> RichTable:
@@ -66,19 +54,19 @@ def _grid(table: Table) -> RichTable:
 
 
 def _plain(text: str) -> Text:
-    """At most CELL_COLUMNS of a text, without what would break a line, move the cursor or read as markup."""
+    """A text of at most CELL_COLUMNS, without line breaks, control characters or markup."""
     words = "".join(c if c.isprintable() else " " for c in text).split()
     plain = Text(" ".join(words))
     plain.truncate(CELL_COLUMNS, overflow="ellipsis")
     return plain
 
 
-def to_html(explanation: "Explanation") -> str:
-    """The same as HTML, all text escaped."""
+def to_html(explanation: ExplanationFields) -> str:
+    """The same tables as HTML, with all text escaped."""
     parts = [f"<p><b>{_escaped(headline(explanation))}</b></p>"]
-    tables_of_it = "\n".join([*parts, *map(_html_table, tables(explanation))])
-    # A name between dollars is not a formula.
-    return f'<div class="tex2jax_ignore mathjax_ignore">\n{tables_of_it}\n</div>'
+    body = "\n".join([*parts, *map(_html_table, tables(explanation))])
+    # Notebooks must not read a name between dollar signs as a formula.
+    return f'<div class="tex2jax_ignore mathjax_ignore">\n{body}\n</div>'
 
 
 def _escaped(text: str) -> str:
@@ -94,10 +82,10 @@ def _html_table(table: Table) -> str:
     return f"<p>{_escaped(table.title)}</p>{body}"
 
 
-# ---- what the tables hold --------------------------------------------------------------------------------
+# ---- content of the tables -------------------------------------------------------------------------------
 
 
-def headline(explanation: "Explanation") -> str:
+def headline(explanation: ExplanationFields) -> str:
     """The decision in one sentence."""
     user = "A user" if explanation.user < 0 else f"User {explanation.user}"
     name, probability = explanation.candidate.name, explanation.like_probability
@@ -109,12 +97,12 @@ def headline(explanation: "Explanation") -> str:
     return f"{user} {verb} {name}; before the coins fell, the probability of a like was {probability:g}"
 
 
-def _is_certain(of: "Explanation | Flip") -> bool:
-    return of.like_probability in (0.0, 1.0)
+def _is_certain(decision: ExplanationFields | Flip) -> bool:
+    return decision.like_probability in (0.0, 1.0)
 
 
-def tables(explanation: "Explanation") -> list[Table]:
-    """Candidate, votes, shared keywords, history and flips; the longest lists are cut."""
+def tables(explanation: ExplanationFields) -> list[Table]:
+    """Candidate, votes, shared keywords, history and flips; long lists are cut."""
     return [
         _candidate_table(explanation.candidate),
         _vote_table(explanation),
@@ -124,13 +112,13 @@ def tables(explanation: "Explanation") -> list[Table]:
     ]
 
 
-def _candidate_table(candidate: "Candidate") -> Table:
+def _candidate_table(candidate: Candidate) -> Table:
     fields = ("categories", "pros", "cons")
     rows: list[_Row] = [(name, ", ".join(getattr(candidate, name)) or "-") for name in fields]
     return Table("Candidate", (f"item {candidate.item}", candidate.name), rows)
 
 
-def _vote_table(explanation: "Explanation") -> Table:
+def _vote_table(explanation: ExplanationFields) -> Table:
     evidence = [
         (f"shared pros: {explanation.alpha_pos}", f"shared cons: {explanation.alpha_neg}"),
         (_nearest(explanation.most_similar_liked), _nearest(explanation.most_similar_disliked)),
@@ -143,23 +131,23 @@ def _vote_table(explanation: "Explanation") -> Table:
     return Table("Votes", ("model", "liked items", "disliked items", "vote"), rows)
 
 
-def _nearest(interaction: "Interaction | None") -> str:
+def _nearest(interaction: Interaction | None) -> str:
     return "nothing" if interaction is None else f"{interaction.cosine:.3f} {interaction.name}"
 
 
-def _vote_text(vote: "Vote") -> str:
+def _vote_text(vote: Vote) -> str:
     if not vote.tied:
         return str(vote.vote)
     return "tie, coin open" if vote.coin is None else f"tie, coin {vote.coin}"
 
 
-def _keyword_table(matched: "Sequence[MatchedKeyword]") -> Table:
+def _keyword_table(matched: Sequence[MatchedKeyword]) -> Table:
     rows: list[_Row] = [(k.keyword, k.polarity, ", ".join(k.names)) for k in matched]
     title = "Shared keywords" if rows else "Shared keywords: none"
     return Table(title, ("keyword", "side", "from"), _first(rows, KEYWORD_ROWS))
 
 
-def _history_table(explanation: "Explanation") -> Table:
+def _history_table(explanation: ExplanationFields) -> Table:
     ranked = sorted(
         explanation.history,
         key=lambda x: (len(x.matched), -2 if x.cosine is None else x.cosine),
@@ -184,7 +172,7 @@ def _history_table(explanation: "Explanation") -> Table:
 def _flip_table(flips: Sequence[Flip]) -> Table:
     if not flips:
         return Table(
-            "What flips it: nothing was found, neither a single change nor a set of up to "
+            "What flips it: the search found nothing, neither a single change nor a set of up to "
             f"{MAX_REMOVALS} interactions left out",
             (),
             [],
@@ -211,7 +199,7 @@ def _flip_text(flip: Flip) -> str:
 
 
 def _first(rows: list[_Row], count: int) -> list[_Row]:
-    """The first rows, and how many more there are."""
+    """The first `count` rows, then a row that says how many more there are."""
     if len(rows) <= count:
         return rows
     return [*rows[:count], (f"... {len(rows) - count} more", *[""] * (len(rows[0]) - 1))]

@@ -15,22 +15,22 @@ class ItemWords:
         self.dataset = dataset
 
     def name(self, item: int) -> str:
-        """The item's name, or its id where it has none."""
+        """The item's name, or its id if it has no name."""
         row = self.dataset.items.iloc[item]
         name = row.get("name")
         return str(row["item_id"] if name is None or pd.isna(name) or name == "" else name)
 
     def categories(self, item: int) -> list[int]:
-        """D_cate."""
+        """D_cate, the indices of the item's categories."""
         return _members(self.dataset.arrays["item_categories"][item])
 
     def keywords(self, item: int, polarity: int) -> list[int]:
-        """D_neg (0) or D_pos (1)."""
+        """D_neg (polarity 0) or D_pos (polarity 1), the indices of the item's keywords."""
         side = ("neg", "pos")[polarity]
         return _members(self.dataset.arrays[f"item_{side}_keywords"][item])
 
     def spell(self, keywords: Iterable[int]) -> tuple[str, ...]:
-        """The words of keyword indices."""
+        """The keywords with these indices."""
         return tuple(self.dataset.keywords[k] for k in keywords)
 
     def spell_categories(self, item: int) -> tuple[str, ...]:

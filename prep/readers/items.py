@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxsim import sha256_of
+from jaxsim.dataset import sha256_of
 from prep.readers.columns import Column
 from prep.readers.csv import is_utf8, open_csv, records
 from prep.readers.lines import LineFile, ReportBadLine, SkippedLines

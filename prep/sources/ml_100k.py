@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxsim import InputError, cache_dir, sha256_of
+from jaxsim import InputError
+from jaxsim.dataset import cache_dir, sha256_of
 from jaxsim.files import write_bytes, write_text
 from prep.fetch import FetchError, download, make_folder, pip_wheel
 from prep.readers.lines import LineFile, unzipped

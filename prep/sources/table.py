@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxsim import sha256_of
+from jaxsim.dataset import sha256_of
 from prep.readers.columns import Column, RatingColumns
 from prep.readers.csv import CsvRatings
 from prep.readers.items import read_items

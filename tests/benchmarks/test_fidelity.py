@@ -4,7 +4,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import fidelity
-from jaxsim import Dataset, majority_probability, make
+from jaxsim import Dataset, make
+from jaxsim.ensemble import majority_probability
 from tests.factory import make_dataset, random_dataset
 
 

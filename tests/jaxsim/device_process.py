@@ -1,6 +1,6 @@
 """What a process of several devices does, for tests/jaxsim/test_devices.py: it rolls out and writes what it found.
 
-The number of devices is fixed when JAX starts, so each number needs a process of its own.
+The number of devices is fixed when JAX starts, so each number needs its own process.
 """
 
 import json
@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
     catalogue: str  # "tables" or "features"
     placement: str  # "replicated" or "split"
-    program: str  # "over_sessions", or "jit" alone
+    program: str  # "over_sessions", or only "jit"
 
     def __str__(self) -> str:
         return ",".join(self)

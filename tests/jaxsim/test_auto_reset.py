@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsim import reset_where
+from jaxsim.auto_reset import reset_where
 
 LENGTH, BEGINNING, USERS = 5, 3, 4
 
 
 def start(user, params):
-    """A fresh state; its cache has the beginning alone."""
+    """A fresh state; its cache has only the beginning."""
     return {"time": jnp.int32(0), "user": user, "cache": params["table"][user]}
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxsim import COSINE_UNIT, NO_COSINE, InputError, ItemFeatures, Pairs, PairTables
-from jaxsim.catalogue import build_catalogue, catalogue_bytes
+from jaxsim import COSINE_UNIT, NO_COSINE, InputError
+from jaxsim.catalogue import ItemFeatures, Pairs, PairTables, build_catalogue, catalogue_bytes
 from jaxsim.keyword_matching import pack_members
 from jaxsim.similarity import cosine_table
 from tests import reference
@@ -209,7 +209,7 @@ def test_pads_may_stand_anywhere(kind):
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 100])
 def test_a_batch_in_chunks_is_the_batch(count):
-    """Under vmap, twice over, and with a catalogue of its own for each row."""
+    """Under vmap, nested, and with a different catalogue for each row."""
     catalogue = build_catalogue(random_dataset(0).arrays, kind="features")
     rng = np.random.default_rng(count)
     item, others, side = (

@@ -1,8 +1,6 @@
 """Reading a packed dataset: what comes back, and one clear line for everything that may be wrong with it."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,9 +8,7 @@ from safetensors.numpy import save_file
 
 import jaxsim
 from jaxsim import InputError
-from jaxsim.cli import main
 from tests.factory import random_dataset, sign_pack, write_pack
-from tests.paths import ROOT
 
 
 @pytest.fixture
@@ -48,7 +44,7 @@ def test_what_was_packed_is_read(pack, dataset):
 
 def test_datasets_are_found_by_name(tmp_path, monkeypatch, dataset):
     monkeypatch.setenv("JAXSIM_CACHE_DIR", str(tmp_path))
-    write_pack(dataset, jaxsim.dataset_path("mine"))
+    write_pack(dataset, jaxsim.dataset.dataset_path("mine"))
     assert jaxsim.load_dataset("mine").num_items == 40
 
 
@@ -199,49 +195,3 @@ def test_session_users_are_those_with_five_interactions(dataset):
     users = dataset.interaction_user()
     np.testing.assert_array_equal(np.bincount(users), counts)
     assert (np.diff(users) >= 0).all()
-
-
-# ---- the command line ------------------------------------------------------------------------------------
-
-
-def test_a_users_mistake_is_one_line_and_exit_code_2(tmp_path, capsys):
-    def load(folder: str) -> None:
-        jaxsim.load_dataset(folder)
-
-    with pytest.raises(SystemExit) as caught:
-        main({"load": load}, "program", "Loads.", ["load", "--folder", str(tmp_path / "no\nwhere")])
-    assert caught.value.code == 2
-    err = capsys.readouterr().err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
-
-
-def test_unknown_commands_name_the_known_ones(capsys):
-    with pytest.raises(SystemExit) as caught:
-        main({"a": {"b": lambda: None}}, "program", "Does.", ["a", "c"])
-    assert caught.value.code == 2
-    assert capsys.readouterr().err == "error: program a: unknown command 'c'; known: b\n"
-
-
-def test_commands_get_their_typed_options(capsys):
-    def add(first: int, second: int = 2) -> None:
-        """Add two numbers."""
-        print(first + second)
-
-    main({"add": add}, "program", "Adds.", ["add", "--first", "3"])
-    assert capsys.readouterr().out == "5\n"
-    with pytest.raises(SystemExit) as caught:
-        main({"add": add}, "program", "Adds.", ["--help"])
-    assert caught.value.code == 0
-    assert "Add two numbers." in capsys.readouterr().out
-
-
-def test_no_traceback_from_a_real_command_line(tmp_path):
-    words = ["train", "dqn", "--dataset", str(tmp_path / "none"), "--out", str(tmp_path / "run")]
-    done = subprocess.run(
-        [sys.executable, "-m", "agents", *words], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,7 @@ FOUR_DEVICES = [
 TWO_PROCESSES = [Case("tables", "split", "over_sessions")]
 RUNS = [("four_devices", case) for case in FOUR_DEVICES]
 RUNS += [("two_processes", case) for case in TWO_PROCESSES]
-# jax.distributed must be told before jaxsim is imported: see docs/devices.md.
+# jax.distributed must be initialised before jaxsim is imported: see docs/devices.md.
 DISTRIBUTED = """
 import sys
 from pathlib import Path
@@ -126,6 +126,7 @@ def communicated(program: str) -> dict[str, int]:
 # ---- the same sessions -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # starts several processes
 @pytest.mark.parametrize(("run", "case"), RUNS, ids=[f"{run}-{case}" for run, case in RUNS])
 def test_sessions_are_those_of_one_device(runs, one_device, run, case):
     found = np.load(runs[run] / f"{case}.npz")
@@ -147,6 +148,7 @@ def test_the_sessions_compared_differ_and_end(one_device):
     assert (seen["[1]['terminated']"] | seen["[1]['truncated']"]).any(axis=0).all()
 
 
+@pytest.mark.slow  # starts several processes
 @pytest.mark.parametrize(
     ("run", "num_devices", "num_processes"),
     [("four_devices", 4, 1), ("two_processes", 4, 2), ("second_process", 4, 2)],
@@ -156,6 +158,7 @@ def test_every_device_is_used(runs, run, num_devices, num_processes):
     assert (report["devices"], report["processes"]) == (num_devices, num_processes)
 
 
+@pytest.mark.slow  # starts several processes
 def test_both_processes_see_the_same(runs):
     for case in TWO_PROCESSES:
         first, second = (
@@ -168,11 +171,13 @@ def test_both_processes_see_the_same(runs):
 # ---- what is communicated, and what is held --------------------------------------------------------------
 
 
+@pytest.mark.slow  # starts several processes
 def test_replicated_params_need_no_communication(runs):
     case = Case("tables", "replicated", "over_sessions")
     assert communicated((runs["four_devices"] / f"{case}.hlo").read_text()) == {}
 
 
+@pytest.mark.slow  # starts several processes
 @pytest.mark.parametrize(("run", "case"), RUNS, ids=[f"{run}-{case}" for run, case in RUNS])
 def test_neither_the_cache_nor_a_table_is_communicated(runs, run, case):
     sent = communicated((runs[run] / f"{case}.hlo").read_text())
@@ -190,6 +195,7 @@ def test_sizes_of_communicated_arrays_are_read():
     assert communicated(program) == {"f32[4,20,16]": 5120, "s32[]": 4, "u32[8]": 32}
 
 
+@pytest.mark.slow  # starts several processes
 @pytest.mark.parametrize("catalogue", ["tables", "features"])
 def test_a_device_holds_its_share_of_a_split_table(runs, catalogue):
     report = json.loads((runs["four_devices"] / "report.json").read_text())["tables"]

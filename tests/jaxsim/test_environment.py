@@ -1,6 +1,5 @@
-"""The session: gymnax's contract, the transition, invalid actions, departure, and the observation."""
+"""The environment: gymnax's contract, compilation, equal results on every path, and the expected response."""
 
-import dataclasses
 from functools import partial
 
 import chex
@@ -17,25 +16,8 @@ from agents.algorithms.choice import random_allowed
 from jaxsim import InputError
 from jaxsim.factory import prefix_bytes
 from tests import reference
-from tests.conftest import CAPACITY, HISTORY, Simulator, simulator_of
-from tests.factory import make_dataset, random_dataset, write_pack
-
-WINDOW = HISTORY + CAPACITY
-
-
-def allowed(env, obs, params, seed) -> jax.Array:
-    choices = np.flatnonzero(env.action_mask(obs, params))
-    return jnp.int32(np.random.default_rng(seed).choice(choices))
-
-
-def never_leaves(params):
-    return params.replace(departure_probability=jnp.float32(0))
-
-
-@pytest.fixture(scope="module")
-def allow(dataset) -> Simulator:
-    return simulator_of(dataset, repeats="allow")
-
+from tests.conftest import CAPACITY, HISTORY, allowed, never_leaves, simulator_of
+from tests.factory import random_dataset, write_pack
 
 # ---- gymnax's contract -----------------------------------------------------------------------------------
 
@@ -122,7 +104,7 @@ def test_step_is_the_base_class_step(each_path):
 
 
 def test_batched_steps_are_the_base_class_steps(each_path):
-    """Under vmap a reset writes to some rows alone; the observations are those of whole states selected."""
+    """Under vmap a reset writes only to some rows; the observations equal those of a selection of whole states."""
     env = each_path.env
     params = each_path.params.replace(departure_probability=jnp.float32(0.2))
     count = 37
@@ -179,11 +161,10 @@ def test_the_cache_is_that_of_the_window_recomputed(each_path):
 
 
 def test_both_paths_play_the_same_sessions(dataset):
-    """The same keys give the same sessions, whatever was worked out beforehand."""
+    """The same keys give the same sessions, with and without tables."""
     runs = []
     for settings in (
         {"catalogue": "tables", "prefixes": "table"},
-        {"catalogue": "tables", "prefixes": "encode"},
         {"table_budget": 0},
     ):
         _, env, params = simulator_of(dataset, **settings)
@@ -321,10 +302,9 @@ def test_the_state_may_be_donated(simulator):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.key_values))
 
 
-@pytest.mark.parametrize("catalogue", ["tables", "features"])
-def test_64_bit_mode_and_strict_ranks_change_nothing(catalogue):
+def test_64_bit_mode_and_strict_ranks_change_nothing():
     def play():
-        _, env, params = simulator_of(random_dataset(0), catalogue=catalogue)
+        _, env, params = simulator_of(random_dataset(0), catalogue="features")
 
         def body(carry, key):
             obs, state = carry
@@ -352,7 +332,7 @@ def test_the_state_of_a_given_user_may_be_donated(simulator):
     obs, state = env.reset_user(3, params)
     step = jax.jit(env.step_env, donate_argnums=1)
     step(jax.random.key(0), state, allowed(env, obs, params, 0), params)
-    assert int(obs.length) > 0  # the observation has arrays of its own
+    assert int(obs.length) > 0  # the observation shares no arrays with the state
 
 
 def test_raw_and_typed_keys_give_the_same_session(simulator):
@@ -373,7 +353,7 @@ def test_gymnax_makes_the_simulators(dataset, tmp_path, monkeypatch):
     assert {env_id, "UserSimulator-v0"} <= set(gymnax.registered_envs)
     with pytest.raises(InputError, match="prep build anime"):
         gymnax.make(env_id)
-    write_pack(dataset, jaxsim.dataset_path("anime"))
+    write_pack(dataset, jaxsim.dataset.dataset_path("anime"))
     settings = {"history_length": HISTORY, "session_capacity": CAPACITY}
     made = [
         gymnax.make(env_id, **settings),
@@ -421,332 +401,6 @@ def test_params_are_asked_for(simulator):
         simulator.env.reset(jax.random.key(0))
 
 
-# ---- the transition --------------------------------------------------------------------------------------
-
-
-def test_step_decides_as_respond_and_appends_the_response(either):
-    _, env, params = either
-    params = never_leaves(params)
-    respond = jax.jit(env.respond)
-    obs, state = env.reset(jax.random.key(0), params)
-    rewards = []
-    for step in range(CAPACITY):
-        key, action = jax.random.key(100 + step), allowed(env, obs, params, step)
-        key_response, _ = jax.random.split(jax.random.split(key)[0])
-        expected = respond(key_response, obs.items, obs.responses, action, params, state.user)
-        before = obs
-        _, next_state, reward, _, truncated, info = env.step(key, state, action, params)
-        assert info["votes"].tolist() == expected.votes.tolist()
-        assert reward == expected.reward == info["response"].like
-        after, end = info["final_observation"], int(before.length)
-        assert after.length == end + 1
-        assert after.items[end] == action
-        assert after.responses[end] == (1 if reward else -1)
-        np.testing.assert_array_equal(after.items[:end], before.items[:end])
-        np.testing.assert_array_equal(after.responses[:end], before.responses[:end])
-        assert truncated == (step == CAPACITY - 1)
-        obs, state = after, next_state
-        rewards.append(float(reward))
-    assert 0 < sum(rewards) < CAPACITY  # both outcomes were met
-
-
-def invalid_actions(obs, env) -> dict[str, int]:
-    return {
-        "in the history": int(obs.items[0]),
-        "in the session": int(obs.items[obs.length - 1]),
-        "negative": -1,
-        "very negative": -(2**31),
-        "one too many": env.num_items,
-        "far too many": 2**31 - 1,
-    }
-
-
-INVALID_CASES = pytest.mark.parametrize(
-    "case",
-    [
-        "in the history",
-        "in the session",
-        "negative",
-        "very negative",
-        "one too many",
-        "far too many",
-    ],
-)
-
-
-def one_step_in(simulator):
-    """A session that holds one recommendation, of a user who never leaves."""
-    env, params = simulator.env, never_leaves(simulator.params)
-    obs, state = env.reset(jax.random.key(4), params)
-    obs, state, *_ = env.step(jax.random.key(5), state, allowed(env, obs, params, 0), params)
-    return env, params, obs, state
-
-
-@INVALID_CASES
-def test_invalid_actions_earn_nothing_and_take_their_time(simulator, case):
-    env, params, obs, state = one_step_in(simulator)
-    action = jnp.int32(invalid_actions(obs, env)[case])
-    step = jax.jit(env.step)
-    for seed in range(8):
-        after, new, reward, terminated, _, info = step(jax.random.key(seed), state, action, params)
-        assert info["invalid_action"]
-        assert reward == 0 == info["response"].like
-        chex.assert_trees_all_equal(after, obs)
-        chex.assert_trees_all_equal(new.replace(time=0), state.replace(time=0))
-        assert new.time == state.time + 1
-        assert not terminated
-    _, _, _, terminated, _, _ = step(
-        jax.random.key(0), state, action, params.replace(departure_probability=jnp.float32(1))
-    )
-    assert terminated  # the user may leave all the same
-
-
-@INVALID_CASES
-def test_invalid_actions_are_refused_where_they_are_known(simulator, case):
-    env, params, obs, state = one_step_in(simulator)
-    action = invalid_actions(obs, env)[case]
-    expected = "action_mask allows" if "in the" in case else r"outside \[0, 40\)"
-    with pytest.raises(InputError, match=rf"action (is )?{action}.*{expected}") as caught:
-        env.step(jax.random.key(0), state, jnp.int32(action), params)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("traced", [False, True], ids=["eager", "in jit"])
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"action": jnp.float32(1)}, r"action is float32\[\]: pass integers"),
-        ({"action": np.array(True)}, r"action is bool\[\]: pass integers"),
-        ({"action": jnp.array([1, 2])}, r"action is int32\[2\].*0 dimensions.*vmap"),
-        ({"key": 0}, r"key is 0, not a PRNG key.*jax.random.key"),
-        ({"key": jnp.float32(0)}, r"key is float32\[\], not a PRNG key"),
-        ({"key": jax.random.split(jax.random.key(0), 3)}, r"not one key.*vmap"),
-    ],
-)
-def test_wrong_types_and_ranks_are_refused_in_and_outside_jit(
-    simulator, traced, arguments, message
-):
-    env, params = simulator.env, simulator.params
-    _, state = env.reset(jax.random.key(4), params)
-    given = {"key": jax.random.key(0), "action": jnp.int32(1), **arguments}
-
-    def step(given):
-        return env.step(given["key"], state, given["action"], params)
-
-    if traced and isinstance(given["key"], int):  # jit makes an array of it
-        message = r"key is int32\[\], not a PRNG key"
-    with pytest.raises(InputError, match=message):
-        (jax.jit(step) if traced else step)(given)
-
-
-@pytest.mark.parametrize("shift", [2**32, -(2**32), 2**40])
-def test_numbers_beyond_32_bits_never_wrap_to_an_item(simulator, shift):
-    env, params = simulator.env, simulator.params
-    obs, state = env.reset(jax.random.key(4), params)
-    action = int(allowed(env, obs, params, 0)) + shift
-    with pytest.raises(InputError, match="outside"):
-        env.step(jax.random.key(0), state, action, params)
-    step = jax.jit(lambda state: env.step_env(jax.random.key(0), state, np.int64(action), params))
-    assert step(state)[-1]["invalid_action"]
-    with pytest.raises(InputError, match="outside"):  # known, though the state is not
-        jax.jit(lambda state: env.step(jax.random.key(0), state, action, params))(state)
-
-
-@pytest.mark.parametrize("user", [-1, 23, 10**6])
-def test_users_who_do_not_exist_start_no_session(simulator, user):
-    env, params = simulator.env, simulator.params
-    with pytest.raises(InputError, match=rf"user is {user}, outside \[0, 23\)"):
-        env.reset_user(user, params)
-    obs, _ = jax.jit(env.reset_user)(jnp.int32(user), params)
-    assert obs.user == min(max(user, 0), 22)
-    assert env.observation_space(params).contains(obs)
-
-
-def test_valid_actions_are_not_called_invalid(simulator):
-    env, params = simulator.env, simulator.params
-    obs, state = env.reset(jax.random.key(4), params)
-    step = jax.jit(jax.vmap(env.step_env, (None, None, 0, None)))
-    *_, info = step(jax.random.key(0), state, jnp.arange(env.num_items), params)
-    np.testing.assert_array_equal(~info["invalid_action"], env.action_mask(obs, params))
-
-
-def test_action_mask_forbids_the_window_alone(simulator, allow):
-    env, params = simulator.env, simulator.params
-    obs, state = env.reset(jax.random.key(1), params)
-    for step in range(4):
-        seen = {int(i) for i in obs.items if i >= 0}
-        mask = env.action_mask(obs, params)
-        assert (mask.dtype, mask.shape) == (jnp.bool_, (env.num_items,))
-        assert set(np.flatnonzero(~mask).tolist()) == seen
-        assert allow.env.action_mask(obs, params).all()
-        action = allowed(env, obs, params, step)
-        obs, state, *_ = env.step(jax.random.key(step), state, action, never_leaves(params))
-
-
-def test_repeats_may_be_allowed(allow):
-    env, params = allow.env, never_leaves(allow.params)
-    obs, state = env.reset(jax.random.key(4), params)
-    action, length = obs.items[0], obs.length
-    for step in range(3):
-        obs, state, *_, info = env.step(jax.random.key(step), state, action, params)
-        assert not info["invalid_action"]
-    assert obs.items[length : length + 3].tolist() == [action] * 3
-    with pytest.raises(InputError, match="outside"):
-        env.step(jax.random.key(0), state, jnp.int32(env.num_items), params)
-
-
-# ---- the end of a session --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("longest", [1, 5, CAPACITY, CAPACITY + 50])
-def test_sessions_are_cut_at_the_shorter_of_both_limits(simulator, longest):
-    env = simulator.env
-    params = never_leaves(simulator.params).replace(max_steps_in_episode=jnp.int32(longest))
-    obs, state = env.reset(jax.random.key(0), params)
-    expected = min(longest, CAPACITY)
-    for step in range(2 * expected):
-        action = allowed(env, obs, params, step)
-        obs, state, _, terminated, truncated, info = env.step(
-            jax.random.key(step), state, action, params
-        )
-        assert not terminated
-        assert truncated == ((step + 1) % expected == 0)
-        assert state.time == (step + 1) % expected
-    start = env.reset_user(state.user, params)[0]
-    chex.assert_trees_all_equal(obs, start)
-    assert info["final_observation"].length > HISTORY or expected < HISTORY
-
-
-@pytest.fixture(scope="module")
-def full_length() -> Simulator:
-    """Sessions of up to 100 steps, on a catalogue and a model as small as can be."""
-    dataset = make_dataset([[0]] * 3, [[0]] * 3, [[]] * 3, [([0, 1, 2, 0, 1], [1] * 5)], window=101)
-    return simulator_of(dataset, history_length=1, session_capacity=100, repeats="allow")
-
-
-def test_users_leave_with_the_stated_probability(full_length):
-    """The defaults: departure 0.025, at most 100 steps, so 36.8 steps in the mean."""
-    _, env, params = full_length
-    assert params.departure_probability == np.float32(0.025)
-    assert params.max_steps_in_episode == 100
-
-    @jax.jit
-    def length(key, params):
-        def body(carry):
-            state, _, key = carry
-            key, key_step = jax.random.split(key)
-            _, state, _, terminated, _ = env.step_env(key_step, state, jnp.int32(0), params)
-            return state, terminated | env.is_truncated(state, params), key
-
-        start = env.reset_user(jnp.int32(0), params)[1], jnp.array(False), key
-        return jax.lax.while_loop(lambda carry: ~carry[1], body, start)[0].time
-
-    keys = jax.random.split(jax.random.key(0), 1500)
-    lengths = np.asarray(jax.vmap(length, (0, None))(keys, params))
-    stay = 0.975
-    expected = (1 - stay**100) / (1 - stay)
-    assert round(expected, 1) == 36.8
-    assert abs(lengths.mean() - expected) < 4 * lengths.std() / np.sqrt(1500)
-    left, steps = (lengths < 100).sum(), np.minimum(lengths, 99).sum()
-    assert abs(left / steps - 0.025) < 4.5 * np.sqrt(0.025 * stay / steps)
-    assert lengths.max() == 100
-
-
-def test_termination_and_truncation_are_two_things(simulator):
-    env = simulator.env
-    params = simulator.params.replace(
-        departure_probability=jnp.float32(1), max_steps_in_episode=jnp.int32(1)
-    )
-    obs, state = env.reset(jax.random.key(0), params)
-    args = jax.random.key(1), state, allowed(env, obs, params, 0)
-    assert [bool(flag) for flag in env.step(*args, params)[3:5]] == [True, True]
-    stays = never_leaves(params)
-    assert [bool(flag) for flag in env.step(*args, stays)[3:5]] == [False, True]
-
-
-# ---- the observation -------------------------------------------------------------------------------------
-
-
-def plain_history(dataset, user: int, history_length: int) -> list[tuple[int, int]]:
-    """The latest training interactions: the first 80 % of a user's, the last `history_length` of them."""
-    arrays = dataset.arrays
-    start, stop = arrays["user_offsets"][user : user + 2]
-    count = int(stop - start)
-    train = count if count < 5 else int(0.8 * count)
-    pairs = zip(arrays["interaction_item"], arrays["interaction_label"], strict=True)
-    return [(int(i), int(y)) for i, y in list(pairs)[start : start + train][-history_length:]]
-
-
-def test_a_session_starts_from_the_latest_training_interactions(simulator):
-    dataset, env, params = simulator
-    users = jnp.arange(dataset.num_users)
-    obs, _ = jax.vmap(env.reset_user, (0, None))(users, params)
-    lengths = set()
-    for user in range(dataset.num_users):
-        history = plain_history(dataset, user, HISTORY)
-        lengths.add(len(history))
-        padding = WINDOW - len(history)
-        assert obs.user[user] == user
-        assert obs.length[user] == len(history)
-        assert obs.items[user].tolist() == [i for i, _ in history] + [-1] * padding
-        assert obs.responses[user].tolist() == [2 * y - 1 for _, y in history] + [0] * padding
-    assert {HISTORY} < lengths  # shorter ones were met too
-
-
-def test_no_later_interaction_is_ever_observed(simulator):
-    """Items are distinct within a user here, so a later interaction's item would give it away."""
-    dataset, env, params = simulator
-    arrays = dataset.arrays
-    obs, _ = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 200), params)
-    for user, items in zip(obs.user.tolist(), np.asarray(obs.items), strict=True):
-        rows = slice(*arrays["user_offsets"][user : user + 2])
-        later = arrays["interaction_item"][rows][arrays["interaction_split"][rows] > 0]
-        assert not set(later.tolist()) & set(items.tolist())
-
-
-@pytest.mark.parametrize("users", ["train", "held_out", "all"])
-def test_session_users_are_eligible_and_of_the_group(dataset, users):
-    _, env, params = simulator_of(dataset, users=users)
-    counts = np.diff(dataset.arrays["user_offsets"])
-    group = {
-        "train": lambda user: user % 10 != 9,
-        "held_out": lambda user: user % 10 == 9,
-        "all": lambda user: True,
-    }[users]
-    expected = {u for u in range(dataset.num_users) if counts[u] >= 5 and group(u)}
-    assert (counts < 5).any()
-    keys = jax.random.split(jax.random.key(0), 400)
-    drawn = jax.vmap(env.reset, (0, None))(keys, params)[1].user
-    assert set(np.asarray(drawn).tolist()) == expected
-
-
-def test_users_are_drawn_uniformly(simulator):
-    _, env, params = simulator
-    keys = jax.random.split(jax.random.key(7), 4000)
-    drawn = jax.vmap(env.reset, (0, None))(keys, params)[1].user
-    counts = np.bincount(drawn)[np.asarray(params.session_users)]
-    expected = 4000 / len(params.session_users)
-    chi_square = ((counts - expected) ** 2 / expected).sum()
-    freedom = len(params.session_users) - 1
-    assert chi_square < freedom + 5 * np.sqrt(2 * freedom)
-
-
-@pytest.mark.parametrize("session_length", [0, 1, 5, CAPACITY])
-def test_window_of_puts_the_session_after_the_history(simulator, session_length):
-    dataset, env, params = simulator
-    rng = np.random.default_rng(session_length)
-    items, likes = rng.integers(0, env.num_items, CAPACITY), rng.integers(0, 2, CAPACITY)
-    session = list(zip(items, likes, strict=True))[:session_length]
-    window = jax.jit(env.window_of)
-    for user in range(5):
-        obs = window(user, jnp.int32(items), jnp.int8(likes), session_length, params)
-        expected = plain_history(dataset, user, HISTORY) + session
-        padding = WINDOW - len(expected)
-        assert obs.length == len(expected)
-        assert obs.items.tolist() == [i for i, _ in expected] + [-1] * padding
-        assert obs.responses.tolist() == [2 * y - 1 for _, y in expected] + [0] * padding
-
-
 # ---- the expected response -------------------------------------------------------------------------------
 
 
@@ -785,71 +439,53 @@ def test_expected_response_is_the_reference_and_the_mean_of_respond(either):
     assert (halves > 0) == (env.semantics == "paper")  # the released code has no coins
 
 
-# ---- jaxsim.make -----------------------------------------------------------------------------------------
+# ---- gradients -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"history_length": 15, "session_capacity": 6}, "21.*trained.*20"),
-        ({"history_length": 40, "session_capacity": 10}, "40 items cannot fill a window of 50"),
-        ({"history_length": 30, "session_capacity": 10}, "40 items cannot fill a window of 40"),
-        ({"history_length": 0}, "at least 1"),
-        ({"session_capacity": 0}, "at least 1"),
-        ({"semantics": "papers"}, "semantics='papers'.*paper, released"),
-        ({"repeats": "no"}, "repeats='no'.*mask, allow"),
-        ({"users": "some"}, "users='some'.*train, held_out, all"),
-        ({"catalogue": "table"}, "catalogue='table'.*auto, tables, features"),
-        ({"prefixes": "x"}, "prefixes='x'.*auto, table, encode"),
-        ({"table_budget": "4GB"}, "table_budget='4GB': give a whole number"),
-        ({"table_budget": -1}, "table_budget=-1 must be at least 0"),
-        ({"history_length": 50.0}, "history_length=50.0: give a whole number"),
-        ({"session_capacity": True}, "session_capacity=True: give a whole number"),
-        (
-            {"catalogue": "tables", "table_budget": 9},
-            "tables of 40 items.*table_budget of 9: raise",
-        ),
-        ({"prefixes": "table", "table_budget": 9}, "23 histories.*table_budget leaves: raise"),
-    ],
+    ("vmapped", "jitted"),
+    [(False, False), (False, True), (True, True)],
+    ids=["one session, eager", "one session, jit", "vmap, jit"],
 )
-def test_settings_that_cannot_be_served_are_refused(dataset, settings, message):
-    with pytest.raises(InputError, match=message) as caught:
-        simulator_of(dataset, **settings)
-    assert "\n" not in str(caught.value)
+def test_gradients_through_a_step_are_zero(each_path, vmapped, jitted):
+    """With respect to every float of params and of the state, from every float of the result."""
+    _, env, params = each_path
+    count = 3 if vmapped else None
+    keys = jax.random.split(jax.random.key(0), 3) if vmapped else jax.random.key(0)
+    reset, step = env.reset, env.step
+    if vmapped:
+        reset, step = jax.vmap(reset, (0, None)), jax.vmap(step, (0, 0, 0, None))
+    _, state = reset(keys, params)
+    action = jnp.zeros(() if count is None else count, jnp.int32)
+
+    def total(floats):
+        hidden, key_values, departure, weights = floats
+        _, new, reward, *_ = step(
+            keys,
+            state.replace(hidden=hidden, key_values=key_values),
+            action,
+            params.replace(departure_probability=departure, sasrec=weights),
+        )
+        return reward.sum() + new.hidden.sum()
+
+    gradient = jax.grad(total)
+    floats = state.hidden, state.key_values, params.departure_probability, params.sasrec
+    found = (jax.jit(gradient) if jitted else gradient)(floats)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(found))
 
 
-def test_a_name_is_not_a_dataset():
-    with pytest.raises(InputError, match=r"dataset is a str.*load_dataset"):
-        jaxsim.make("ml-100k")
+def test_64_bit_mode_changes_no_type(each_path):
+    """Of anything that reset, step, respond and expected_response return."""
+    _, env, params = each_path
+    items = np.zeros(3, np.int32)
 
+    def everything(key, params):
+        obs, state = env.reset(key, params)
+        stepped = env.step(key, state, np.int32(0), params)
+        decision = env.respond(key, items, items, np.int32(0), params, reasons=True)
+        return obs, state, stepped, decision, env.expected_response(state, params)
 
-def test_states_of_several_sessions_need_vmap(simulator):
-    _, env, params = simulator
-    _, states = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 3), params)
-    with pytest.raises(InputError, match=r"several sessions.*vmap"):
-        env.step(jax.random.key(0), states, jnp.int32(0), params)
-
-
-def test_an_empty_group_of_users_is_refused():
-    with pytest.raises(InputError, match="held_out"):
-        simulator_of(random_dataset(0, num_users=5), users="held_out")
-
-
-def test_users_of_few_interactions_have_histories_but_no_session():
-    sequences = [([0, 1, 2, 3, 4], [1] * 5), ([5, 6], [1, 0])]
-    dataset = make_dataset([[0]] * 30, [[0]] * 30, [[1]] * 30, sequences)
-    _, env, params = simulator_of(dataset)
-    assert params.session_users.tolist() == [0]
-    assert env.reset_user(jnp.int32(1), params)[0].items[:3].tolist() == [5, 6, -1]
-    assert env.reset_user(jnp.int32(0), params)[0].items[:5].tolist() == [0, 1, 2, 3, -1]
-
-
-def test_the_default_settings(dataset):
-    defaults = {f.name: f.default for f in dataclasses.fields(jaxsim.UserSimulator)}
-    chosen = {
-        "history_length": 50,
-        "session_capacity": 100,
-        "semantics": "paper",
-        "repeats": "mask",
-    }
-    assert chosen.items() <= defaults.items()
+    key = jax.random.key(0)
+    expected = jax.eval_shape(everything, key, params)
+    with jax.enable_x64(True):
+        chex.assert_trees_all_equal_dtypes(jax.eval_shape(everything, key, params), expected)

@@ -2,16 +2,17 @@
 
 import warnings
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from jaxsim import InputError
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv, _session_programs
-from tests.conftest import CAPACITY
+from tests.conftest import CAPACITY, leaving_with, never_leaves
 
 NUM_ENVS = 5
 
@@ -19,10 +20,6 @@ NUM_ENVS = 5
 @pytest.fixture
 def session(simulator) -> GymnasiumEnv:
     return GymnasiumEnv(simulator.env, simulator.params, seed=0)
-
-
-def leaving_with(simulator, probability):
-    return simulator.params.replace(departure_probability=jnp.float32(probability))
 
 
 def assert_same_obs(found, expected):
@@ -50,7 +47,7 @@ def test_stable_baselines_accepts_it(session):
 def test_a_session_is_that_of_the_simulator(simulator):
     """The same keys and actions, stepped by hand."""
     _, env, params = simulator
-    params = leaving_with(simulator, 0.2)
+    params = leaving_with(simulator.params, 0.2)
     session = GymnasiumEnv(env, params, seed=1)
     found, info = session.reset(seed=7)
     key, key_reset = jax.random.split(jax.random.key(7))
@@ -129,7 +126,7 @@ def test_a_user_can_be_chosen(simulator, session):
     ],
 )
 def test_an_invalid_action_earns_nothing(simulator, invalid):
-    session = GymnasiumEnv(simulator.env, leaving_with(simulator, 0.0), seed=0)
+    session = GymnasiumEnv(simulator.env, leaving_with(simulator.params, 0.0), seed=0)
     before, info = session.reset(options={"user": 0})
     action = int(before["items"][0]) if invalid is None else invalid
     obs, reward, terminated, truncated, after = session.step(action)
@@ -156,7 +153,7 @@ def test_the_mask_forbids_the_window(session):
 
 @pytest.mark.parametrize(("probability", "steps"), [(0.0, CAPACITY), (1.0, 1)])
 def test_how_a_session_ends(simulator, probability, steps):
-    session = GymnasiumEnv(simulator.env, leaving_with(simulator, probability), seed=0)
+    session = GymnasiumEnv(simulator.env, leaving_with(simulator.params, probability), seed=0)
     _, info = session.reset()
     ends = []
     for _ in range(steps):
@@ -189,7 +186,9 @@ def test_adapters_of_equal_environments_compile_once(simulator):
     ("call", "message"),
     [
         pytest.param(lambda s: s.step(0), r"call reset\(\) first", id="no session"),
-        pytest.param(lambda s: s.reset(options={"users": 0}), "only option is 'user'", id="option"),
+        pytest.param(
+            lambda s: s.reset(options={"users": 0}), "options has 'users': use 'user'", id="option"
+        ),
         pytest.param(lambda s: s.reset(options={"user": 23}), "user is 23, outside", id="user"),
         pytest.param(lambda s: s.reset(options={"user": [1, 2]}), "user is", id="users"),
         pytest.param(lambda s: (s.reset(), s.step(0.5)), "action is .*integers", id="action"),
@@ -207,12 +206,12 @@ def test_mistakes_are_one_line(session, call, message):
 
 @pytest.fixture
 def sessions(simulator) -> GymnasiumVectorEnv:
-    return GymnasiumVectorEnv(simulator.env, leaving_with(simulator, 0.3), NUM_ENVS, seed=0)
+    return GymnasiumVectorEnv(simulator.env, leaving_with(simulator.params, 0.3), NUM_ENVS, seed=0)
 
 
 def test_many_sessions_are_those_of_the_simulator(simulator, sessions):
     _, env, _ = simulator
-    params = leaving_with(simulator, 0.3)
+    params = leaving_with(simulator.params, 0.3)
     step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
     mask = jax.jit(jax.vmap(env.action_mask, (0, None)))
     found, infos = sessions.reset(seed=5)
@@ -250,6 +249,11 @@ def check_final_observations(infos, done, info):
         assert_same_obs(infos["final_obs"][i], final)
     if done.any():
         np.testing.assert_array_equal(infos["_final_obs"], done)
+        np.testing.assert_array_equal(infos["_final_info"], done)
+        final = infos["final_info"]
+        np.testing.assert_array_equal(final["votes"][done], info["votes"][done])
+        np.testing.assert_array_equal(final["response"]["like"][done], info["response"].like[done])
+        assert not final["votes"][~done].any()
         assert all(infos["final_obs"][i] is None for i in np.flatnonzero(~done))
     return done.sum()
 
@@ -282,6 +286,103 @@ def test_invalid_actions_of_many_sessions_earn_nothing(sessions):
     assert not rewards[:4].any()
 
 
+def test_infos_are_those_of_gymnasiums_own_vector_environment(simulator):
+    """Sessions of two steps, one of them restarted after the first: the others end one step earlier."""
+    env, params = simulator.env, never_leaves(simulator.params)
+    params = params.replace(max_steps_in_episode=jnp.int32(2))
+    users, mask = [3, 11, 7], np.array([False, True, False])
+    theirs = SyncVectorEnv(
+        [lambda u=user: _OneUser(GymnasiumEnv(env, params, seed=0), u) for user in users],
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    ours = GymnasiumVectorEnv(env, params, 3, seed=0)
+    obs, _ = theirs.reset()
+    assert equal(obs["items"], ours.reset(options={"user": np.array(users)})[0]["items"])
+    actions = ours.action_masks().argmax(axis=1)
+    theirs.step(actions)
+    ours.step(actions)
+    obs, _ = theirs.reset(options={"reset_mask": mask.copy()})
+    again, _ = ours.reset(options={"user": np.array(users), "reset_mask": mask})
+    assert equal(obs["items"], again["items"])
+    actions = ours.action_masks().argmax(axis=1)
+    *_, expected = theirs.step(actions)
+    *_, found = ours.step(actions)
+    assert found["_final_info"].tolist() == expected["_final_info"].tolist() == [True, False, True]
+    assert found["_final_obs"].tolist() == expected["_final_obs"].tolist()
+    for row in (0, 2):
+        assert equal(found["final_obs"][row]["items"], expected["final_obs"][row]["items"])
+    for name in ("action_mask", "_action_mask"):  # ours computes masks only in action_masks()
+        del expected["final_info"][name]
+    check_same_form(found["final_info"], expected["final_info"])
+
+
+class _OneUser(gymnasium.Wrapper):
+    """Every session is of one user."""
+
+    def __init__(self, session, user):
+        super().__init__(session)
+        self.user = user
+
+    def reset(self, *, seed=None, options=None):
+        return self.env.reset(seed=seed, options={"user": self.user})
+
+
+def check_same_form(found, expected):
+    """The same entries, of the same shapes and types; the masks are equal."""
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        if isinstance(value, dict):
+            check_same_form(found[name], value)
+        else:
+            assert (found[name].shape, found[name].dtype) == (value.shape, value.dtype)
+            if name.startswith("_"):
+                np.testing.assert_array_equal(found[name], value)
+
+
+def test_each_session_may_have_a_seed_of_its_own(simulator, sessions):
+    """Session i is a function of seed i and its actions, whatever the others do."""
+
+    def play_with(seeds):
+        obs, _ = sessions.reset(seed=seeds)
+        record = [obs]
+        for _ in range(6):
+            record.append(sessions.step(sessions.action_masks().argmax(axis=1))[0])
+        return [jax.tree.map(lambda x: x[0], record), jax.tree.map(lambda x: x[1:], record)]
+
+    first, rest = play_with([3, 5, 5, 8, 9])
+    own, _ = GymnasiumEnv(simulator.env, simulator.params, seed=0).reset(seed=3)
+    assert equal(first[0], own)
+    other_first, same_rest = play_with([4, 5, 5, 8, 9])
+    assert equal(rest, same_rest)
+    assert not equal(first, other_first)
+    assert equal(first, play_with([3, 1, 2, 3, 4])[0])
+
+
+def test_a_mask_says_which_sessions_start_anew(simulator):
+    sessions = GymnasiumVectorEnv(simulator.env, never_leaves(simulator.params), NUM_ENVS, seed=0)
+    with pytest.raises(InputError, match=r"call reset\(\) first"):
+        sessions.reset(options={"reset_mask": np.arange(NUM_ENVS) == 1})
+    sessions.reset(seed=[1, 2, 3, 4, 5])
+    actions = sessions.action_masks().argmax(axis=1)
+    before, *_ = sessions.step(actions)
+    mask = np.array([True, False, False, True, False])
+    options = {"reset_mask": mask, "user": 6}
+    after, infos = sessions.reset(seed=[7, None, 9, 10, 11], options=options)
+    assert infos == {}
+    assert set(options) == {"reset_mask", "user"}  # the caller's own
+    for name in before:
+        np.testing.assert_array_equal(after[name][~mask], before[name][~mask])
+    assert (after["user"][mask] == 6).all()
+    stepped, *_ = sessions.step(sessions.action_masks().argmax(axis=1))
+    assert (stepped["length"] == after["length"] + 1).all()
+    # The sessions that went on are those that nobody interrupted: the mask protects their seeds, too.
+    sessions.reset(seed=[1, 2, 3, 4, 5])
+    sessions.step(actions)
+    undisturbed, *_ = sessions.step(sessions.action_masks().argmax(axis=1))
+    for name in stepped:
+        np.testing.assert_array_equal(stepped[name][~mask], undisturbed[name][~mask])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -292,6 +393,18 @@ def test_invalid_actions_of_many_sessions_earn_nothing(sessions):
         ),
         pytest.param(lambda s: s.reset(options={"user": [1, 2]}), "user has shape", id="users"),
         pytest.param(lambda s: s.reset(options={"user": [0, 1, 2, 3, 23]}), "has 23", id="user"),
+        pytest.param(lambda s: s.reset(seed=[1, 2]), "seed has 2 numbers: pass 5", id="seeds"),
+        pytest.param(lambda s: s.reset(seed=[1, 2, -3, 4, 5]), r"seed\[2\] is -3", id="seed"),
+        pytest.param(
+            lambda s: s.reset(options={"reset_mask": [1, 0, 0, 0, 0]}),
+            r"reset_mask is int64\[5\]: pass bool\[5\]",
+            id="mask",
+        ),
+        pytest.param(
+            lambda s: s.reset(options={"reset_mask": np.zeros(5, bool)}),
+            "chooses no session",
+            id="empty mask",
+        ),
     ],
 )
 def test_mistakes_with_many_sessions_are_one_line(sessions, call, message):

@@ -7,7 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jaxsim import InputError
-from jaxsim.sasrec import restore
+from jaxsim.sasrec import SASRec, restore
 from tests import reference
 from tests.factory import sasrec_weights
 
@@ -192,7 +192,7 @@ def test_weights_that_do_not_fit_are_refused(spoil):
 
 
 def test_every_matrix_product_is_at_full_precision(weights, heads):
-    """Otherwise a GPU multiplies with 10 bits of mantissa, and votes otherwise than a CPU."""
+    """Otherwise a GPU multiplies with 10 bits of mantissa, and some of its votes differ from a CPU's."""
     model, variables = restore({"architecture": architecture(heads)}, weights)
 
     def read(items, likes):
@@ -201,5 +201,16 @@ def test_every_matrix_product_is_at_full_precision(weights, heads):
 
     text = str(jax.make_jaxpr(read)(*random_history(0)))
     products = text.count("= dot_general[")
-    assert products >= 2 * BLOCKS * 6  # four layers and two of attention, twice over
+    assert products >= 2 * BLOCKS * 6  # four layers and two products of attention, in both methods
     assert text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
+
+
+def test_weights_and_results_are_float32_also_in_64_bit_mode():
+    with jax.enable_x64(True):
+        model = SASRec(**architecture())
+        items, likes = (jnp.asarray(x) for x in random_history(0))
+        variables = model.init(jax.random.key(0), items, likes, jnp.int32(0), method="next_logits")
+        logits = model.apply(variables, items, likes, jnp.int32(0), method="next_logits")
+        assert jnp.arange(1.0).dtype == jnp.float64  # the mode is on
+    types = {leaf.dtype for leaf in jax.tree.leaves((variables, logits))}
+    assert types == {np.dtype(np.float32)}

@@ -314,7 +314,7 @@ def test_respond_without_history_is_the_reference(tiny, respond, lists, candidat
     check_against_reference(tiny, respond, lists, [], candidate, -1, seed)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(lists=catalogues, history=histories, order=st.permutations(range(LONGEST)))
 def test_padding_means_nothing(tiny, respond, lists, history, order):
     """The same interactions, in the same order, with the pads elsewhere."""
@@ -331,6 +331,7 @@ def test_padding_means_nothing(tiny, respond, lists, history, order):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
 
 
+@pytest.mark.slow  # compiles a program for each example
 @settings(deadline=None, max_examples=4)
 @given(
     seed=st.integers(0, 2**31 - 1),

@@ -42,7 +42,7 @@ def test_what_is_written_is_what_is_read(tmp_path, contents):
         np.testing.assert_array_equal(dataset.arrays[name], array)
     assert dataset.keywords == ["schön"]
     assert dataset.items["name"].tolist() == ["Ä", "B"]
-    assert dataset.manifest["format_version"] == jaxsim.FORMAT_VERSION
+    assert dataset.manifest["format_version"] == jaxsim.dataset.FORMAT_VERSION
     folder = {path.name for path in dataset.path.iterdir()}
     assert dataset.manifest["files"].keys() == folder - {"manifest.json"}
     assert [path.name for path in dataset.path.parent.iterdir()] == ["pair"]

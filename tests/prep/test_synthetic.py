@@ -65,7 +65,7 @@ def test_whatever_the_size_it_keeps_the_rules_of_the_format(config, at_once):
         data = make_synthetic(config)
     arrays = data.arrays
     found = {name: (array.dtype.type, array.ndim) for name, array in arrays.items()}
-    assert found == jaxsim.ARRAY_SCHEMA
+    assert found == jaxsim.dataset.ARRAY_SCHEMA
     assert (len(data.items), len(data.users)) == (config.items, config.users)
     assert len(arrays["interaction_item"]) == config.users * config.interactions_per_user
     counts = np.diff(arrays["user_offsets"])

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from jaxsim import InputError, sha256_of
+from jaxsim import InputError
+from jaxsim.dataset import sha256_of
 from prep.sources.anime import OFFER, Anime
 from prep.sources.base import SourceOptions
 from tests.paths import SAMPLES

@@ -6,7 +6,8 @@ import zipfile
 
 import pytest
 
-from jaxsim import InputError, sha256_of
+from jaxsim import InputError
+from jaxsim.dataset import sha256_of
 from prep.sources import ml_100k
 from prep.sources.base import SourceOptions
 from prep.sources.ml_100k import MovieLens100K

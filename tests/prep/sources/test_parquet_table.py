@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jaxsim import InputError, sha256_of
+from jaxsim import InputError
+from jaxsim.dataset import sha256_of
 from tests.prep.sources.reading import rows, texts
 from tests.prep.sources.test_table_file import CLOCK, DAY, ITEMS, RATINGS, ROWS, TEXTS, load, write
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxsim import InputError, sha256_of
+from jaxsim import InputError
+from jaxsim.dataset import sha256_of
 from prep.readers import csv as csv_reader
 from prep.readers import lines as streams
 from prep.readers.items import parse_attributes, split_categories

@@ -1,0 +1,123 @@
+"""The data of a session: params, state and observation, and the space of observations."""
+
+from typing import Any
+
+import jax
+from flax import struct
+from gymnax.environments import environment, spaces
+
+from jaxsim.catalogue import Catalogue
+from jaxsim.sasrec import KeyValues
+
+
+@struct.dataclass
+class Prefix:
+    """f_sta's encoding of an initial history of H positions.
+
+    Attributes:
+        hidden: float32[width], f_sta's output after the latest interaction; zero if there is none.
+        key_values: keys and values of the H positions, float32[H, width] for each block.
+    """
+
+    hidden: jax.Array
+    key_values: KeyValues
+
+
+@struct.dataclass
+class Histories:
+    """The initial history of each of U users, H = history_length.
+
+    Attributes:
+        items: int32[U, H], left-aligned, -1 pads.
+        likes: int8[U, H], 1 like, 0 dislike or padding.
+        length: int32[U].
+        prefix: f_sta's encoding of each history, `Prefix` [U, ...]; None if each reset encodes it.
+    """
+
+    items: jax.Array
+    likes: jax.Array
+    length: jax.Array
+    prefix: Prefix | None
+
+
+@struct.dataclass
+class EnvParams(environment.EnvParams):
+    """Everything that a jitted program reads. Pass it as an argument; never close over it.
+
+    Attributes:
+        max_steps_in_episode: int32[], the step at which a session is truncated; at most `session_capacity` counts.
+        departure_probability: float32[], probability that the user leaves after a step.
+        session_users: int32[S], the users who may start a session.
+        catalogue: pair tables or item features.
+        histories: the users' initial histories.
+        sasrec: variables of the statistic model.
+    """
+
+    max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
+    departure_probability: jax.Array = struct.field(kw_only=True)
+    session_users: jax.Array = struct.field(kw_only=True)
+    catalogue: Catalogue = struct.field(kw_only=True)
+    histories: Histories = struct.field(kw_only=True)
+    sasrec: dict[str, Any] = struct.field(kw_only=True)
+
+
+@struct.dataclass
+class EnvState(environment.EnvState):
+    """One session: the window of W = history_length + session_capacity positions, and f_sta's encoding of it.
+
+    Attributes:
+        time: int32[], steps taken.
+        user: int32[].
+        items: int32[W], initial history, then the session; -1 pads.
+        responses: int8[W]; 1 like, -1 dislike, 0 padding.
+        length: int32[], number of positions in use.
+        history_length: int32[], how many of these are initial history.
+        hidden: float32[width], f_sta's output after the latest interaction.
+        key_values: f_sta's cache, float32[W, width] for each block; entries beyond `length` are meaningless.
+    """
+
+    time: jax.Array
+    user: jax.Array
+    items: jax.Array
+    responses: jax.Array
+    length: jax.Array
+    history_length: jax.Array
+    hidden: jax.Array
+    key_values: KeyValues
+
+    @property
+    def session_length(self) -> jax.Array:
+        """Number of interactions that the session has appended, int32[]."""
+        return self.length - self.history_length
+
+
+@struct.dataclass
+class Observation:
+    """What the agent sees: the window of W = history_length + session_capacity positions, left-aligned.
+
+    Attributes:
+        user: int32[].
+        items: int32[W], initial history, then the session; -1 pads.
+        responses: int8[W]; 1 like, -1 dislike, 0 padding.
+        length: int32[], positions in use.
+    """
+
+    user: jax.Array
+    items: jax.Array
+    responses: jax.Array
+    length: jax.Array
+
+
+class ObservationSpace(spaces.Dict):
+    """Space of `Observation`: it samples and contains values of that type."""
+
+    def sample(self, key: jax.Array) -> Observation:
+        """An Observation with independent random fields."""
+        return Observation(**super().sample(key))
+
+
+class HeldParams:
+    """Default params of an environment. Equal only to itself, so that jit never mixes datasets up."""
+
+    def __init__(self, params: EnvParams) -> None:
+        self.params = params
