@@ -28,7 +28,7 @@ class A2C(OnPolicy[A2CConfig]):
         advantage = self.advantages_of(batch)
 
         def loss(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            found, value = self.log_probabilities(variables, batch.obs, mask, "logits_and_value")
+            found, value = self.log_probabilities(variables, batch.obs, mask)
             policy_loss = -(score_of(found, batch.item) * advantage).mean()
             value_loss = self.value_loss(value, batch.target)
             return self.config.joint_loss(policy_loss, value_loss, entropy(found).mean())

@@ -108,23 +108,28 @@ class HistoryEncoder(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """Logits <g(s), e_i> + b_i of every item, and the value V(s) of a state, from one encoding of it.
+    """Logits <g(s), e_i> + b_i of every item, and the value V(s) of a state.
 
     Attributes:
         num_items: N.
         width: width of the item embeddings e, of the encoding and of g.
         encoder: see `HistoryEncoder`.
         initial_value: V before any training, and its unit: the head learns V / initial_value.
+        separate_critic: whether V reads an encoder of its own, so that no parameter serves both actor and critic;
+            otherwise both read one encoder.
     """
 
     num_items: int
     width: int = 32
     encoder: Encoder = "mean"
     initial_value: float | jax.Array = 1.0
+    separate_critic: bool = False
 
     def setup(self) -> None:
         """Declare the layers."""
         self.history = HistoryEncoder(self.num_items, self.width, self.encoder)
+        if self.separate_critic:
+            self.critic_history = HistoryEncoder(self.num_items, self.width, self.encoder)
         self.direction = nn.Dense(self.width)
         self.item_embedding = self.param(
             ITEM_EMBEDDING, nn.initializers.normal(_ITEM_STD), (self.num_items, self.width)
@@ -134,34 +139,30 @@ class ActorCritic(nn.Module):
         self.critic = nn.Dense(1, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.ones)
 
     def __call__(self, obs: Observation) -> jax.Array:
-        """Logits, float32[..., N]."""
+        """Logits, float32[..., N]. Calls every layer, so that `init` makes all parameters."""
         return self.logits_and_value(obs)[0]
+
+    def logits(self, obs: Observation) -> jax.Array:
+        """Logits, float32[..., N], from the actor's parameters only."""
+        return self._logits(self.history(obs))
 
     def logits_and_value(self, obs: Observation) -> tuple[jax.Array, jax.Array]:
         """Logits float32[..., N] and values float32[...]."""
-        state = self.encode(obs)
-        return self._logits(state), self.value_of_state(state)
-
-    def logits_and_detached_value(self, obs: Observation) -> tuple[jax.Array, jax.Array]:
-        """The same, but the value's gradient does not reach the encoder, which is then the actor's alone."""
-        state = self.encode(obs)
-        return self._logits(state), self.value_of_state(jax.lax.stop_gradient(state))
+        state = self.history(obs)
+        critic_state = self.critic_history(obs) if self.separate_critic else state
+        return self._logits(state), self._value(critic_state)
 
     def value(self, obs: Observation) -> jax.Array:
         """Values, float32[...]."""
-        return self.value_of_state(self.encode(obs))
-
-    def encode(self, obs: Observation) -> jax.Array:
-        """The state of the user after observations, float32[..., width]."""
-        return self.history(obs)
+        history = self.critic_history if self.separate_critic else self.history
+        return self._value(history(obs))
 
     def _logits(self, state: jax.Array) -> jax.Array:
         logits = self.direction(state) @ self.item_embedding.T + self.item_bias
         chex.assert_shape(logits, (*state.shape[:-1], self.num_items))
         return logits
 
-    def value_of_state(self, state: jax.Array) -> jax.Array:
-        """Values of encoded states float32[..., width], float32[...]."""
+    def _value(self, state: jax.Array) -> jax.Array:
         hidden = nn.relu(self.critic_hidden(state))
         return jnp.asarray(self.initial_value, jnp.float32) * self.critic(hidden)[..., 0]
 
@@ -175,7 +176,8 @@ class DuelingItemScorer(ActorCritic):
         return value[..., None] + logits
 
 
-CRITIC_LAYERS = ("critic_hidden", "critic")
+# Of a network with a separate critic: the parameters that the actor does not read.
+CRITIC_LAYERS = ("critic_history", "critic_hidden", "critic")
 
 
 def with_item_vectors(variables: Any, vectors: jax.Array) -> Any:

@@ -163,10 +163,10 @@ class OnPolicy(Algorithm[ConfigT]):
         return jax.vmap(lambda one: self.env.action_mask(one, params))(obs)
 
     def log_probabilities(
-        self, variables: Any, obs: Observation, mask: jax.Array, method: str
+        self, variables: Any, obs: Observation, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Log-probabilities of the policy float32[n, N], and values float32[n]."""
-        logits, value = self.network.apply(variables, obs, method=method)
+        logits, value = self.network.apply(variables, obs, method="logits_and_value")
         return jax.nn.log_softmax(mask_logits(logits, mask)), value
 
     def advantages_of(self, batch: Experience) -> jax.Array:

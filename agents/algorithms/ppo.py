@@ -99,7 +99,7 @@ class PPO(OnPolicy[PPOConfig]):
         advantage = self.advantages_of(batch)
 
         def loss(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-            found, value = self.log_probabilities(variables, batch.obs, mask, "logits_and_value")
+            found, value = self.log_probabilities(variables, batch.obs, mask)
             ratio, spread = policy_terms(found, batch)
             reach = self.config.clip_range
             clipped = jnp.clip(ratio, 1 - reach, 1 + reach)

@@ -1,7 +1,7 @@
 """TRPO (Schulman et al., 2015): the natural gradient by conjugate gradients, and a line search within a KL bound.
 
-The critic has layers of its own behind the actor's encoder and leaves that as it is, so a step of the policy is
-what the trust region says and nothing else.
+Actor and critic share no parameters. So the policy moves only by steps within the trust region, and the critic learns
+everything that values depend on. Spinning Up and SB3-contrib do the same.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,10 @@ from jax.scipy.sparse.linalg import cg
 
 from agents.algorithms.algorithm import Account, TrainState
 from agents.algorithms.choice import entropy, kl_divergence, mask_logits
-from agents.algorithms.networks import CRITIC_LAYERS
+from agents.algorithms.networks import CRITIC_LAYERS, ActorCritic
 from agents.algorithms.on_policy import Experience, OnPolicy, OnPolicyConfig, flatten, policy_terms
 from agents.algorithms.parallel import mean_over_devices
 from jaxsim import EnvParams, Observation
-
-_DETACHED = "logits_and_detached_value"
 
 
 @dataclass(frozen=True)
@@ -80,10 +78,15 @@ class PolicyStep:
 class TRPO(OnPolicy[TRPOConfig]):
     """TRPO on one environment."""
 
+    @property
+    def network(self) -> ActorCritic:
+        """Logits of a softmax policy, and values of a critic with an encoder of its own."""
+        return super().network.clone(separate_critic=True)
+
     def init(
         self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None
     ) -> TrainState:
-        """See `Algorithm`; the optimiser is that of the critic's layers alone."""
+        """See `Algorithm`; the optimiser has the critic's parameters only."""
         state = super().init(key, params, item_vectors)
         _, critic = split_critic(state.variables)
         return replace(state, optimiser=self.optimiser.init(critic))
@@ -117,15 +120,15 @@ class TRPO(OnPolicy[TRPOConfig]):
 
         def judge(actor: Any) -> tuple[jax.Array, jax.Array]:
             """Surrogate objective, and mean KL divergence from the policy before, on this device."""
-            new = self._actor_log_probabilities(actor, critic, batch.obs, mask)
+            new = self._log_policy(actor, batch.obs, mask)
             ratio, _ = policy_terms(new, batch)
             return (ratio * advantage).mean(), kl_divergence(old, new).mean()
 
-        old = self._actor_log_probabilities(actor, critic, batch.obs, mask)
+        old = self._log_policy(actor, batch.obs, mask)
         gradient = jax.grad(lambda a: judge(a)[0])(actor)
         gradient = mean_over_devices(gradient, self.axis_name)
         part = flatten(jax.tree.map(lambda x: x[:: self.config.fisher_stride], experience))
-        product = self.fisher_product(actor, critic, part.obs, self.masks(part.obs, params))
+        product = self.fisher_product(actor, part.obs, self.masks(part.obs, params))
         direction, _ = cg(product, gradient, tol=1e-10, maxiter=self.config.cg_iterations)
         curvature = optax.tree.vdot(direction, product(direction))
         scale = jnp.sqrt(2 * self.config.max_kl / jnp.maximum(curvature, 1e-12))
@@ -136,7 +139,7 @@ class TRPO(OnPolicy[TRPOConfig]):
         return join_critic(actor, critic), step
 
     def fisher_product(
-        self, actor: Any, critic: Any, obs: Observation, mask: jax.Array
+        self, actor: Any, obs: Observation, mask: jax.Array
     ) -> Callable[[Any], Any]:
         """The function v -> (F + damping) v, F the mean Fisher matrix of the policy at observations [n].
 
@@ -145,8 +148,7 @@ class TRPO(OnPolicy[TRPOConfig]):
         """
 
         def logits(actor: Any) -> jax.Array:
-            variables = join_critic(actor, critic)
-            return mask_logits(self.network.apply(variables, obs), mask)
+            return mask_logits(self.network.apply({"params": actor}, obs, method="logits"), mask)
 
         found, forwards = jax.linearize(logits, actor)
         backwards = jax.linear_transpose(forwards, actor)
@@ -196,30 +198,27 @@ class TRPO(OnPolicy[TRPOConfig]):
         step = jax.tree.map(lambda x: jnp.where(accepted, x, 0.0), step)
         return moved(step.step_size), step
 
-    def _actor_log_probabilities(
-        self, actor: Any, critic: Any, obs: Observation, mask: jax.Array
-    ) -> jax.Array:
-        variables = join_critic(actor, critic)
-        return self.log_probabilities(variables, obs, mask, _DETACHED)[0]
+    def _log_policy(self, actor: Any, obs: Observation, mask: jax.Array) -> jax.Array:
+        """Log-probabilities of the items, float32[n, N]."""
+        logits = self.network.apply({"params": actor}, obs, method="logits")
+        return jax.nn.log_softmax(mask_logits(logits, mask))
 
     def _entropy(self, variables: Any, experience: Experience, params: EnvParams) -> jax.Array:
         """Of the policy at the rollout's last observations."""
         last = jax.tree.map(lambda x: x[-1], experience.obs)
-        found, _ = self.log_probabilities(variables, last, self.masks(last, params), _DETACHED)
-        return entropy(found).mean()
+        actor, _ = split_critic(variables)
+        return entropy(self._log_policy(actor, last, self.masks(last, params))).mean()
 
     # ---- the critic ----------------------------------------------------------------------------------------
 
     def fit_critic(
         self, variables: Any, optimiser: Any, batch: Experience
     ) -> tuple[Any, Any, jax.Array]:
-        """Gradient steps of the critic's layers on a batch [n]: variables, optimiser, first loss."""
+        """Gradient steps of the critic on a batch [n]: variables, optimiser, loss before the first step."""
         actor, critic = split_critic(variables)
-        # The encoder does not change here, so windows are encoded once.
-        state = self.network.apply(variables, batch.obs, method="encode")
 
         def loss(critic: Any) -> jax.Array:
-            value = self.network.apply(join_critic(actor, critic), state, method="value_of_state")
+            value = self.network.apply(join_critic(actor, critic), batch.obs, method="value")
             return self.value_loss(value, batch.target)
 
         def step(learner: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], jax.Array]:
@@ -233,7 +232,7 @@ class TRPO(OnPolicy[TRPOConfig]):
 
 
 def split_critic(variables: Any) -> tuple[Any, Any]:
-    """Variables of the actor with the encoder, and of the critic's own layers."""
+    """Parameters of the actor, and of the critic."""
     layers = variables["params"]
     actor = {name: layer for name, layer in layers.items() if name not in CRITIC_LAYERS}
     return actor, {name: layers[name] for name in CRITIC_LAYERS}

@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 
 from agents.algorithms.choice import kl_divergence, mask_logits
 from agents.algorithms.on_policy import flatten
-from agents.algorithms.trpo import TRPO, TRPOConfig, join_critic, split_critic
+from agents.algorithms.trpo import TRPO, TRPOConfig, split_critic
 from jaxsim import InputError
 from tests.agents.algorithms.probes import PROBES, ProbeEnv
 
@@ -31,11 +31,11 @@ def trust_region():
     _, experience, _ = jax.jit(agent.collect_experience)(state, PARAMS)
     batch = flatten(experience)
     mask = agent.masks(batch.obs, PARAMS)
-    actor, critic = split_critic(state.variables)
+    actor, _ = split_critic(state.variables)
     vector, unravel = ravel_pytree(actor)
 
     def log_p(vector):
-        logits = agent.network.apply(join_critic(unravel(vector), critic), batch.obs)
+        logits = agent.network.apply({"params": unravel(vector)}, batch.obs, method="logits")
         return jax.nn.log_softmax(mask_logits(logits, mask))
 
     old = jax.lax.stop_gradient(log_p(vector))
@@ -52,12 +52,12 @@ def stepped(trust_region):
 def test_fisher_products_are_those_of_the_hessian_of_the_kl(trust_region):
     agent, state, experience, vector, unravel, hessian, _ = trust_region
     batch = flatten(experience)
-    actor, critic = split_critic(state.variables)
+    actor, _ = split_critic(state.variables)
     mask = agent.masks(batch.obs, PARAMS)
 
     @jax.jit
     def multiply(v):
-        product = agent.fisher_product(actor, critic, batch.obs, mask)
+        product = agent.fisher_product(actor, batch.obs, mask)
         return ravel_pytree(product(unravel(v)))[0]
 
     assert np.linalg.norm(hessian) > 0.1
