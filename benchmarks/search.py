@@ -31,16 +31,16 @@ TRAINING_SEED = 3_000_000
 # Lowest and highest value, drawn uniformly in the logarithm or, where the lowest is 0, evenly.
 RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (4e-4, 1e-2),
-    "discount": (0.2, 0.98),
-    "trace_decay": (0.0, 0.95),
-    "entropy_weight": (1e-5, 1e-2),
-    "value_weight": (0.1, 2.0),
+    "gamma": (0.2, 0.98),
+    "gae_lambda": (0.0, 0.95),
+    "ent_coef": (1e-5, 1e-2),
+    "vf_coef": (0.1, 2.0),
     "clip_range": (0.1, 0.4),
-    "max_kl": (0.005, 0.3),
+    "target_kl": (0.005, 0.3),
     "cg_damping": (1e-6, 1e-2),
-    "target_rate": (0.002, 0.05),
-    "exploration_end": (0.0, 0.05),
-    "exploration_share": (0.1, 0.8),
+    "tau": (0.002, 0.05),
+    "exploration_final_eps": (0.0, 0.05),
+    "exploration_fraction": (0.1, 0.8),
 }
 
 
@@ -66,7 +66,7 @@ def train_trials(
     seeds: int,
 ) -> Any:
     """Variables of every trial and seed, leading dimensions [trials, seeds]."""
-    kind = ALGORITHMS[algorithm][1]
+    kind = ALGORITHMS[algorithm].algorithm
 
     def train(key: jax.Array, settings: dict[str, Any], params: EnvParams) -> Any:
         trainer: Algorithm = kind(env, replace(config, **settings))
@@ -109,12 +109,12 @@ def search(
     config = _config_of(algorithm, settings, whole)
     packed = load_dataset(dataset)
     env, params = make(packed)
-    check_memory(ALGORITHMS[algorithm][1](env, config), params, trials * seeds)
+    check_memory(ALGORITHMS[algorithm].algorithm(env, config), params, trials * seeds)
     drawn = draw_settings(jax.random.key(seed), config, settings, trials)
     variables = train_trials(env, params, algorithm, config, drawn, seeds)
     judges = params.replace(session_users=params.session_users[:users])
     sessions = fixed_sessions(jax.random.key(SESSIONS_SEED), env, judges, repeats=1)
-    trainer = ALGORITHMS[algorithm][1](env, config)
+    trainer = ALGORITHMS[algorithm].algorithm(env, config)
     rows = []
     for trial in range(trials):
         mine = [jax.tree.map(lambda x, at=(trial, one): x[at], variables) for one in range(seeds)]
@@ -137,7 +137,7 @@ def search(
 def _config_of(
     algorithm: str, settings: tuple[str, ...], whole: tuple[str, ...]
 ) -> AlgorithmConfig:
-    config = ALGORITHMS[algorithm][0]()
+    config = ALGORITHMS[algorithm].config()
     for name in settings:
         if name not in RANGES or not hasattr(config, name):
             known = ", ".join(n for n in RANGES if hasattr(config, n))

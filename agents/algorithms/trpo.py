@@ -1,20 +1,21 @@
 """TRPO (Schulman et al., 2015): the natural gradient by conjugate gradients, and a line search within a KL bound.
 
-Actor and critic share no parameters. So the policy moves only by steps within the trust region, and the critic learns
-everything that values depend on. Spinning Up and SB3-contrib do the same.
+Actor and critic share no parameters. So the policy moves only by steps within the trust region, and the critic
+learns everything that values depend on. Spinning Up and SB3-contrib do the same.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge, Gt, Le
 from flax import struct
 from jax.scipy.sparse.linalg import cg
 
-from agents.algorithms.algorithm import Account, TrainState
+from agents.algorithms.algorithm import Metrics, TrainState
 from agents.algorithms.choice import entropy, kl_divergence, mask_logits
 from agents.algorithms.networks import CRITIC_LAYERS, ActorCritic
 from agents.algorithms.on_policy import Experience, OnPolicy, OnPolicyConfig, flatten, policy_terms
@@ -26,47 +27,44 @@ from jaxsim import EnvParams, Observation
 class TRPOConfig(OnPolicyConfig):
     """Settings of TRPO; its learning rate is that of the critic."""
 
-    learning_rate: float = 3e-3
+    learning_rate: Annotated[float, Gt(0)] = 3e-3
     """Peak learning rate of Adam on the critic, decayed linearly to a tenth."""
-    rollout_length: int = 16
-    """Steps of each session between two steps of the policy."""
-    max_kl: float = 0.04
+    rollout_length: Annotated[int, Ge(1)] = 16
+    """Steps of each session in one rollout."""
+    target_kl: Annotated[float, Gt(0)] = 0.04
     """Largest mean KL divergence, in nats, of the new policy from the old one."""
-    cg_iterations: int = 10
+    cg_iterations: Annotated[int, Ge(1)] = 10
     """Conjugate-gradient iterations."""
-    cg_damping: float = 0.002
+    cg_damping: Annotated[float, Gt(0)] = 0.002
     """Multiple of the identity that is added to the Fisher matrix."""
-    fisher_stride: int = 4
-    """The Fisher matrix is averaged over every so many steps of the rollout."""
-    line_search_steps: int = 10
-    """Step sizes that are tried before the policy is left as it is."""
-    line_search_shrink: float = 0.7
+    fisher_stride: Annotated[int, Ge(1)] = 4
+    """The Fisher matrix is averaged over every `fisher_stride`-th step of the rollout."""
+    line_search_steps: Annotated[int, Ge(1)] = 10
+    """Step sizes that are tried; if none is accepted, the policy does not change."""
+    line_search_shrink: Annotated[float, Gt(0), Le(1)] = 0.7
     """Each step size as a share of the one before."""
-    critic_epochs: int = 10
-    """Gradient steps of the critic a rollout, each on all of it."""
+    critic_epochs: Annotated[int, Ge(1)] = 10
+    """Gradient steps of the critic after each rollout, each with the whole rollout."""
 
     def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
+        """See `AlgorithmConfig`."""
         super().check()
-        self._check_positive("max_kl", "cg_damping")
-        self._check_whole("cg_iterations", "fisher_stride", "line_search_steps", "critic_epochs")
-        self._check_share("line_search_shrink", above=0.0)
-        self._check_divides("fisher_stride", "rollout_length")
+        self._check_multiple("rollout_length", "fisher_stride")
 
     @property
     def gradient_steps_per_iteration(self) -> int:
-        """Gradient steps of the critic in a round of learning."""
+        """Gradient steps of the critic in one iteration."""
         return self.critic_epochs
 
 
 @struct.dataclass
 class PolicyStep:
-    """What a step of the policy did, float32[] each.
+    """Diagnostics of a step of the policy, float32[] each.
 
     Attributes:
-        kl: mean KL divergence of the new policy from the old one.
+        kl: mean KL divergence of the new policy from the old one, in nats.
         improvement: of the surrogate objective.
-        step_size: share of the full step; 0 if the line search found none that may be taken.
+        step_size: share of the full step; 0 if the line search accepted none.
     """
 
     kl: jax.Array
@@ -76,7 +74,7 @@ class PolicyStep:
 
 @dataclass(frozen=True)
 class TRPO(OnPolicy[TRPOConfig]):
-    """TRPO on one environment."""
+    """TRPO for one environment."""
 
     @property
     def network(self) -> ActorCritic:
@@ -91,7 +89,7 @@ class TRPO(OnPolicy[TRPOConfig]):
         _, critic = split_critic(state.variables)
         return replace(state, optimiser=self.optimiser.init(critic))
 
-    def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Account]:
+    def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Metrics]:
         """Collect one rollout, step the policy, then fit the critic."""
         state, experience, totals = self.collect_experience(state, params)
         variables, step = self.step_policy(state.variables, experience, params)
@@ -112,47 +110,45 @@ class TRPO(OnPolicy[TRPOConfig]):
     def step_policy(
         self, variables: Any, experience: Experience, params: EnvParams
     ) -> tuple[Any, PolicyStep]:
-        """The variables after one step within the trust region; experience is [T, B]."""
+        """The variables after one step of the policy within the trust region; experience is [T, B]."""
         batch = flatten(experience)
         mask = self.masks(batch.obs, params)
         advantage = self.advantages_of(batch)
         actor, critic = split_critic(variables)
 
-        def judge(actor: Any) -> tuple[jax.Array, jax.Array]:
-            """Surrogate objective, and mean KL divergence from the policy before, on this device."""
+        def evaluate(actor: Any) -> tuple[jax.Array, jax.Array]:
+            """Surrogate objective, and mean KL divergence from the old policy, on this device."""
             new = self._log_policy(actor, batch.obs, mask)
             ratio, _ = policy_terms(new, batch)
             return (ratio * advantage).mean(), kl_divergence(old, new).mean()
 
         old = self._log_policy(actor, batch.obs, mask)
-        gradient = jax.grad(lambda a: judge(a)[0])(actor)
+        gradient = jax.grad(lambda a: evaluate(a)[0])(actor)
         gradient = mean_over_devices(gradient, self.axis_name)
         part = flatten(jax.tree.map(lambda x: x[:: self.config.fisher_stride], experience))
         product = self.fisher_product(actor, part.obs, self.masks(part.obs, params))
         direction, _ = cg(product, gradient, tol=1e-10, maxiter=self.config.cg_iterations)
         curvature = optax.tree.vdot(direction, product(direction))
-        scale = jnp.sqrt(2 * self.config.max_kl / jnp.maximum(curvature, 1e-12))
+        scale = jnp.sqrt(2 * self.config.target_kl / jnp.maximum(curvature, 1e-12))
         full = jax.tree.map(lambda x: scale * x, direction)
         actor, step = self.line_search(
-            actor, full, lambda a: mean_over_devices(judge(a), self.axis_name)
+            actor, full, lambda a: mean_over_devices(evaluate(a), self.axis_name)
         )
         return join_critic(actor, critic), step
 
-    def fisher_product(
-        self, actor: Any, obs: Observation, mask: jax.Array
-    ) -> Callable[[Any], Any]:
-        """The function v -> (F + damping) v, F the mean Fisher matrix of the policy at observations [n].
+    def fisher_product(self, actor: Any, obs: Observation, mask: jax.Array) -> Callable[[Any], Any]:
+        """The function v -> F v + damping v with the mean Fisher matrix F of the policy at observations [n].
 
-        F = J' (diag(p) - p p') J with the Jacobian J of the logits: the Hessian of the KL divergence. The network
-        is linearised once.
+        F = J' (diag(p) - p p') J, where J is the Jacobian of the logits: the Hessian of the KL divergence. The
+        network is linearised once for all products.
         """
 
         def logits(actor: Any) -> jax.Array:
             return mask_logits(self.network.apply({"params": actor}, obs, method="logits"), mask)
 
-        found, forwards = jax.linearize(logits, actor)
+        masked, forwards = jax.linearize(logits, actor)
         backwards = jax.linear_transpose(forwards, actor)
-        probability = jax.nn.softmax(found)
+        probability = jax.nn.softmax(masked)
 
         def product(vector: Any) -> Any:
             change = forwards(vector)
@@ -164,17 +160,17 @@ class TRPO(OnPolicy[TRPOConfig]):
         return product
 
     def line_search(
-        self, actor: Any, full: Any, judge: Callable[[Any], tuple[jax.Array, jax.Array]]
+        self, actor: Any, full: Any, evaluate: Callable[[Any], tuple[jax.Array, jax.Array]]
     ) -> tuple[Any, PolicyStep]:
-        """The largest step tried that improves the surrogate within the KL bound, or none.
+        """The first step size that improves the surrogate within the KL bound; none if all fail.
 
         Args:
-            actor: where to start.
+            actor: parameters to start from.
             full: the full step.
-            judge: actor -> surrogate objective and KL divergence from the start.
+            evaluate: actor -> surrogate objective, and KL divergence from the start.
         """
         c = self.config
-        before, _ = judge(actor)
+        before, _ = evaluate(actor)
 
         def moved(step_size: jax.Array) -> Any:
             return jax.tree.map(
@@ -183,18 +179,18 @@ class TRPO(OnPolicy[TRPOConfig]):
 
         def refused(carry: tuple[jax.Array, PolicyStep]) -> jax.Array:
             tries, step = carry
-            accepted = (step.improvement > 0) & (step.kl <= c.max_kl)
+            accepted = (step.improvement > 0) & (step.kl <= c.target_kl)
             return ~accepted & (tries < c.line_search_steps)
 
         def attempt(carry: tuple[jax.Array, PolicyStep]) -> tuple[jax.Array, PolicyStep]:
             tries, _ = carry
             step_size = jnp.float32(c.line_search_shrink) ** tries
-            surrogate, kl = judge(moved(step_size))
+            surrogate, kl = evaluate(moved(step_size))
             return tries + 1, PolicyStep(kl, surrogate - before, step_size)
 
         nothing = PolicyStep(jnp.float32(0), jnp.float32(0), jnp.float32(0))
         _, step = jax.lax.while_loop(refused, attempt, (jnp.int32(0), nothing))
-        accepted = (step.improvement > 0) & (step.kl <= c.max_kl)
+        accepted = (step.improvement > 0) & (step.kl <= c.target_kl)
         step = jax.tree.map(lambda x: jnp.where(accepted, x, 0.0), step)
         return moved(step.step_size), step
 
@@ -204,7 +200,7 @@ class TRPO(OnPolicy[TRPOConfig]):
         return jax.nn.log_softmax(mask_logits(logits, mask))
 
     def _entropy(self, variables: Any, experience: Experience, params: EnvParams) -> jax.Array:
-        """Of the policy at the rollout's last observations."""
+        """Mean entropy of the policy at the rollout's last observations."""
         last = jax.tree.map(lambda x: x[-1], experience.obs)
         actor, _ = split_critic(variables)
         return entropy(self._log_policy(actor, last, self.masks(last, params))).mean()
@@ -222,8 +218,8 @@ class TRPO(OnPolicy[TRPOConfig]):
             return self.value_loss(value, batch.target)
 
         def step(learner: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], jax.Array]:
-            found, gradients = jax.value_and_grad(loss)(learner[0])
-            return self._apply_gradients(*learner, gradients), found
+            value_loss, gradients = jax.value_and_grad(loss)(learner[0])
+            return self._apply_gradients(*learner, gradients), value_loss
 
         (critic, optimiser), losses = jax.lax.scan(
             step, (critic, optimiser), None, length=self.config.critic_epochs

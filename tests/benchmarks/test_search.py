@@ -14,7 +14,7 @@ from tests.agents.conftest import learnable_dataset
 
 
 def test_settings_are_drawn_within_their_ranges_and_the_first_are_the_defaults():
-    names = ("learning_rate", "trace_decay")
+    names = ("learning_rate", "gae_lambda")
     drawn = draw_settings(jax.random.key(0), A2CConfig(), names, 500)
     for name in names:
         low, high = RANGES[name]
@@ -24,7 +24,7 @@ def test_settings_are_drawn_within_their_ranges_and_the_first_are_the_defaults()
     # Learning rates by order of magnitude, shares evenly.
     low, high = RANGES["learning_rate"]
     assert np.median(drawn["learning_rate"]) == pytest.approx((low * high) ** 0.5, rel=0.2)
-    assert np.median(drawn["trace_decay"]) == pytest.approx(RANGES["trace_decay"][1] / 2, rel=0.2)
+    assert np.median(drawn["gae_lambda"]) == pytest.approx(RANGES["gae_lambda"][1] / 2, rel=0.2)
 
 
 def test_a_search_ranks_its_trials_and_shows_the_baselines(monkeypatch, tmp_path, capsys):

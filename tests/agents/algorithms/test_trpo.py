@@ -14,7 +14,7 @@ from tests.agents.algorithms.probes import PROBES, ProbeEnv
 
 CONFIG = TRPOConfig(
     total_steps=1000, num_envs=6, rollout_length=4, width=3, fisher_stride=1, cg_damping=0.01,
-    cg_iterations=300, max_kl=0.01,
+    cg_iterations=300, target_kl=0.01,
 )  # fmt: skip
 PARAMS = PROBES["masked"]
 
@@ -84,7 +84,7 @@ def test_the_step_is_that_of_a_dense_solve(trust_region, stepped):
     gradient = np.asarray(jax.grad(surrogate)(vector), np.float64)
     fisher = hessian + CONFIG.cg_damping * np.eye(len(hessian))
     direction = np.linalg.solve(fisher, gradient)
-    full = np.sqrt(2 * CONFIG.max_kl / (direction @ fisher @ direction)) * direction
+    full = np.sqrt(2 * CONFIG.target_kl / (direction @ fisher @ direction)) * direction
     assert 0 < step.step_size <= 1
     found = np.asarray(after - vector, np.float64)
     expected = float(step.step_size) * full
@@ -92,7 +92,7 @@ def test_the_step_is_that_of_a_dense_solve(trust_region, stepped):
 
     kl = float(kl_divergence(old, log_p(after)).mean())
     np.testing.assert_allclose(step.kl, kl, rtol=1e-2, atol=1e-6)
-    assert 0 < kl <= CONFIG.max_kl
+    assert 0 < kl <= CONFIG.target_kl
     improvement = float(surrogate(after) - surrogate(vector))
     np.testing.assert_allclose(step.improvement, improvement, rtol=1e-2, atol=1e-6)
     assert improvement > 0
@@ -168,12 +168,12 @@ def test_without_a_step_that_may_be_taken_nothing_moves(surrogate, kl):
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({"max_kl": 0.0}, "max_kl"),
+        ({"target_kl": 0.0}, "target_kl"),
         ({"cg_damping": -1.0}, "cg_damping"),
         ({"cg_iterations": 0}, "cg_iterations"),
         ({"fisher_stride": 3, "rollout_length": 16}, "multiple of fisher_stride"),
         ({"line_search_shrink": 0.0}, "line_search_shrink"),
-        ({"trace_decay": 1.5}, "trace_decay"),
+        ({"gae_lambda": 1.5}, "gae_lambda"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, name):
