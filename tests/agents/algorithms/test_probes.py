@@ -33,7 +33,7 @@ SETTINGS = {
         "total_steps": 80_000, "rollout_length": 4, "ent_coef": 0.05, "learning_rate": 2e-2,
         "vf_coef": 1.0,
     },
-    "trpo": {"total_steps": 40_000, "rollout_length": 8, "target_kl": 0.05, "critic_epochs": 40},
+    "trpo": {"total_steps": 40_000, "rollout_length": 8, "target_kl": 0.05},
     "dqn": {
         "num_envs": 32, "total_steps": 40_000, "batch_size": 128, "replay_steps": 512,
         "tau": 0.05,
