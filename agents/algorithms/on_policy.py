@@ -12,7 +12,7 @@ from agents.algorithms.advantages import generalised_advantages, next_values
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, TrainState
 from agents.algorithms.choice import draw_softmax, entropy, mask_logits, score_of
 from agents.algorithms.networks import ActorCritic
-from agents.algorithms.parallel import mean_over_devices
+from agents.algorithms.parallel import mean_over_devices, own_keys
 from agents.algorithms.rollout import SessionTotals, collect
 from jaxsim import EnvParams, InputError, Observation
 
@@ -152,6 +152,23 @@ class OnPolicy(Algorithm[ConfigT]):
         )
         state = replace(state, sessions=sessions, key=key, iteration=state.iteration + 1)
         return state, experience, totals
+
+    def minibatches(self, key: jax.Array, experience: Experience, count: int) -> Experience:
+        """The rollout [T, B] in random order as `count` minibatches [count, T / count * B].
+
+        Each session's steps are shuffled separately and spread evenly over the minibatches. So the minibatches are
+        the same on any number of devices.
+        """
+        length = self.config.rollout_length
+        keys = own_keys(key, self.config.num_envs, self.axis_name)
+        order = jax.vmap(lambda k: jax.random.permutation(k, length))(keys).T
+
+        def split(x: jax.Array) -> jax.Array:
+            index = order.reshape(*order.shape, *[1] * (x.ndim - 2))
+            shuffled = jnp.take_along_axis(x, index, axis=0)
+            return shuffled.reshape(count, -1, *x.shape[1:])
+
+        return jax.vmap(flatten)(jax.tree.map(split, experience))
 
     def masks(self, obs: Observation, params: EnvParams) -> jax.Array:
         """The items that may be recommended after observations [n], bool[n, N]."""

@@ -12,10 +12,8 @@ from agents.algorithms.on_policy import (
     Experience,
     JointLossConfig,
     OnPolicy,
-    flatten,
     policy_terms,
 )
-from agents.algorithms.parallel import own_keys
 from jaxsim import EnvParams
 
 
@@ -58,7 +56,7 @@ class PPO(OnPolicy[PPOConfig]):
         key, key_epochs = jax.random.split(state.key)
 
         def epoch(learner: tuple[Any, Any], key: jax.Array) -> tuple[Any, Any]:
-            batches = self._minibatches(key, experience)
+            batches = self.minibatches(key, experience, self.config.num_minibatches)
             return jax.lax.scan(
                 lambda learner, batch: self._update(learner, batch, params), learner, batches
             )
@@ -70,23 +68,6 @@ class PPO(OnPolicy[PPOConfig]):
         )
         state = replace(state, variables=variables, optimiser=optimiser, key=key)
         return state, (totals, jax.tree.map(jnp.mean, diagnostics))
-
-    def _minibatches(self, key: jax.Array, experience: Experience) -> Experience:
-        """The rollout [T, B] in random order as minibatches [M, T / M * B].
-
-        Each session's steps are shuffled separately and spread evenly over the minibatches. So the minibatches are
-        the same on any number of devices.
-        """
-        length, count = self.config.rollout_length, self.config.num_minibatches
-        keys = own_keys(key, self.config.num_envs, self.axis_name)
-        order = jax.vmap(lambda k: jax.random.permutation(k, length))(keys).T
-
-        def split(x: jax.Array) -> jax.Array:
-            index = order.reshape(*order.shape, *[1] * (x.ndim - 2))
-            shuffled = jnp.take_along_axis(x, index, axis=0)
-            return shuffled.reshape(count, -1, *x.shape[1:])
-
-        return jax.vmap(flatten)(jax.tree.map(split, experience))
 
     def _update(
         self, learner: tuple[Any, Any], batch: Experience, params: EnvParams

@@ -43,18 +43,21 @@ class TRPOConfig(OnPolicyConfig):
     """Step sizes that are tried; if none is accepted, the policy does not change."""
     line_search_shrink: Annotated[float, Gt(0), Le(1)] = 0.7
     """Each step size as a share of the one before."""
-    critic_epochs: Annotated[int, Ge(1)] = 10
-    """Gradient steps of the critic after each rollout, each with the whole rollout."""
+    critic_epochs: Annotated[int, Ge(1)] = 4
+    """Passes of the critic over each rollout."""
+    critic_minibatches: Annotated[int, Ge(1)] = 4
+    """Gradient steps in an epoch of the critic. Each has the same number of steps from every session."""
 
     def check(self) -> None:
         """See `AlgorithmConfig`."""
         super().check()
         self._check_multiple("rollout_length", "fisher_stride")
+        self._check_multiple("rollout_length", "critic_minibatches")
 
     @property
     def gradient_steps_per_iteration(self) -> int:
         """Gradient steps of the critic in one iteration."""
-        return self.critic_epochs
+        return self.critic_epochs * self.critic_minibatches
 
 
 @struct.dataclass
@@ -93,8 +96,10 @@ class TRPO(OnPolicy[TRPOConfig]):
         """Collect one rollout, step the policy, then fit the critic."""
         state, experience, totals = self.collect_experience(state, params)
         variables, step = self.step_policy(state.variables, experience, params)
-        batch = flatten(experience)
-        variables, optimiser, value_loss = self.fit_critic(variables, state.optimiser, batch)
+        key, key_critic = jax.random.split(state.key)
+        variables, optimiser, value_loss = self.fit_critic(
+            key_critic, variables, state.optimiser, experience
+        )
         diagnostics = {
             "loss": value_loss - step.improvement,
             "value_loss": value_loss,
@@ -103,7 +108,8 @@ class TRPO(OnPolicy[TRPOConfig]):
             "step_size": step.step_size,
             "entropy": self._entropy(variables, experience, params),
         }
-        return replace(state, variables=variables, optimiser=optimiser), (totals, diagnostics)
+        state = replace(state, variables=variables, optimiser=optimiser, key=key)
+        return state, (totals, diagnostics)
 
     # ---- the policy ----------------------------------------------------------------------------------------
 
@@ -208,23 +214,33 @@ class TRPO(OnPolicy[TRPOConfig]):
     # ---- the critic ----------------------------------------------------------------------------------------
 
     def fit_critic(
-        self, variables: Any, optimiser: Any, batch: Experience
+        self, key: jax.Array, variables: Any, optimiser: Any, experience: Experience
     ) -> tuple[Any, Any, jax.Array]:
-        """Gradient steps of the critic on a batch [n]: variables, optimiser, loss before the first step."""
+        """Several epochs of the critic on a rollout [T, B].
+
+        Returns:
+            The variables, the optimiser's state, and the mean loss of the first epoch, float32[].
+        """
         actor, critic = split_critic(variables)
 
-        def loss(critic: Any) -> jax.Array:
-            value = self.network.apply(join_critic(actor, critic), batch.obs, method="value")
-            return self.value_loss(value, batch.target)
+        def step(learner: tuple[Any, Any], batch: Experience) -> tuple[tuple[Any, Any], jax.Array]:
+            critic, optimiser = learner
 
-        def step(learner: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], jax.Array]:
-            value_loss, gradients = jax.value_and_grad(loss)(learner[0])
-            return self._apply_gradients(*learner, gradients), value_loss
+            def loss(critic: Any) -> jax.Array:
+                joined = join_critic(actor, critic)
+                value = self.network.apply(joined, batch.obs, method="value")
+                return self.value_loss(value, batch.target)
 
-        (critic, optimiser), losses = jax.lax.scan(
-            step, (critic, optimiser), None, length=self.config.critic_epochs
-        )
-        return join_critic(actor, critic), optimiser, losses[0]
+            value_loss, gradients = jax.value_and_grad(loss)(critic)
+            return self._apply_gradients(critic, optimiser, gradients), value_loss
+
+        def epoch(learner: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
+            batches = self.minibatches(key, experience, self.config.critic_minibatches)
+            return jax.lax.scan(step, learner, batches)
+
+        keys = jax.random.split(key, self.config.critic_epochs)
+        (critic, optimiser), losses = jax.lax.scan(epoch, (critic, optimiser), keys)
+        return join_critic(actor, critic), optimiser, losses[0].mean()
 
 
 def split_critic(variables: Any) -> tuple[Any, Any]:

@@ -104,7 +104,7 @@ def test_the_ppo_step_is_adam_on_the_clipped_loss(rollout):
 def test_minibatches_hold_every_step_once_and_as_many_of_each_session(rollout):
     agent, _, experience, _ = rollout
     numbered = dataclasses.replace(experience, item=jnp.arange(24).reshape(6, 4))
-    batches = agent._minibatches(jax.random.key(3), numbered)
+    batches = agent.minibatches(jax.random.key(3), numbered, 3)
     assert batches.item.shape == (3, 8)
     assert sorted(batches.item.ravel().tolist()) == list(range(24))
     np.testing.assert_array_equal(np.sort(batches.item % 4, axis=1), [[0, 0, 1, 1, 2, 2, 3, 3]] * 3)
@@ -112,7 +112,7 @@ def test_minibatches_hold_every_step_once_and_as_many_of_each_session(rollout):
     flat = flatten(experience)
     chex.assert_trees_all_equal(batches.obs, jax.tree.map(lambda x: x[rows], flat.obs))
     np.testing.assert_array_equal(batches.target, np.asarray(flat.target)[rows])
-    other = agent._minibatches(jax.random.key(4), numbered)
+    other = agent.minibatches(jax.random.key(4), numbered, 3)
     assert not np.array_equal(other.item, batches.item)
 
 

@@ -106,12 +106,11 @@ def test_the_step_leaves_the_critic_and_the_fit_leaves_the_actor(trust_region, s
         split_critic(variables)[1],
         split_critic(state.variables)[1],
     )
-    batch = flatten(experience)
     optimiser, losses = state.optimiser, []
     variables = state.variables
     fit = jax.jit(agent.fit_critic)
-    for _ in range(5):
-        variables, optimiser, loss = fit(variables, optimiser, batch)
+    for seed in range(5):
+        variables, optimiser, loss = fit(jax.random.key(seed), variables, optimiser, experience)
         losses.append(float(loss))
     assert losses[-1] < losses[0]
     jax.tree.map(
@@ -172,6 +171,7 @@ def test_without_a_step_that_may_be_taken_nothing_moves(surrogate, kl):
         ({"cg_damping": -1.0}, "cg_damping"),
         ({"cg_iterations": 0}, "cg_iterations"),
         ({"fisher_stride": 3, "rollout_length": 16}, "multiple of fisher_stride"),
+        ({"critic_minibatches": 3}, "multiple of critic_minibatches"),
         ({"line_search_shrink": 0.0}, "line_search_shrink"),
         ({"gae_lambda": 1.5}, "gae_lambda"),
     ],
