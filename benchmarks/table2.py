@@ -17,8 +17,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
-from agents.algorithms.registry import ALGORITHMS
 from agents.algorithms.policy import EvaluatedPolicy
+from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.evaluate import Evaluation, evaluate
 from agents.evaluation.plots import plot_curves
 from agents.evaluation.returns import SAMPLED
