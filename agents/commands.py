@@ -21,7 +21,7 @@ _EXPERIMENT, _OPTIONS = Experiment(), RunOptions()
 
 
 def _train_command(algorithm: str) -> Callable[..., None]:
-    config_type = ALGORITHMS[algorithm][0]
+    config_type = ALGORITHMS[algorithm].config
 
     def command(
         settings: Annotated[config_type, tyro.conf.arg(name="")] = config_type(),  # type: ignore[valid-type]  # noqa: B008

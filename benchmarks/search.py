@@ -1,12 +1,13 @@
-"""The search that chose the agents' default settings: random settings side by side in one program.
+"""The search for the agents' default settings: many settings are trained side by side in one program.
 
-Numeric settings may be traced, so dozens of trainings with different ones are one vmapped training, compiled
-once. Each is judged by its greedy policy in sessions of training users; trainings and sessions have other seeds
-than the tables', and held-out users are never looked at. Whole-number settings are searched by running this again
-with other ones.
+Floats of a config may be traced, so dozens of trainings with different settings are one vmapped training, compiled
+once. Each is judged by its greedy policy in sessions of training users. Training seeds and session seeds are not
+those of the tables, and held-out users are not used. To search a whole-number setting, run the search again with
+another value of it.
 """
 
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,63 +19,73 @@ import tyro
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.baselines import baselines
-from agents.evaluation.sessions import fixed_sessions, run_sessions
+from agents.evaluation.sessions import FixedSessions, fixed_sessions, run_sessions
 from agents.runs.config import describe_machine
 from agents.runs.memory import check_memory
 from benchmarks.output import check_json, write_json
 from jaxsim import EnvParams, InputError, UserSimulator, load_dataset, make
 
-# Not those of the tables, which are to be of trainings and sessions that chose nothing.
+# Other seeds than the tables', so that the tables' trainings and sessions have no influence on the settings.
 SESSIONS_SEED = 2_000_000
 TRAINING_SEED = 3_000_000
 
-# Lowest and highest value, drawn uniformly in the logarithm or, where the lowest is 0, evenly.
+# Lowest and highest value. Values are drawn log-uniformly, or uniformly if the lowest is 0.
 RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (4e-4, 1e-2),
-    "discount": (0.2, 0.98),
-    "trace_decay": (0.0, 0.95),
-    "entropy_weight": (1e-5, 1e-2),
-    "value_weight": (0.1, 2.0),
+    "gamma": (0.0, 0.99),
+    "gae_lambda": (0.0, 0.95),
+    "ent_coef": (1e-5, 1e-2),
+    "vf_coef": (0.1, 2.0),
     "clip_range": (0.1, 0.4),
-    "max_kl": (0.005, 0.3),
+    "target_kl": (0.005, 0.3),
     "cg_damping": (1e-6, 1e-2),
-    "target_rate": (0.002, 0.05),
-    "exploration_end": (0.0, 0.05),
-    "exploration_share": (0.1, 0.8),
+    "tau": (0.002, 0.05),
+    "exploration_final_eps": (0.0, 0.05),
+    "exploration_fraction": (0.1, 0.8),
 }
 
 
 def draw_settings(
-    key: jax.Array, config: AlgorithmConfig, names: tuple[str, ...], trials: int
+    key: jax.Array,
+    config: AlgorithmConfig,
+    names: tuple[str, ...],
+    trials: int,
+    is_sweep: bool = False,
 ) -> dict[str, jax.Array]:
-    """Random values of some settings, float32[trials] each; the first trial has the config's own."""
-    drawn = {}
-    for name, one in zip(names, jax.random.split(key, len(names)), strict=True):
+    """Values of some settings in each trial, float32[trials]; the first trial has those of the config.
+
+    Args:
+        key: PRNG key.
+        config: the default settings.
+        names: settings to vary, of `RANGES`.
+        trials: number of trials.
+        is_sweep: space the values of the other trials evenly over the range, instead of drawing them.
+    """
+    values = {}
+    for name, name_key in zip(names, jax.random.split(key, len(names)), strict=True):
         low, high = RANGES[name]
-        share = jax.random.uniform(one, (trials,), jnp.float32)
+        if is_sweep:
+            share = jnp.linspace(0, 1, trials - 1, dtype=jnp.float32)
+            share = jnp.concatenate([jnp.zeros(1, jnp.float32), share])
+        else:
+            share = jax.random.uniform(name_key, (trials,), jnp.float32)
         value = low + share * (high - low) if low == 0 else low * (high / low) ** share
-        drawn[name] = value.at[0].set(getattr(config, name))
-    return drawn
+        values[name] = value.at[0].set(getattr(config, name))
+    return values
 
 
 def train_trials(
-    env: UserSimulator,
-    params: EnvParams,
-    algorithm: str,
-    config: AlgorithmConfig,
-    drawn: dict[str, jax.Array],
-    seeds: int,
+    trainer: Algorithm, params: EnvParams, settings: dict[str, jax.Array], seeds: int
 ) -> Any:
-    """Variables of every trial and seed, leading dimensions [trials, seeds]."""
-    kind = ALGORITHMS[algorithm][1]
+    """Train each trial with each seed: the networks' variables, leading dimensions [trials, seeds]."""
 
-    def train(key: jax.Array, settings: dict[str, Any], params: EnvParams) -> Any:
-        trainer: Algorithm = kind(env, replace(config, **settings))
-        return trainer.variables(trainer.train(key, params))
+    def train(key: jax.Array, values: dict[str, Any], params: EnvParams) -> Any:
+        changed = replace(trainer, config=replace(trainer.config, **values))
+        return changed.variables(changed.train(key, params))
 
     keys = jnp.stack([jax.random.key(TRAINING_SEED + index) for index in range(seeds)])
     over_seeds = jax.vmap(train, (0, None, None))
-    return jax.jit(jax.vmap(over_seeds, (None, 0, None)))(keys, drawn, params)
+    return jax.jit(jax.vmap(over_seeds, (None, 0, None)))(keys, settings, params)
 
 
 def search(
@@ -86,58 +97,86 @@ def search(
     seed: int = 0,
     users: int = 200,
     whole: tuple[str, ...] = (),
+    sweep: bool = False,
     json: Path | None = None,
 ) -> None:
-    """Train an agent with random settings and rank them.
+    """Train an agent with different settings and rank them.
 
     Args:
         algorithm: ppo, trpo, a2c or dqn.
-        settings: numeric settings to search, by name, see RANGES.
+        settings: names of the settings to search, see RANGES.
         dataset: name or path.
-        trials: settings to try; the first has the defaults.
-        seeds: seeds of each.
-        seed: of the random settings.
-        users: training users whose sessions judge.
+        trials: number of trials; the first has the defaults.
+        seeds: training seeds of each trial.
+        seed: seed of the random settings.
+        users: number of training users whose sessions judge the trials.
         whole: whole-number settings that differ from the defaults, as `name=value`.
-        json: file to write.
+        sweep: vary one setting in even steps over its whole range.
+        json: file to write the results to.
     """
     check_json(json)
     if trials < 1 or seeds < 1 or users < 1:
         raise InputError("trials, seeds and users must be at least 1")
-    if algorithm not in ALGORITHMS:
-        raise InputError(f"unknown algorithm {algorithm!r}; known: {', '.join(ALGORITHMS)}")
+    if sweep and (len(settings) != 1 or trials < 3):
+        raise InputError("--sweep needs exactly one setting, and 3 trials or more")
     config = _config_of(algorithm, settings, whole)
     packed = load_dataset(dataset)
     env, params = make(packed)
-    check_memory(ALGORITHMS[algorithm][1](env, config), params, trials * seeds)
-    drawn = draw_settings(jax.random.key(seed), config, settings, trials)
-    variables = train_trials(env, params, algorithm, config, drawn, seeds)
-    judges = params.replace(session_users=params.session_users[:users])
-    sessions = fixed_sessions(jax.random.key(SESSIONS_SEED), env, judges, repeats=1)
-    trainer = ALGORITHMS[algorithm][1](env, config)
-    rows = []
-    for trial in range(trials):
-        mine = [jax.tree.map(lambda x, at=(trial, one): x[at], variables) for one in range(seeds)]
-        policies = map(trainer.policy_of, mine)
-        rewards = [float(run_sessions(env, params, p, sessions).returns.mean()) for p in policies]
-        values = {name: float(drawn[name][trial]) for name in settings}
-        rows.append({"a_rwd": float(np.mean(rewards)), "worst": min(rewards), **values})
-    rows.sort(key=lambda row: -row["a_rwd"])
-    for row in rows:
-        print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    trainer = ALGORITHMS[algorithm].algorithm(env, config)
+    check_memory(trainer, params, trials * seeds)
+    values = draw_settings(jax.random.key(seed), config, settings, trials, sweep)
+    variables = train_trials(trainer, params, values, seeds)
+    sessions = _sessions(env, params, users)
+    returns = _mean_returns(trainer, env, params, sessions, variables, (trials, seeds))
+    rows = [
+        {
+            "a_rwd": float(returns[trial].mean()),
+            "worst": float(returns[trial].min()),
+            **{name: float(value[trial]) for name, value in values.items()},
+        }
+        for trial in range(trials)
+    ]
+    if not sweep:
+        rows.sort(key=lambda row: -row["a_rwd"])
     references = {
         name: float(run_sessions(env, params, policy, sessions).returns.mean())
         for name, policy in baselines(packed, env, params).items()
     }
-    print("  ".join(f"{name} {value:.4g}" for name, value in references.items()))
-    result = {"device": describe_machine()["device"], "dataset": dataset, "algorithm": algorithm}
-    write_json(json, {**result, "whole": whole, "baselines": references, "rows": rows})
+    for row in (*rows, references):
+        print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+    machine = {"device": describe_machine()["device"]}
+    task = {"dataset": dataset, "algorithm": algorithm, "seeds": seeds, "whole": whole}
+    write_json(json, {**machine, **task, "baselines": references, "rows": rows})
+
+
+def _sessions(env: UserSimulator, params: EnvParams, users: int) -> FixedSessions:
+    """One session of each of the first training users."""
+    judging = params.replace(session_users=params.session_users[:users])
+    return fixed_sessions(jax.random.key(SESSIONS_SEED), env, judging, repeats=1)
+
+
+def _mean_returns(
+    trainer: Algorithm,
+    env: UserSimulator,
+    params: EnvParams,
+    sessions: FixedSessions,
+    variables: Any,
+    shape: tuple[int, int],
+) -> np.ndarray:
+    """Mean returns of greedy policies, float64 of `shape`, the leading dimensions of the variables."""
+    means = np.empty(shape)
+    for index in np.ndindex(shape):
+        policy = trainer.policy_of(jax.tree.map(itemgetter(index), variables))
+        means[index] = run_sessions(env, params, policy, sessions).returns.mean()
+    return means
 
 
 def _config_of(
     algorithm: str, settings: tuple[str, ...], whole: tuple[str, ...]
 ) -> AlgorithmConfig:
-    config = ALGORITHMS[algorithm][0]()
+    if algorithm not in ALGORITHMS:
+        raise InputError(f"unknown algorithm {algorithm!r}; known: {', '.join(ALGORITHMS)}")
+    config = ALGORITHMS[algorithm].config()
     for name in settings:
         if name not in RANGES or not hasattr(config, name):
             known = ", ".join(n for n in RANGES if hasattr(config, n))

@@ -17,8 +17,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithms.policy import EvaluatedPolicy
 from agents.algorithms.registry import ALGORITHMS
-from agents.evaluation.baselines import EvaluatedPolicy
 from agents.evaluation.evaluate import Evaluation, evaluate
 from agents.evaluation.plots import plot_curves
 from agents.evaluation.returns import SAMPLED
@@ -149,7 +149,7 @@ def configs_of(agents: tuple[str, ...], total_steps: int | None) -> dict[str, Al
             raise InputError(f"--agents {name}: unknown; choose from {', '.join(all_agents())}")
         if name in configs:
             raise InputError(f"--agents {name}: is given twice")
-        config = ALGORITHMS[name][0]()
+        config = ALGORITHMS[name].config()
         configs[name] = config if total_steps is None else replace(config, total_steps=total_steps)
         configs[name].check()
     return configs
@@ -181,7 +181,7 @@ def measure(
     sampled: dict[str, list[EvaluatedPolicy]] = {}
     for name, config in configs.items():
         print(f"{name}:", flush=True)
-        trainer = ALGORITHMS[name][1](env, config)
+        trainer = ALGORITHMS[name].algorithm(env, config)
         trainings[name] = train_agent(trainer, params, seed, seeds)
         greedy[name] = policies_of(trainer, trainings[name], seeds, sampled=False)
         sampled[name] = policies_of(trainer, trainings[name], seeds, sampled=True)

@@ -1,7 +1,7 @@
-"""Choosing one of N items: at random, the best, or from a masked softmax; cheap for large catalogues.
+"""Choosing one of N items: at random, the best one, or from a masked softmax. Cheap for large catalogues.
 
-The functions are of one state's scores float32[N] and are vmapped. None draws N random numbers: one uniform and a
-search among cumulative sums of blocks choose an item, which costs about one pass over the scores.
+The functions take the scores of one state, float32[N]; vmap them. None draws N random numbers: one uniform number
+is looked up among cumulative sums of blocks, which costs about one pass over the scores.
 """
 
 import math
@@ -14,11 +14,11 @@ MASKED_LOGIT = -1e30
 
 
 def draw_weighted(key: jax.Array, weights: jax.Array) -> jax.Array:
-    """An item drawn with probability in proportion to its weight, int32[].
+    """An item drawn with a probability proportional to its weight, int32[].
 
     Args:
         key: PRNG key.
-        weights: float32[N], not negative, at least one above zero.
+        weights: float32[N], not negative, at least one positive.
     """
     num_items = weights.shape[0]
     width = math.isqrt(num_items - 1) + 1
@@ -26,41 +26,41 @@ def draw_weighted(key: jax.Array, weights: jax.Array) -> jax.Array:
     blocks = jnp.pad(weights, (0, count * width - num_items)).reshape(count, width)
     sums = blocks.sum(axis=1)
     total = sums.sum()
-    aim = jax.random.uniform(key, (), jnp.float32) * total
-    block, rest = _first_above(sums, aim)
+    target = jax.random.uniform(key, (), jnp.float32) * total
+    block, rest = _first_above(sums, target)
     column, _ = _first_above(blocks[block], rest)
     return block * width + column
 
 
-def _first_above(weights: jax.Array, aim: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The first index with a weight whose cumulative weight is above `aim`, and how far into it `aim` lies.
+def _first_above(weights: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The first index whose cumulative weight is above `target`, and the rest of `target` within it.
 
-    Rounding may put `aim` at or above the sum: then it is the last index that has any weight. It may also leave a
-    cumulative weight a little above the one before where nothing was added, so only indices with a weight count.
+    By rounding, `target` may reach the sum of all weights: then it is the last index of positive weight. A
+    cumulative sum may also grow by rounding where the weight is zero: such an index is never taken.
     """
     cumulative = jnp.cumsum(weights)
     index = jnp.arange(weights.shape[0], dtype=jnp.int32)
-    weighs = weights > 0
-    last = jnp.max(jnp.where(weighs, index, 0))
-    chosen = jnp.min(jnp.where(weighs & (cumulative > aim), index, last))
-    return chosen, aim - (cumulative[chosen] - weights[chosen])
+    positive = weights > 0
+    last = jnp.max(jnp.where(positive, index, 0))
+    chosen = jnp.min(jnp.where(positive & (cumulative > target), index, last))
+    return chosen, target - (cumulative[chosen] - weights[chosen])
 
 
 def random_allowed(key: jax.Array, mask: jax.Array) -> jax.Array:
-    """An item drawn uniformly from those allowed, int32[].
+    """An allowed item drawn uniformly, int32[].
 
     Args:
         key: PRNG key.
-        mask: bool[N] of `env.action_mask`, at least one True.
+        mask: bool[N] from `env.action_mask`, at least one True.
     """
     return draw_weighted(key, mask.astype(jnp.float32))
 
 
 def best_allowed(scores: jax.Array, mask: jax.Array) -> jax.Array:
-    """The allowed item of the highest score, the first of equals, int32[]; scores float32[N], mask bool[N]."""
+    """The allowed item with the highest score, the first of equals, int32[]; scores float32[N], mask bool[N]."""
     allowed = jnp.where(mask, scores, -jnp.inf)
     index = jnp.arange(scores.shape[0], dtype=jnp.int32)
-    # Two plain reductions: on a CPU, XLA's argmax takes ten times as long.
+    # Two reductions, because XLA's argmax takes ten times as long on a CPU.
     best = jnp.where(mask & (allowed == allowed.max()), index, scores.shape[0])
     return jnp.minimum(best.min(), scores.shape[0] - 1)
 
@@ -68,14 +68,14 @@ def best_allowed(scores: jax.Array, mask: jax.Array) -> jax.Array:
 def epsilon_greedy(
     key: jax.Array, scores: jax.Array, mask: jax.Array, epsilon: jax.Array
 ) -> jax.Array:
-    """The best allowed item, or with chance epsilon any allowed one, int32[]."""
+    """The best allowed item, or with probability epsilon a random allowed one, int32[]."""
     key_explore, key_random = jax.random.split(key)
     explore = jax.random.bernoulli(key_explore, epsilon)
     return jnp.where(explore, random_allowed(key_random, mask), best_allowed(scores, mask))
 
 
 def mask_logits(logits: jax.Array, mask: jax.Array) -> jax.Array:
-    """Logits with those of items that are not allowed so low that their probability is 0, float32[..., N]."""
+    """Logits float32[..., N]; those of items that are not allowed become so low that their probability is 0."""
     return jnp.where(mask, logits, MASKED_LOGIT)
 
 
@@ -95,5 +95,5 @@ def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
 
 
 def score_of(scores: jax.Array, item: jax.Array) -> jax.Array:
-    """The score of items int32[...] among float32[..., N], float32[...]."""
+    """The scores of items int32[...], float32[...]; scores are float32[..., N]."""
     return jnp.take_along_axis(scores, item[..., None], axis=-1)[..., 0]

@@ -1,20 +1,20 @@
 """DQN (Mnih et al., 2013) with double targets (van Hasselt et al., 2016), a dueling head and a soft target.
 
-Environment, replay, learning and metrics are one pure function of a key, so seeds vmap. Items that may not be
-recommended are masked in acting and in the Bellman target. A session cut by the time limit bootstraps from its
-final observation; a session that the user left does not.
+Items that may not be recommended are masked both when acting and in the Bellman target. A session that the time
+limit cuts bootstraps from its final observation; a session that the user leaves does not.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge, Gt, Le
 from flax import struct
 
 from agents.algorithms import replay as replay_memory
-from agents.algorithms.algorithm import Account, Algorithm, AlgorithmConfig, TrainState
+from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, Metrics, TrainState
 from agents.algorithms.choice import best_allowed, epsilon_greedy, score_of
 from agents.algorithms.networks import DuelingItemScorer
 from agents.algorithms.parallel import own_share
@@ -27,35 +27,32 @@ from jaxsim import EnvParams, InputError, Observation
 class DQNConfig(AlgorithmConfig):
     """Settings of DQN."""
 
-    updates_per_rollout: int = 2
-    """Gradient steps in a round of learning."""
-    batch_size: int = 256
+    gradient_steps: Annotated[int, Ge(1)] = 2
+    """Gradient steps after each rollout."""
+    batch_size: Annotated[int, Ge(1)] = 256
     """Transitions in a gradient step; a multiple of num_envs, or a divisor of it."""
-    replay_steps: int = 4096
-    """Latest steps of each session's stream that the replay keeps."""
-    target_rate: float = 0.005
-    """Share of the way that the target network moves towards the online one in each update."""
+    replay_steps: Annotated[int, Ge(1)] = 4096
+    """Latest steps of each of the num_envs sessions' streams that the replay keeps."""
+    tau: Annotated[float, Gt(0), Le(1)] = 0.005
+    """Soft update: the share of the way that the target network moves to the online one in each gradient step."""
     double: bool = True
     """Whether the online network chooses the item whose value the target network gives (Double DQN)."""
-    num_steps: int = 1
-    """Rewards in a Bellman target before the value that follows them (n-step returns)."""
-    exploration_start: float = 1.0
-    """Chance of a random action at the start."""
-    exploration_end: float = 0.02
-    """Chance of a random action once exploration has annealed."""
-    exploration_share: float = 0.4
-    """Share of training over which exploration anneals linearly."""
+    n_steps: Annotated[int, Ge(1)] = 1
+    """Number of rewards in a Bellman target (n-step returns)."""
+    exploration_initial_eps: Annotated[float, Ge(0), Le(1)] = 1.0
+    """Probability of a random action at the start."""
+    exploration_final_eps: Annotated[float, Ge(0), Le(1)] = 0.02
+    """Probability of a random action at the end of the decay."""
+    exploration_fraction: Annotated[float, Gt(0), Le(1)] = 0.4
+    """Share of training during which that probability decays linearly."""
 
     def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
+        """See `AlgorithmConfig`."""
         super().check()
-        self._check_whole("updates_per_rollout", "batch_size", "replay_steps", "num_steps")
-        self._check_share("exploration_start", "exploration_end")
-        self._check_share("target_rate", "exploration_share", above=0.0)
-        self._check_divides("rollout_length", "replay_steps")
-        if self.num_steps > self.rollout_length:
+        self._check_multiple("replay_steps", "rollout_length")
+        if self.n_steps > self.rollout_length:
             raise InputError(
-                f"num_steps is {self.num_steps}, but must be at most rollout_length ({self.rollout_length})"
+                f"n_steps is {self.n_steps}, but must be at most rollout_length ({self.rollout_length})"
             )
         if self.batch_size % self.num_envs and self.num_envs % self.batch_size:
             raise InputError(
@@ -65,21 +62,21 @@ class DQNConfig(AlgorithmConfig):
 
     @property
     def gradient_steps_per_iteration(self) -> int:
-        """Gradient steps in a round of learning."""
-        return self.updates_per_rollout
+        """See `AlgorithmConfig`."""
+        return self.gradient_steps
 
     @property
     def steps_per_gradient(self) -> int:
-        """Environment steps that one gradient step learns from."""
+        """See `AlgorithmConfig`."""
         return self.batch_size
 
 
 @struct.dataclass
 class DQNState(TrainState):
-    """Everything that training carries; `variables` are those of the online network.
+    """The state of a training run; `variables` are the online network's.
 
     Attributes:
-        target: variables of the target network.
+        target: the target network's variables.
         replay: the replay memory.
     """
 
@@ -89,15 +86,15 @@ class DQNState(TrainState):
 
 @dataclass(frozen=True)
 class DQN(Algorithm[DQNConfig]):
-    """DQN on one environment."""
+    """DQN for one environment."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = self.env.session_capacity + self.config.num_steps
-        if self.config.replay_steps < least:
+        minimum = self.env.session_capacity + self.config.n_steps
+        if self.config.replay_steps < minimum:
             raise InputError(
                 f"replay_steps is {self.config.replay_steps}, but must be at least the session capacity and "
-                f"num_steps together ({least})"
+                f"n_steps together ({minimum})"
             )
 
     @property
@@ -126,18 +123,18 @@ class DQN(Algorithm[DQNConfig]):
         )
 
     def _replay_capacity(self) -> int:
-        """No larger than all of training, rounded up to whole rollouts."""
+        """Steps of each stream that are kept: not more than the whole run has."""
         needed = self.config.num_iterations * self.config.rollout_length
         return min(self.config.replay_steps, needed)
 
-    def iterate(self, state: DQNState, params: EnvParams) -> tuple[DQNState, Account]:
-        """Collect one rollout, then learn from the replay."""
+    def iterate(self, state: DQNState, params: EnvParams) -> tuple[DQNState, Metrics]:
+        """Collect one rollout, and learn from the replay."""
         key, key_collect, key_learn = jax.random.split(state.key, 3)
         epsilon = self.exploration(state.iteration)
 
         def act(keys: jax.Array, obs: Observation) -> tuple[jax.Array, None]:
             scores = self.network.apply(state.variables, obs)
-            masks = jax.vmap(lambda one: self.env.action_mask(one, params))(obs)
+            masks = jax.vmap(self.env.action_mask, (0, None))(obs, params)
             return jax.vmap(epsilon_greedy, (0, 0, 0, None))(keys, scores, masks, epsilon), None
 
         sessions, rollout, totals = collect(
@@ -162,20 +159,21 @@ class DQN(Algorithm[DQNConfig]):
             return self.update(key, state, params)
 
         state, losses = jax.lax.scan(
-            learn, state, jax.random.split(key_learn, self.config.updates_per_rollout)
+            learn, state, jax.random.split(key_learn, self.config.gradient_steps)
         )
         return state, (totals, {"loss": losses.mean(), "exploration": epsilon})
 
     def exploration(self, iteration: jax.Array) -> jax.Array:
-        """Chance of a random action in an iteration, float32[]."""
+        """Probability of a random action in an iteration, float32[]."""
         c = self.config
-        progress = jnp.clip(iteration / (c.exploration_share * c.num_iterations), 0.0, 1.0)
-        return c.exploration_start + progress * (c.exploration_end - c.exploration_start)
+        progress = jnp.clip(iteration / (c.exploration_fraction * c.num_iterations), 0.0, 1.0)
+        decrease = c.exploration_final_eps - c.exploration_initial_eps
+        return (c.exploration_initial_eps + progress * decrease).astype(jnp.float32)
 
     def update(
         self, key: jax.Array, state: DQNState, params: EnvParams
     ) -> tuple[DQNState, jax.Array]:
-        """One gradient step on a sampled batch, and one soft step of the target network."""
+        """One gradient step with a sampled batch, and one soft update of the target network."""
         c = self.config
         batch = replay_memory.sample(
             key,
@@ -183,8 +181,8 @@ class DQN(Algorithm[DQNConfig]):
             self.env,
             params,
             c.batch_size,
-            c.num_steps,
-            c.discount,
+            c.n_steps,
+            c.gamma,
             self.axis_name,
         )
         targets = self.bellman_targets(state, batch, params)
@@ -196,17 +194,17 @@ class DQN(Algorithm[DQNConfig]):
 
         value, gradients = jax.value_and_grad(loss)(state.variables)
         online, optimiser = self._apply_gradients(state.variables, state.optimiser, gradients)
-        target = optax.incremental_update(online, state.target, c.target_rate)
+        target = optax.incremental_update(online, state.target, c.tau)
         return replace(state, variables=online, target=target, optimiser=optimiser), value
 
     def bellman_targets(
         self, state: DQNState, batch: replay_memory.Batch, params: EnvParams
     ) -> jax.Array:
-        """Reward + discount x Q_target(s', i), i the best allowed item of s', float32[batch].
+        """Reward + discount x Q_target(s', i), float32[batch], where i is the best allowed item of s'.
 
-        The best by the online network with `double`, by the target network without.
+        With `double` the online network ranks the items, otherwise the target network.
         """
-        masks = jax.vmap(lambda obs: self.env.action_mask(obs, params))(batch.next_obs)
+        masks = jax.vmap(self.env.action_mask, (0, None))(batch.next_obs, params)
         following = self.network.apply(state.target, batch.next_obs)
         ranking = following
         if self.config.double:
@@ -215,8 +213,8 @@ class DQN(Algorithm[DQNConfig]):
         return batch.reward + batch.discount * score_of(following, best)
 
     def policy_of(self, variables: Any, sampled: bool = False) -> NetworkPolicy:
-        """The greedy policy, or the one that explores as at the end of training."""
+        """The greedy policy, or with `sampled` the policy that explores as at the end of training."""
         if not sampled:
             return GreedyPolicy(variables, self.network, self.env)
-        epsilon = jnp.float32(self.config.exploration_end)
+        epsilon = jnp.float32(self.config.exploration_final_eps)
         return EpsilonGreedyPolicy(variables, self.network, self.env, epsilon=epsilon)

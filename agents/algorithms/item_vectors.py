@@ -1,4 +1,4 @@
-"""Item vectors from the keywords, for embeddings to start from."""
+"""Item vectors from keywords, as initial item embeddings."""
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -10,8 +10,8 @@ def keyword_vectors(dataset: Dataset, width: int) -> np.ndarray:
     """Principal components of the items' keyword vectors, pros and cons, float32[N, width].
 
     Args:
-        dataset: its E_pos and E_neg (Eq. 4 and 5) are read.
-        width: components kept; where the vectors have fewer, the rest are zero.
+        dataset: the dataset, with the keyword embeddings E_pos and E_neg (Eq. 4 and 5).
+        width: number of components; if there are fewer, the rest are zero.
 
     Raises:
         InputError: no item has any keyword.
@@ -23,7 +23,7 @@ def keyword_vectors(dataset: Dataset, width: int) -> np.ndarray:
             f"{dataset.name}: no item has a keyword, so embeddings cannot start from keywords; use "
             "--item-embedding learned"
         )
-    kept = min(width, *both.shape)
-    components = PCA(kept, svd_solver="full" if both.size < 1 << 24 else "covariance_eigh")
-    found = components.fit_transform(both.astype(np.float64))
-    return np.pad(found, [(0, 0), (0, width - kept)]).astype(np.float32)
+    count = min(width, *both.shape)
+    components = PCA(count, svd_solver="full" if both.size < 1 << 24 else "covariance_eigh")
+    vectors = components.fit_transform(both.astype(np.float64))
+    return np.pad(vectors, [(0, 0), (0, width - count)]).astype(np.float32)

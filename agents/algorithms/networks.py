@@ -1,7 +1,10 @@
-"""Networks that score a catalogue of items after an observation.
+"""Networks that score all items after an observation.
 
-A user's state is encoded from his window, items with his responses; items are scored by inner product with
-their embeddings. Who the user is is not read, so a network serves users that it never met.
+An encoder reads the window: items and the user's responses. Items are scored by the inner product of their
+embeddings with the encoded state. The network does not read the user's id, so it serves users that it was not
+trained on.
+
+All parameters are float32, also with `jax_enable_x64`.
 """
 
 from typing import Any, Literal
@@ -15,7 +18,7 @@ from jaxsim import Observation
 
 Encoder = Literal["mean", "gru", "attention"]
 
-# Likes of an item in the low half of an integer, dislikes in the high half.
+# One integer counts the likes of an item in its low half and the dislikes in its high half.
 _DISLIKE_BIT = 16
 _DISLIKE = 1 << _DISLIKE_BIT
 _HISTORY_STD, _ITEM_STD = 0.1, 0.01
@@ -23,13 +26,13 @@ HISTORY_EMBEDDING, ITEM_EMBEDDING = "history_embedding", "item_embedding"
 
 
 class HistoryEncoder(nn.Module):
-    """A user's state from his window.
+    """Encodes the window of a user.
 
     Attributes:
         num_items: N.
         width: width of the item embeddings and of the result.
-        kind: "mean" of the embeddings of what he liked and of what he disliked, in any order; "gru" reads the
-            window in its order (Cho et al., 2014); "attention" weights it by what came last.
+        kind: "mean" averages the embeddings of liked and of disliked items, in any order; "gru" reads the window
+            in order (Cho et al., 2014); "attention" attends to it with a query from the latest item.
     """
 
     num_items: int
@@ -39,11 +42,12 @@ class HistoryEncoder(nn.Module):
     @nn.compact
     def __call__(self, obs: Observation) -> jax.Array:
         """Encode observations with any leading dimensions, float32[..., width]."""
-        # The two halves of a row: the item liked, and the item disliked.
+        # A row has two halves: the embedding of a like of the item, and of a dislike.
         table = self.param(
             HISTORY_EMBEDDING,
             nn.initializers.normal(_HISTORY_STD),
             (self.num_items, 2 * self.width),
+            jnp.float32,
         )
         read = {"mean": self._mean, "gru": self._gru, "attention": self._attention}[self.kind]
         lead = obs.length.shape
@@ -56,10 +60,10 @@ class HistoryEncoder(nn.Module):
         return nn.relu(nn.Dense(self.width)(x)).reshape(*lead, self.width)
 
     def _mean(self, table: jax.Array, obs: Observation) -> jax.Array:
-        """Means over what was liked and what was disliked, float32[n, 2 width]; zero where nothing was.
+        """Means over liked and over disliked items, float32[n, 2 width]; zero where there are none.
 
-        Products with counts of each item, not gathers: their gradients are products too, whereas a gather's is a
-        scatter, which is slow on a CPU.
+        Computed as products with the counts of each item. The gradient of a product is a product too; the gradient
+        of a gather would be a scatter, which is slow on a CPU.
         """
         both = jax.vmap(self._count)(obs.items, obs.responses)
         parts = []
@@ -68,35 +72,35 @@ class HistoryEncoder(nn.Module):
             (both >> _DISLIKE_BIT, table[:, self.width :]),
         ):
             weights = count.astype(jnp.float32)
-            # Divided after the product, which has fewer numbers.
+            # Dividing after the product is cheaper: it has fewer numbers.
             parts.append((weights @ half) / jnp.maximum(weights.sum(-1, keepdims=True), 1.0))
         return jnp.concatenate(parts, axis=-1)
 
     def _count(self, items: jax.Array, responses: jax.Array) -> jax.Array:
-        """Likes, and dislikes times _DISLIKE, of every item in one window, int32[N]."""
+        """Likes plus _DISLIKE times dislikes of every item in one window, int32[N]."""
         slot = jnp.where(responses != 0, items, self.num_items)
         value = jnp.where(responses > 0, 1, _DISLIKE).astype(jnp.int32)
         return jnp.zeros(self.num_items, jnp.int32).at[slot].add(value, mode="drop")
 
     def _tokens(self, table: jax.Array, obs: Observation) -> jax.Array:
-        """The embedding of each position, by its response, float32[n, W, width]; zero for padding."""
+        """Embeddings of the items and responses of the window, float32[n, W, width]; zero for padding."""
         rows = table.reshape(-1, self.width)
         row = 2 * jnp.maximum(obs.items, 0) + (obs.responses < 0)
         return jnp.where((obs.responses != 0)[..., None], rows[row], 0.0)
 
     def _gru(self, table: jax.Array, obs: Observation) -> jax.Array:
-        """The state of a GRU after the latest position, float32[n, width]."""
+        """State of a GRU after the latest item, float32[n, width]."""
         carry, _ = nn.RNN(nn.GRUCell(self.width), return_carry=True)(
             self._tokens(table, obs), seq_lengths=obs.length
         )
         return jnp.where((obs.length > 0)[:, None], carry, 0.0)
 
     def _attention(self, table: jax.Array, obs: Observation) -> jax.Array:
-        """The window, weighted by a query of its latest position and by how long ago, float32[n, 2 width]."""
+        """The window weighted by attention from the latest item, with a bias by recency, float32[n, 2 width]."""
         tokens = self._tokens(table, obs)
         size = obs.items.shape[-1]
-        ago = obs.length[..., None] - 1 - jnp.arange(size)
-        recency = self.param("recency", nn.initializers.zeros, (size,))
+        ago = obs.length[..., None] - 1 - jnp.arange(size, dtype=jnp.int32)
+        recency = self.param("recency", nn.initializers.zeros, (size,), jnp.float32)
         latest = jnp.maximum(obs.length - 1, 0)[..., None, None]
         last = jnp.take_along_axis(tokens, latest, axis=-2)[..., 0, :]
         query, keys = nn.Dense(self.width)(last), nn.Dense(self.width)(tokens)
@@ -108,60 +112,66 @@ class HistoryEncoder(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """Logits <g(s), e_i> + b_i of every item, and the value V(s) of a state, from one encoding of it.
+    """Logits <g(s), e_i> + b_i of every item, and the value V(s) of a state.
 
     Attributes:
         num_items: N.
         width: width of the item embeddings e, of the encoding and of g.
         encoder: see `HistoryEncoder`.
-        initial_value: V before any training, and its unit: the head learns V / initial_value.
+        initial_value: V before training, and the unit of V: the head learns V / initial_value.
+        separate_critic: whether V reads an encoder of its own, so that no parameter serves both actor and critic;
+            otherwise both read one encoder.
     """
 
     num_items: int
     width: int = 32
     encoder: Encoder = "mean"
     initial_value: float | jax.Array = 1.0
+    separate_critic: bool = False
 
     def setup(self) -> None:
         """Declare the layers."""
         self.history = HistoryEncoder(self.num_items, self.width, self.encoder)
+        if self.separate_critic:
+            self.critic_history = HistoryEncoder(self.num_items, self.width, self.encoder)
         self.direction = nn.Dense(self.width)
         self.item_embedding = self.param(
-            ITEM_EMBEDDING, nn.initializers.normal(_ITEM_STD), (self.num_items, self.width)
+            ITEM_EMBEDDING,
+            nn.initializers.normal(_ITEM_STD),
+            (self.num_items, self.width),
+            jnp.float32,
         )
-        self.item_bias = self.param("item_bias", nn.initializers.zeros, (self.num_items,))
+        self.item_bias = self.param(
+            "item_bias", nn.initializers.zeros, (self.num_items,), jnp.float32
+        )
         self.critic_hidden = nn.Dense(self.width)
         self.critic = nn.Dense(1, kernel_init=nn.initializers.zeros, bias_init=nn.initializers.ones)
 
     def __call__(self, obs: Observation) -> jax.Array:
-        """Logits, float32[..., N]."""
+        """Logits, float32[..., N]. Calls every layer, so that `init` makes all parameters."""
         return self.logits_and_value(obs)[0]
+
+    def logits(self, obs: Observation) -> jax.Array:
+        """Logits, float32[..., N], from the actor's parameters only."""
+        return self._logits(self.history(obs))
 
     def logits_and_value(self, obs: Observation) -> tuple[jax.Array, jax.Array]:
         """Logits float32[..., N] and values float32[...]."""
-        state = self.encode(obs)
-        return self._logits(state), self.value_of_state(state)
-
-    def logits_and_detached_value(self, obs: Observation) -> tuple[jax.Array, jax.Array]:
-        """The same, but the value's gradient does not reach the encoder, which is then the actor's alone."""
-        state = self.encode(obs)
-        return self._logits(state), self.value_of_state(jax.lax.stop_gradient(state))
+        state = self.history(obs)
+        critic_state = self.critic_history(obs) if self.separate_critic else state
+        return self._logits(state), self._value(critic_state)
 
     def value(self, obs: Observation) -> jax.Array:
         """Values, float32[...]."""
-        return self.value_of_state(self.encode(obs))
-
-    def encode(self, obs: Observation) -> jax.Array:
-        """The state of the user after observations, float32[..., width]."""
-        return self.history(obs)
+        history = self.critic_history if self.separate_critic else self.history
+        return self._value(history(obs))
 
     def _logits(self, state: jax.Array) -> jax.Array:
         logits = self.direction(state) @ self.item_embedding.T + self.item_bias
         chex.assert_shape(logits, (*state.shape[:-1], self.num_items))
         return logits
 
-    def value_of_state(self, state: jax.Array) -> jax.Array:
-        """Values of encoded states float32[..., width], float32[...]."""
+    def _value(self, state: jax.Array) -> jax.Array:
         hidden = nn.relu(self.critic_hidden(state))
         return jnp.asarray(self.initial_value, jnp.float32) * self.critic(hidden)[..., 0]
 
@@ -175,15 +185,16 @@ class DuelingItemScorer(ActorCritic):
         return value[..., None] + logits
 
 
-CRITIC_LAYERS = ("critic_hidden", "critic")
+# Of a network with a separate critic: the parameters that the actor does not read.
+CRITIC_LAYERS = ("critic_history", "critic_hidden", "critic")
 
 
 def with_item_vectors(variables: Any, vectors: jax.Array) -> Any:
-    """Variables whose item embeddings start from given vectors instead of at random.
+    """Variables with item embeddings that start from given vectors, in the actor and in a separate critic.
 
     Args:
-        variables: of a network of this module.
-        vectors: float32[N, width]; only their directions are used, each embedding keeps its usual scale.
+        variables: the variables of an `ActorCritic`.
+        vectors: float32[N, width]. They are scaled so that embeddings keep their usual size.
     """
     unit = vectors / jnp.sqrt(jnp.mean(vectors**2) + 1e-12)
 

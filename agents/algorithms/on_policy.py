@@ -1,42 +1,42 @@
-"""What PPO, A2C and TRPO share: one network for actor and critic, and rollouts with advantages."""
+"""What PPO, A2C and TRPO share: an actor with a critic, and rollouts with advantages."""
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from annotated_types import Ge, Gt, Le
 from flax import struct
 
 from agents.algorithms.advantages import generalised_advantages, next_values
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, TrainState
 from agents.algorithms.choice import draw_softmax, entropy, mask_logits, score_of
 from agents.algorithms.networks import ActorCritic
-from agents.algorithms.parallel import mean_over_devices
+from agents.algorithms.parallel import mean_over_devices, own_keys
 from agents.algorithms.rollout import SessionTotals, collect
 from jaxsim import EnvParams, InputError, Observation
 
 
 @dataclass(frozen=True)
 class OnPolicyConfig(AlgorithmConfig):
-    """Settings of algorithms that learn from what their present policy collects."""
+    """Settings of algorithms that learn from rollouts of the current policy."""
 
-    num_envs: int = 64
-    """Sessions that run at once."""
-    learning_rate: float = 1e-3
+    num_envs: Annotated[int, Ge(1)] = 64
+    """Number of sessions that run at the same time."""
+    learning_rate: Annotated[float, Gt(0)] = 1e-3
     """Peak learning rate of Adam, decayed linearly to a tenth."""
-    trace_decay: float = 0.2
+    gae_lambda: Annotated[float, Ge(0), Le(1)] = 0.2
     """lambda of generalised advantage estimation."""
     normalise_advantages: bool = True
     """Whether advantages are shifted to mean 0 and scaled to variance 1 in each gradient step."""
 
     def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
+        """See `AlgorithmConfig`."""
         super().check()
-        self._check_share("trace_decay")
         if self.normalise_advantages and self.steps_per_gradient < 2:
             raise InputError(
                 f"num_envs is {self.num_envs} and rollout_length {self.rollout_length}: a gradient step has one "
-                "advantage, which normalising makes 0; raise one of them, or leave normalise_advantages out"
+                "advantage, which normalising makes 0; raise one of them, or turn normalise_advantages off"
             )
 
 
@@ -44,36 +44,31 @@ class OnPolicyConfig(AlgorithmConfig):
 class JointLossConfig(OnPolicyConfig):
     """Settings of algorithms that train actor and critic with one loss."""
 
-    value_weight: float = 0.5
+    vf_coef: Annotated[float, Ge(0)] = 0.5
     """Weight of the value loss."""
-    entropy_weight: float = 0.001
+    ent_coef: Annotated[float, Ge(0)] = 0.001
     """Weight of the policy's entropy, which keeps it exploring."""
 
-    def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
-        super().check()
-        self._check_not_negative("value_weight", "entropy_weight")
-
     def joint_loss(
-        self, policy_loss: jax.Array, value_loss: jax.Array, spread: jax.Array
+        self, policy_loss: jax.Array, value_loss: jax.Array, entropy: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The weighted sum, less the entropy `spread`; and its parts by name. All float32[]."""
-        total = policy_loss + self.value_weight * value_loss - self.entropy_weight * spread
-        parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": spread}
+        """The weighted sum of the losses minus that of the entropy, and the parts by name. All float32[]."""
+        total = policy_loss + self.vf_coef * value_loss - self.ent_coef * entropy
+        parts = {"policy_loss": policy_loss, "value_loss": value_loss, "entropy": entropy}
         return total, {"loss": total, **parts}
 
 
 @struct.dataclass
 class Experience:
-    """A rollout to learn from; leading dimensions [T, B], or those of a part of it.
+    """A rollout with advantages; leading dimensions [T, B], or [n] of a batch of its steps.
 
     Attributes:
-        obs: what the agent saw.
-        item: int32, what it recommended.
-        log_probability: float32, of the item when it was chosen.
-        value: float32, of the observation then.
+        obs: the observation before the step.
+        item: int32, the recommended item.
+        log_probability: float32, of the item under the policy that collected the rollout.
+        value: float32, of the observation by the critic of that time.
         advantage: float32.
-        target: float32, what the value should have been: advantage + value.
+        target: float32, what the critic learns: advantage + value.
     """
 
     obs: Observation
@@ -89,7 +84,7 @@ ConfigT = TypeVar("ConfigT", bound=OnPolicyConfig)
 
 @dataclass(frozen=True)
 class OnPolicy(Algorithm[ConfigT]):
-    """Actor and critic on one environment."""
+    """An algorithm with an actor and a critic, for one environment."""
 
     @property
     def network(self) -> ActorCritic:
@@ -106,7 +101,7 @@ class OnPolicy(Algorithm[ConfigT]):
     def collect_experience(
         self, state: TrainState, params: EnvParams
     ) -> tuple[TrainState, Experience, SessionTotals]:
-        """Roll out the present policy, and estimate advantages; the state's key is used and renewed."""
+        """Roll out the current policy, and estimate advantages."""
         key, key_collect = jax.random.split(state.key)
         network = self.network
 
@@ -144,8 +139,8 @@ class OnPolicy(Algorithm[ConfigT]):
             following,
             steps.terminated,
             steps.truncated,
-            self.config.discount,
-            self.config.trace_decay,
+            self.config.gamma,
+            self.config.gae_lambda,
         )
         experience = Experience(
             obs=rollout.obs,
@@ -158,19 +153,36 @@ class OnPolicy(Algorithm[ConfigT]):
         state = replace(state, sessions=sessions, key=key, iteration=state.iteration + 1)
         return state, experience, totals
 
+    def minibatches(self, key: jax.Array, experience: Experience, count: int) -> Experience:
+        """The rollout [T, B] in random order as `count` minibatches [count, T / count * B].
+
+        Each session's steps are shuffled separately and spread evenly over the minibatches. So the minibatches are
+        the same on any number of devices.
+        """
+        length = self.config.rollout_length
+        keys = own_keys(key, self.config.num_envs, self.axis_name)
+        order = jax.vmap(lambda k: jax.random.permutation(k, length))(keys).T
+
+        def split(x: jax.Array) -> jax.Array:
+            index = order.reshape(*order.shape, *[1] * (x.ndim - 2))
+            shuffled = jnp.take_along_axis(x, index, axis=0)
+            return shuffled.reshape(count, -1, *x.shape[1:])
+
+        return jax.vmap(flatten)(jax.tree.map(split, experience))
+
     def masks(self, obs: Observation, params: EnvParams) -> jax.Array:
-        """What may be recommended after observations [n], bool[n, N]."""
-        return jax.vmap(lambda one: self.env.action_mask(one, params))(obs)
+        """The items that may be recommended after observations [n], bool[n, N]."""
+        return jax.vmap(self.env.action_mask, (0, None))(obs, params)
 
     def log_probabilities(
-        self, variables: Any, obs: Observation, mask: jax.Array, method: str
+        self, variables: Any, obs: Observation, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Log-probabilities of the policy float32[n, N], and values float32[n]."""
-        logits, value = self.network.apply(variables, obs, method=method)
+        logits, value = self.network.apply(variables, obs, method="logits_and_value")
         return jax.nn.log_softmax(mask_logits(logits, mask)), value
 
     def advantages_of(self, batch: Experience) -> jax.Array:
-        """Advantages, float32[n], normalised over all devices if the settings say so."""
+        """Advantages, float32[n], normalised over the batch on all devices if `normalise_advantages` is set."""
         advantage = batch.advantage
         if not self.config.normalise_advantages:
             return advantage
@@ -179,16 +191,16 @@ class OnPolicy(Algorithm[ConfigT]):
         return (advantage - mean) / jnp.sqrt(variance + 1e-8)
 
     def value_loss(self, value: jax.Array, target: jax.Array) -> jax.Array:
-        """Half the mean squared error, in units of the value before training; float32[]."""
+        """Half the mean squared error in units of `initial_value`, float32[]."""
         return 0.5 * (((value - target) / self.config.initial_value) ** 2).mean()
 
 
 def flatten(experience: Experience) -> Experience:
-    """Leading dimensions [T, B] as one."""
+    """Join the leading dimensions [T, B] to one."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), experience)
 
 
 def policy_terms(log_probabilities: jax.Array, batch: Experience) -> tuple[jax.Array, jax.Array]:
-    """Probability of the batch's items relative to when they were chosen, float32[n], and mean entropy."""
+    """Ratio of the probabilities of the batch's items, new to old, float32[n]; and the mean entropy, float32[]."""
     chosen = score_of(log_probabilities, batch.item)
     return jnp.exp(chosen - batch.log_probability), entropy(log_probabilities).mean()

@@ -1,8 +1,8 @@
-"""What a step of training does differently on several devices: little.
+"""Training on several devices.
 
-Inside `jaxsim.over_sessions` each device has its share of the sessions, and all have the same network. Random keys
-are dealt to sessions by their number among all, so that a session draws the same on any number of devices;
-gradients and statistics are averaged over the mesh axis. On one device, `axis_name` is None and nothing is
+Inside `jaxsim.over_sessions` each device has its share of the sessions, and all devices have the same network. A
+session's random key depends on its number among all sessions, so it is the same on any number of devices.
+Gradients and statistics are averaged over the mesh axis. On one device `axis_name` is None and nothing is
 communicated.
 """
 
@@ -19,19 +19,19 @@ AlgorithmT = TypeVar("AlgorithmT", bound=Any)
 
 
 def num_devices(axis_name: str | None) -> int:
-    """Devices that share the sessions."""
+    """Number of devices that share the sessions."""
     return 1 if axis_name is None else jax.lax.axis_size(axis_name)
 
 
 def own_share(count: int, axis_name: str | None) -> int:
-    """How many of `count` sessions, or of anything dealt out like them, this device has."""
+    """Number of sessions, out of `count` on all devices, that this device has."""
     devices = num_devices(axis_name)
     assert count % devices == 0, "checked before training"
     return count // devices
 
 
 def own_keys(key: jax.Array, count: int, axis_name: str | None) -> jax.Array:
-    """The part that this device has of `jax.random.split(key, count)`; all of it on one device."""
+    """The part of `jax.random.split(key, count)` that this device has; all of it on one device."""
     keys = jax.random.split(key, count)
     if axis_name is None:
         return keys
@@ -52,12 +52,12 @@ def sum_over_devices(tree: Any, axis_name: str | None) -> Any:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a run of S seeds lies on the devices of a mesh.
+    """How a run of S seeds is split over the devices of a mesh.
 
     Attributes:
-        mesh: of `jaxsim.make_mesh`; None for one device.
-        state_axes: which axis of each part of the state of all seeds is split; None for what all devices share.
-        seeds_axis: 0 if each device has seeds of its own, None if all have all.
+        mesh: from `jaxsim.make_mesh`; None for one device.
+        state_axes: the axis of each part of the state that is split; None for parts that all devices share.
+        seeds_axis: 0 if each device has seeds of its own, None if all devices train all seeds.
     """
 
     mesh: Mesh | None = None
@@ -65,7 +65,7 @@ class Layout:
     seeds_axis: int | None = None
 
     def place(self, function: Callable[..., Any], in_axes: Sequence[Any], out_axes: Any) -> Any:
-        """The function on the devices, with axes as of `jaxsim.over_sessions`."""
+        """The function on the devices; see `jaxsim.over_sessions` for the axes."""
         if self.mesh is None:
             return function
         return over_sessions(function, self.mesh, in_axes, out_axes)
@@ -75,14 +75,14 @@ ONE_DEVICE = Layout()
 
 
 def lay_out(algorithm: AlgorithmT, num_seeds: int, devices: int) -> tuple[AlgorithmT, Layout]:
-    """Split a run over devices: whole seeds where they divide evenly, otherwise the sessions of each seed.
+    """Split a run over devices: by seeds if they divide evenly, otherwise by the sessions of each seed.
 
-    Seeds need no communication. Sessions split over devices share one network, whose gradients are averaged.
+    Seeds need no communication. If sessions are split, gradients are averaged over devices.
 
     Args:
         algorithm: for one device.
         num_seeds: S.
-        devices: how many to use, of `jax.devices()`.
+        devices: number of devices to use, the first of `jax.devices()`.
 
     Returns:
         The algorithm as each device runs it, and the layout.

@@ -1,6 +1,9 @@
-"""The policies that a training leaves behind. Pytrees: pass them to a jitted function as arguments."""
+"""What evaluation asks of a policy, and the policies of trained networks.
 
-from typing import Any
+Policies are pytrees: pass them to a jitted function as arguments.
+"""
+
+from typing import Any, Protocol
 
 import jax
 from flax import linen as nn
@@ -8,8 +11,60 @@ from flax import struct
 
 from agents.algorithms.choice import best_allowed, draw_softmax, epsilon_greedy, mask_logits
 from agents.algorithms.rollout import RecommenderEnv
-from agents.evaluation.baselines import Memoryless
-from jaxsim import EnvParams, Observation
+from jaxsim import EnvParams, EnvState, Observation, UserSimulator
+
+
+class EvaluatedPolicy(Protocol):
+    """What evaluation asks of a policy. All methods are for one session; evaluation vmaps them."""
+
+    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Any:
+        """The policy's memory at the start of a session."""
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: Any,
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """The item to recommend, int32[]."""
+
+    def remember(self, memory: Any, item: jax.Array, like: jax.Array, params: EnvParams) -> Any:
+        """The memory after a response: item int32[], like int8[]."""
+
+
+class Memoryless:
+    """A policy that reads only the observation. Subclasses define `choose`."""
+
+    def choose(
+        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
+    ) -> jax.Array:
+        """The item to recommend, int32[]."""
+        raise NotImplementedError(f"{type(self).__name__}.choose")
+
+    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> tuple[()]:
+        """An empty memory."""
+        return ()
+
+    def act(
+        self,
+        key: jax.Array,
+        memory: tuple[()],
+        env: UserSimulator,
+        obs: Observation,
+        state: EnvState,
+        params: EnvParams,
+    ) -> jax.Array:
+        """The item that `choose` returns; neither memory nor state is read."""
+        return self.choose(key, env, obs, params)
+
+    def remember(
+        self, memory: tuple[()], item: jax.Array, like: jax.Array, params: EnvParams
+    ) -> tuple[()]:
+        """The empty memory."""
+        return memory
 
 
 @struct.dataclass
@@ -17,9 +72,9 @@ class NetworkPolicy(Memoryless):
     """A policy that chooses by a network's scores.
 
     Attributes:
-        variables: of the network.
-        network: scores an observation, float32[N].
-        env: tells which items are allowed.
+        variables: the network's.
+        network: scores all items after an observation, float32[N].
+        env: says which items are allowed.
     """
 
     variables: Any
@@ -31,13 +86,13 @@ class NetworkPolicy(Memoryless):
         return self.choose(key, self.env, obs, params)
 
     def scores(self, obs: Observation) -> jax.Array:
-        """What the network thinks of every item, float32[N]."""
+        """Scores of all items, float32[N]."""
         return self.network.apply(self.variables, obs)
 
 
 @struct.dataclass
 class GreedyPolicy(NetworkPolicy):
-    """The allowed item of the highest score; the key is not used."""
+    """The allowed item with the highest score; the key is not used."""
 
     def choose(
         self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
@@ -48,7 +103,7 @@ class GreedyPolicy(NetworkPolicy):
 
 @struct.dataclass
 class SampledPolicy(NetworkPolicy):
-    """An item drawn from the softmax of the scores of those allowed: the policy that PPO, TRPO and A2C train."""
+    """An item drawn from the softmax over allowed items: the policy that PPO, TRPO and A2C train."""
 
     name: str = struct.field(pytree_node=False, default="softmax")
 
@@ -61,10 +116,10 @@ class SampledPolicy(NetworkPolicy):
 
 @struct.dataclass
 class EpsilonGreedyPolicy(NetworkPolicy):
-    """The allowed item of the highest score, or any allowed one by chance: the policy that DQN collects with.
+    """The allowed item with the highest score, or a random allowed one: the policy that DQN collects with.
 
     Attributes:
-        epsilon: float32[], chance of a random item.
+        epsilon: float32[], probability of a random item.
     """
 
     epsilon: jax.Array = struct.field(kw_only=True)

@@ -1,4 +1,4 @@
-"""Replay memory of compact transitions: observations are rebuilt when sampled, never stored."""
+"""Replay memory of compact transitions: observations are not stored, but rebuilt when sampled."""
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,11 @@ from jaxsim import EnvParams, Observation
 
 @struct.dataclass
 class Replay:
-    """A ring of the latest `capacity` steps of each of B sessions' streams.
+    """A ring buffer with the latest `capacity` steps of the streams of B sessions.
 
     Attributes:
         stream: `Transition` with leading dimensions [capacity, B].
-        written: int32[], steps written so far.
+        written: int32[], number of steps written so far.
     """
 
     stream: Transition
@@ -23,20 +23,20 @@ class Replay:
 
     @property
     def capacity(self) -> int:
-        """Steps of one stream that are kept."""
+        """Number of steps of one stream that the buffer holds."""
         return self.stream.item.shape[0]
 
 
 @struct.dataclass
 class Batch:
-    """Steps with what followed them, leading dimension of the batch.
+    """Sampled n-step transitions; the leading dimension is the batch.
 
     Attributes:
-        obs: before the step.
+        obs: the observation before the step.
         transition: the step.
-        next_obs: n steps later, or where the session ended if that is earlier.
+        next_obs: the observation n steps later, or at the end of the session if that comes first.
         reward: float32, discounted sum of the rewards in between.
-        discount: float32, what the value of `next_obs` counts: gamma ** steps in between, 0 if the user left.
+        discount: float32, factor of the value of `next_obs`: gamma ** (steps in between), 0 if the user left.
     """
 
     obs: Observation
@@ -47,7 +47,7 @@ class Batch:
 
 
 def empty_replay(capacity: int, num_envs: int) -> Replay:
-    """A replay without content."""
+    """A replay memory without transitions."""
     shape = (capacity, num_envs)
     return Replay(
         Transition(
@@ -64,16 +64,16 @@ def empty_replay(capacity: int, num_envs: int) -> Replay:
 
 
 def add(replay: Replay, transitions: Transition) -> Replay:
-    """Append transitions [T, B]; T divides the capacity."""
-    num_steps = transitions.item.shape[0]
-    assert replay.capacity % num_steps == 0, "rollout length must divide the replay's capacity"
+    """Append transitions [T, B]; T must divide the capacity."""
+    length = transitions.item.shape[0]
+    assert replay.capacity % length == 0, "rollout length must divide the replay's capacity"
     start = replay.written % replay.capacity
     stream = jax.tree.map(
         lambda ring, new: jax.lax.dynamic_update_slice_in_dim(ring, new, start, axis=0),
         replay.stream,
         transitions,
     )
-    return Replay(stream, replay.written + num_steps)
+    return Replay(stream, replay.written + length)
 
 
 def sample(
@@ -82,44 +82,44 @@ def sample(
     env: RecommenderEnv,
     params: EnvParams,
     batch_size: int,
-    num_steps: int = 1,
-    discount: float | jax.Array = 1.0,
+    n_steps: int = 1,
+    gamma: float | jax.Array = 1.0,
     axis_name: str | None = None,
 ) -> Batch:
-    """A batch drawn from the steps whose whole session is still in the ring, and what followed them.
+    """A batch of n-step transitions, from steps whose sessions are still in the buffer from their beginning.
 
-    The batch is spread evenly over the sessions' streams, and within a stream drawn uniformly.
+    Each stream has the same share of the batch; within a stream, steps are drawn uniformly.
 
     Args:
         key: PRNG key.
-        replay: with at least `num_steps` steps.
-        env, params: of `jaxsim.make`.
-        batch_size: on all devices; a multiple of the number of streams, or a divisor of it.
-        num_steps: n of the n-step return.
-        discount: gamma.
+        replay: a replay memory with at least `n_steps` steps.
+        env, params: from `jaxsim.make`.
+        batch_size: on all devices together; a multiple of the number of streams, or a divisor of it.
+        n_steps: n of the n-step return.
+        gamma: discount factor.
         axis_name: mesh axis of the sessions, if any; this device samples its share of the batch.
     """
     own_streams = replay.stream.item.shape[1]
     share = own_share(batch_size, axis_name)
     oldest = jnp.maximum(replay.written - replay.capacity, 0)
-    # Once the ring has wrapped, the oldest steps may belong to sessions whose beginning is overwritten.
+    # Once the buffer is full, the oldest steps may belong to sessions whose beginning is overwritten.
     first = jnp.where(oldest > 0, oldest + env.session_capacity, 0)
-    # What followed the latest steps is not known yet.
-    last = jnp.maximum(replay.written - (num_steps - 1), first + 1)
+    # The latest steps have no n following steps yet.
+    last = jnp.maximum(replay.written - (n_steps - 1), first + 1)
 
-    def one(key: jax.Array, slot: jax.Array) -> Batch:
+    def sample_slot(key: jax.Array, slot: jax.Array) -> Batch:
         key_step, key_column = jax.random.split(key)
         step = jax.random.randint(key_step, (), first, last)
-        # Slots in order of streams, so that a device's slots are of its own; a batch smaller than the number of
-        # streams has some of them for each slot.
+        # Slots are in order of streams, so that a device's slots use only its own streams. If the batch is smaller
+        # than the number of streams, a slot draws one of several streams.
         choices = max(1, own_streams // share)
-        # One divides the other; a product of the two could pass int32.
+        # One divides the other. Their product could exceed int32.
         first_column = slot // max(1, share // own_streams) * choices
         column = first_column + jax.random.randint(key_column, (), 0, choices)
-        return _rebuild(replay, env, params, step, column, num_steps, discount)
+        return _rebuild(replay, env, params, step, column, n_steps, gamma)
 
     keys = own_keys(key, share * num_devices(axis_name), axis_name)
-    return jax.vmap(one)(keys, jnp.arange(share, dtype=jnp.int32))
+    return jax.vmap(sample_slot)(keys, jnp.arange(share, dtype=jnp.int32))
 
 
 def _rebuild(
@@ -128,22 +128,23 @@ def _rebuild(
     params: EnvParams,
     step: jax.Array,
     column: jax.Array,
-    num_steps: int,
-    discount: float | jax.Array,
+    n_steps: int,
+    gamma: float | jax.Array,
 ) -> Batch:
+    """The transition of one step [] of one column, with both observations."""
     transition = jax.tree.map(lambda ring: ring[step % replay.capacity, column], replay.stream)
     length = transition.session_length
-    # Positions of the session in the ring; those behind what was written are not used.
-    session = (step - length + jnp.arange(env.session_capacity)) % replay.capacity
+    # Positions of the session in the buffer; those after the latest step are not used.
+    session = (step - length + jnp.arange(env.session_capacity, dtype=jnp.int32)) % replay.capacity
     items = replay.stream.item[session, column]
     likes = replay.stream.like[session, column]
 
-    ahead = (step + jnp.arange(num_steps)) % replay.capacity
+    ahead = (step + jnp.arange(n_steps, dtype=jnp.int32)) % replay.capacity
     terminated = replay.stream.terminated[ahead, column]
     done = terminated | replay.stream.truncated[ahead, column]
-    # Steps that belong to this session: all up to and with the first that ended it.
+    # The steps of this session: up to and including the one that ended it.
     alive = jnp.cumsum(done) - done == 0
-    powers = discount ** jnp.arange(num_steps, dtype=jnp.float32)
+    powers = gamma ** jnp.arange(n_steps, dtype=jnp.float32)
     count = alive.sum(dtype=jnp.int32)
     left = (alive & terminated).any()
     return Batch(
@@ -151,5 +152,5 @@ def _rebuild(
         transition=transition,
         next_obs=env.window_of(transition.user, items, likes, length + count, params),
         reward=(jnp.where(alive, replay.stream.reward[ahead, column], 0.0) * powers).sum(),
-        discount=jnp.where(left, 0.0, discount ** count.astype(jnp.float32)),
+        discount=jnp.where(left, 0.0, gamma ** count.astype(jnp.float32)),
     )

@@ -1,4 +1,4 @@
-"""Experience: what every agent collects from many sessions at once, and the account of their returns."""
+"""Rollouts: the experience that every agent collects from many sessions at once, and its totals."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -10,20 +10,20 @@ from flax import struct
 from agents.algorithms.parallel import own_keys, own_share
 from jaxsim import EnvParams, Observation
 
-# Final values are worked out for so many sessions at a time; few are truncated at one step.
+# Final values are computed for an eighth of the sessions at a time, because few are truncated at one step.
 _FINAL_CHUNKS = 8
 
 
 class RecommenderEnv(Protocol):
-    """What agents ask of an environment; `jaxsim.UserSimulator` has it. All methods are of one session."""
+    """The environment that agents need, such as `jaxsim.UserSimulator`. All methods are for one session."""
 
     @property
     def num_items(self) -> int:
-        """N, one action an item."""
+        """N, the number of items and of actions."""
 
     @property
     def session_capacity(self) -> int:
-        """Most interactions that a session can append."""
+        """The largest number of interactions that a session can append."""
 
     def reset(self, key: jax.Array, params: Any) -> tuple[Observation, Any]:
         """Start a session."""
@@ -49,14 +49,14 @@ class RecommenderEnv(Protocol):
 
 @struct.dataclass
 class Transition:
-    """One step of one session, compact: with the earlier steps it rebuilds both observations.
+    """One step of one session. Together with the earlier steps it is enough to rebuild both observations.
 
     Attributes:
         user: int32[].
-        item: int32[], the action.
+        item: int32[], the action: the recommended item.
         like: int8[], the response.
         reward: float32[].
-        session_length: int32[], interactions that the session held before this step.
+        session_length: int32[], number of interactions of the session before this step.
         terminated, truncated: bool[].
     """
 
@@ -71,11 +71,11 @@ class Transition:
 
 @struct.dataclass
 class Sessions:
-    """B sessions under way.
+    """B sessions in progress.
 
     Attributes:
-        obs, state: of the environment, leading dimension B.
-        running_return: float32[B], reward earned so far.
+        obs, state: the environment's, leading dimension B.
+        running_return: float32[B], sum of the rewards so far.
     """
 
     obs: Observation
@@ -85,12 +85,12 @@ class Sessions:
 
 @struct.dataclass
 class SessionTotals:
-    """Account of a rollout; adding two accounts joins them.
+    """Totals of a rollout. The totals of two rollouts add up.
 
     Attributes:
-        steps: int32[], environment steps.
+        steps: int32[], number of environment steps.
         reward: float32[], sum of rewards.
-        finished: int32[], sessions that ended.
+        finished: int32[], number of sessions that ended.
         finished_return: float32[], sum of their undiscounted returns.
     """
 
@@ -100,7 +100,7 @@ class SessionTotals:
     finished_return: jax.Array
 
     def means(self) -> dict[str, jax.Array]:
-        """Like rate of a step, and mean return of a finished session (NaN if none finished)."""
+        """Mean reward of a step, and mean return of a finished session (NaN if none finished)."""
         return {
             "like_rate": self.reward / self.steps,
             "session_return": self.finished_return
@@ -117,11 +117,11 @@ class Rollout:
     """T steps of B sessions; leading dimensions [T, B].
 
     Attributes:
-        transitions: what happened.
-        obs: what the agent saw before each step; None unless kept.
-        extras: what `act` returned beside the actions.
+        transitions: the steps.
+        obs: the observation before each step; None unless `collect` keeps it.
+        extras: what `act` returns besides the actions.
         final_value: float32, value of the final observation where a session was truncated, 0 elsewhere; None
-            without a value function. The final observations themselves are not kept.
+            without a value function. Final observations themselves are not kept.
     """
 
     transitions: Transition
@@ -160,18 +160,18 @@ def collect(
 
     Args:
         key: PRNG key.
-        env, params: of `jaxsim.make`.
-        sessions: where to go on.
+        env, params: from `jaxsim.make`.
+        sessions: the sessions to continue.
         act: (keys [B], observations [B]) -> (int32[B] actions, any extras [B]). Actions must be allowed by
-            `env.action_mask`, or transitions could not rebuild observations.
+            `env.action_mask`, or observations could not be rebuilt from transitions.
         num_steps: T.
-        num_envs: sessions on all devices, B unless told.
+        num_envs: number of sessions on all devices; B by default.
         value: observations [B'] -> float32[B'], for the final observations of truncated sessions.
-        keep_obs: whether the rollout keeps what the agent saw.
+        keep_obs: whether the rollout keeps the observations.
         axis_name: mesh axis of the sessions, if any.
 
     Returns:
-        The sessions after, the rollout, and its account (on this device).
+        The sessions after the steps, the rollout, and its totals on this device.
     """
     own = sessions.running_return.shape[0]
     total = num_envs or own
@@ -180,43 +180,61 @@ def collect(
     def one_step(sessions: Sessions, key: jax.Array) -> tuple[Sessions, tuple[Rollout, jax.Array]]:
         key_act, key_env = jax.random.split(key)
         action, extras = act(own_keys(key_act, total, axis_name), sessions.obs)
-        before = sessions.state
-        obs, state, reward, terminated, truncated, info = jax.vmap(
-            env.step, in_axes=(0, 0, 0, None)
-        )(own_keys(key_env, total, axis_name), before, action, params)
-        transition = Transition(
-            user=before.user,
-            item=action,
-            like=info["response"].like,
-            reward=reward,
-            session_length=before.session_length,
-            terminated=terminated,
-            truncated=truncated,
-        )
+        keys = own_keys(key_env, total, axis_name)
+        after, transition, final_obs, returns = _step_sessions(keys, env, params, sessions, action)
         final_value = None
         if value is not None:
-            final_value = value_where(truncated, info["final_observation"], value)
-        earned = sessions.running_return + reward
-        after = Sessions(obs, state, jnp.where(terminated | truncated, 0.0, earned))
-        kept = sessions.obs if keep_obs else None
-        return after, (Rollout(transition, kept, extras, final_value), earned)
+            final_value = value_where(transition.truncated, final_obs, value)
+        obs = sessions.obs if keep_obs else None
+        return after, (Rollout(transition, obs, extras, final_value), returns)
 
-    sessions, (rollout, earned) = jax.lax.scan(one_step, sessions, jax.random.split(key, num_steps))
-    transitions = rollout.transitions
+    sessions, (rollout, returns) = jax.lax.scan(
+        one_step, sessions, jax.random.split(key, num_steps)
+    )
+    return sessions, rollout, _totals(rollout.transitions, returns)
+
+
+def _step_sessions(
+    keys: jax.Array, env: RecommenderEnv, params: EnvParams, sessions: Sessions, action: jax.Array
+) -> tuple[Sessions, Transition, Observation, jax.Array]:
+    """One step of B sessions: the sessions after it, transitions, final observations, and returns float32[B]."""
+    before = sessions.state
+    step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
+    obs, state, reward, terminated, truncated, info = step(keys, before, action, params)
+    transition = Transition(
+        user=before.user,
+        item=action,
+        like=info["response"].like,
+        reward=reward,
+        session_length=before.session_length,
+        terminated=terminated,
+        truncated=truncated,
+    )
+    returns = sessions.running_return + reward
+    after = Sessions(obs, state, jnp.where(terminated | truncated, 0.0, returns))
+    return after, transition, info["final_observation"], returns
+
+
+def _totals(transitions: Transition, returns: jax.Array) -> SessionTotals:
+    """Totals of a rollout [T, B]; returns are those of the sessions up to each step, float32[T, B]."""
     done = transitions.terminated | transitions.truncated
-    totals = SessionTotals(
-        steps=jnp.int32(num_steps * own),
+    return SessionTotals(
+        steps=jnp.int32(done.size),
         reward=transitions.reward.sum(),
         finished=done.sum(dtype=jnp.int32),
-        finished_return=jnp.where(done, earned, 0.0).sum(),
+        finished_return=jnp.where(done, returns, 0.0).sum(),
     )
-    return sessions, rollout, totals
 
 
 def value_where(truncated: jax.Array, obs: Observation, value: Value) -> jax.Array:
-    """Values of the observations [B] where sessions were truncated bool[B], float32[B]; 0 elsewhere.
+    """Values of the observations [B] where sessions were truncated, float32[B]; 0 elsewhere.
 
-    Worked out for those sessions alone, a chunk at a time: most steps truncate none.
+    They are computed only for truncated sessions, a chunk at a time, because most steps truncate none.
+
+    Args:
+        truncated: bool[B].
+        obs: observations, leading dimension B.
+        value: observations [B'] -> float32[B'].
     """
     num_envs = truncated.shape[0]
     size = -(-num_envs // _FINAL_CHUNKS)
@@ -228,8 +246,8 @@ def value_where(truncated: jax.Array, obs: Observation, value: Value) -> jax.Arr
         first, values = carry
         rows = jax.lax.dynamic_slice(order, (first,), (size,))
         inside = jnp.minimum(rows, num_envs - 1)
-        found = value(jax.tree.map(lambda x: x[inside], obs))
-        return first + size, values.at[rows].set(found, mode="drop")
+        chunk_values = value(jax.tree.map(lambda x: x[inside], obs))
+        return first + size, values.at[rows].set(chunk_values, mode="drop")
 
     start = (jnp.int32(0), jnp.zeros(num_envs, jnp.float32))
     return jax.lax.while_loop(lambda carry: carry[0] < count, chunk, start)[1]

@@ -1,74 +1,73 @@
 """TRPO (Schulman et al., 2015): the natural gradient by conjugate gradients, and a line search within a KL bound.
 
-The critic has layers of its own behind the actor's encoder and leaves that as it is, so a step of the policy is
-what the trust region says and nothing else.
+Actor and critic share no parameters. So the policy moves only by steps within the trust region, and the critic
+learns everything that values depend on. Spinning Up and SB3-contrib do the same.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from annotated_types import Ge, Gt, Le
 from flax import struct
 from jax.scipy.sparse.linalg import cg
 
-from agents.algorithms.algorithm import Account, TrainState
+from agents.algorithms.algorithm import Metrics, TrainState
 from agents.algorithms.choice import entropy, kl_divergence, mask_logits
-from agents.algorithms.networks import CRITIC_LAYERS
+from agents.algorithms.networks import CRITIC_LAYERS, ActorCritic
 from agents.algorithms.on_policy import Experience, OnPolicy, OnPolicyConfig, flatten, policy_terms
 from agents.algorithms.parallel import mean_over_devices
 from jaxsim import EnvParams, Observation
-
-_DETACHED = "logits_and_detached_value"
 
 
 @dataclass(frozen=True)
 class TRPOConfig(OnPolicyConfig):
     """Settings of TRPO; its learning rate is that of the critic."""
 
-    learning_rate: float = 3e-3
+    learning_rate: Annotated[float, Gt(0)] = 3e-3
     """Peak learning rate of Adam on the critic, decayed linearly to a tenth."""
-    rollout_length: int = 16
-    """Steps of each session between two steps of the policy."""
-    max_kl: float = 0.04
+    rollout_length: Annotated[int, Ge(1)] = 16
+    """Steps of each session in one rollout."""
+    target_kl: Annotated[float, Gt(0)] = 0.04
     """Largest mean KL divergence, in nats, of the new policy from the old one."""
-    cg_iterations: int = 10
+    cg_iterations: Annotated[int, Ge(1)] = 10
     """Conjugate-gradient iterations."""
-    cg_damping: float = 0.002
+    cg_damping: Annotated[float, Gt(0)] = 0.002
     """Multiple of the identity that is added to the Fisher matrix."""
-    fisher_stride: int = 4
-    """The Fisher matrix is averaged over every so many steps of the rollout."""
-    line_search_steps: int = 10
-    """Step sizes that are tried before the policy is left as it is."""
-    line_search_shrink: float = 0.7
+    fisher_stride: Annotated[int, Ge(1)] = 4
+    """The Fisher matrix is averaged over every `fisher_stride`-th step of the rollout."""
+    line_search_steps: Annotated[int, Ge(1)] = 10
+    """Step sizes that are tried; if none is accepted, the policy does not change."""
+    line_search_shrink: Annotated[float, Gt(0), Le(1)] = 0.7
     """Each step size as a share of the one before."""
-    critic_epochs: int = 10
-    """Gradient steps of the critic a rollout, each on all of it."""
+    critic_epochs: Annotated[int, Ge(1)] = 4
+    """Passes of the critic over each rollout."""
+    critic_minibatches: Annotated[int, Ge(1)] = 4
+    """Gradient steps in an epoch of the critic. Each has the same number of steps from every session."""
 
     def check(self) -> None:
-        """Raise an InputError for the first setting that makes no sense."""
+        """See `AlgorithmConfig`."""
         super().check()
-        self._check_positive("max_kl", "cg_damping")
-        self._check_whole("cg_iterations", "fisher_stride", "line_search_steps", "critic_epochs")
-        self._check_share("line_search_shrink", above=0.0)
-        self._check_divides("fisher_stride", "rollout_length")
+        self._check_multiple("rollout_length", "fisher_stride")
+        self._check_multiple("rollout_length", "critic_minibatches")
 
     @property
     def gradient_steps_per_iteration(self) -> int:
-        """Gradient steps of the critic in a round of learning."""
-        return self.critic_epochs
+        """Gradient steps of the critic in one iteration."""
+        return self.critic_epochs * self.critic_minibatches
 
 
 @struct.dataclass
 class PolicyStep:
-    """What a step of the policy did, float32[] each.
+    """Diagnostics of a step of the policy, float32[] each.
 
     Attributes:
-        kl: mean KL divergence of the new policy from the old one.
+        kl: mean KL divergence of the new policy from the old one, in nats.
         improvement: of the surrogate objective.
-        step_size: share of the full step; 0 if the line search found none that may be taken.
+        step_size: share of the full step; 0 if the line search accepted none.
     """
 
     kl: jax.Array
@@ -78,22 +77,29 @@ class PolicyStep:
 
 @dataclass(frozen=True)
 class TRPO(OnPolicy[TRPOConfig]):
-    """TRPO on one environment."""
+    """TRPO for one environment."""
+
+    @property
+    def network(self) -> ActorCritic:
+        """Logits of a softmax policy, and values of a critic with an encoder of its own."""
+        return super().network.clone(separate_critic=True)
 
     def init(
         self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None
     ) -> TrainState:
-        """See `Algorithm`; the optimiser is that of the critic's layers alone."""
+        """See `Algorithm`; the optimiser has the critic's parameters only."""
         state = super().init(key, params, item_vectors)
         _, critic = split_critic(state.variables)
         return replace(state, optimiser=self.optimiser.init(critic))
 
-    def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Account]:
+    def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Metrics]:
         """Collect one rollout, step the policy, then fit the critic."""
         state, experience, totals = self.collect_experience(state, params)
         variables, step = self.step_policy(state.variables, experience, params)
-        batch = flatten(experience)
-        variables, optimiser, value_loss = self.fit_critic(variables, state.optimiser, batch)
+        key, key_critic = jax.random.split(state.key)
+        variables, optimiser, value_loss = self.fit_critic(
+            key_critic, variables, state.optimiser, experience
+        )
         diagnostics = {
             "loss": value_loss - step.improvement,
             "value_loss": value_loss,
@@ -102,55 +108,53 @@ class TRPO(OnPolicy[TRPOConfig]):
             "step_size": step.step_size,
             "entropy": self._entropy(variables, experience, params),
         }
-        return replace(state, variables=variables, optimiser=optimiser), (totals, diagnostics)
+        state = replace(state, variables=variables, optimiser=optimiser, key=key)
+        return state, (totals, diagnostics)
 
     # ---- the policy ----------------------------------------------------------------------------------------
 
     def step_policy(
         self, variables: Any, experience: Experience, params: EnvParams
     ) -> tuple[Any, PolicyStep]:
-        """The variables after one step within the trust region; experience is [T, B]."""
+        """The variables after one step of the policy within the trust region; experience is [T, B]."""
         batch = flatten(experience)
         mask = self.masks(batch.obs, params)
         advantage = self.advantages_of(batch)
         actor, critic = split_critic(variables)
 
-        def judge(actor: Any) -> tuple[jax.Array, jax.Array]:
-            """Surrogate objective, and mean KL divergence from the policy before, on this device."""
-            new = self._actor_log_probabilities(actor, critic, batch.obs, mask)
+        def evaluate(actor: Any) -> tuple[jax.Array, jax.Array]:
+            """Surrogate objective, and mean KL divergence from the old policy, on this device."""
+            new = self._log_policy(actor, batch.obs, mask)
             ratio, _ = policy_terms(new, batch)
             return (ratio * advantage).mean(), kl_divergence(old, new).mean()
 
-        old = self._actor_log_probabilities(actor, critic, batch.obs, mask)
-        gradient = jax.grad(lambda a: judge(a)[0])(actor)
+        old = self._log_policy(actor, batch.obs, mask)
+        gradient = jax.grad(lambda a: evaluate(a)[0])(actor)
         gradient = mean_over_devices(gradient, self.axis_name)
         part = flatten(jax.tree.map(lambda x: x[:: self.config.fisher_stride], experience))
-        product = self.fisher_product(actor, critic, part.obs, self.masks(part.obs, params))
+        product = self.fisher_product(actor, part.obs, self.masks(part.obs, params))
         direction, _ = cg(product, gradient, tol=1e-10, maxiter=self.config.cg_iterations)
         curvature = optax.tree.vdot(direction, product(direction))
-        scale = jnp.sqrt(2 * self.config.max_kl / jnp.maximum(curvature, 1e-12))
+        scale = jnp.sqrt(2 * self.config.target_kl / jnp.maximum(curvature, 1e-12))
         full = jax.tree.map(lambda x: scale * x, direction)
         actor, step = self.line_search(
-            actor, full, lambda a: mean_over_devices(judge(a), self.axis_name)
+            actor, full, lambda a: mean_over_devices(evaluate(a), self.axis_name)
         )
         return join_critic(actor, critic), step
 
-    def fisher_product(
-        self, actor: Any, critic: Any, obs: Observation, mask: jax.Array
-    ) -> Callable[[Any], Any]:
-        """The function v -> (F + damping) v, F the mean Fisher matrix of the policy at observations [n].
+    def fisher_product(self, actor: Any, obs: Observation, mask: jax.Array) -> Callable[[Any], Any]:
+        """The function v -> F v + damping v with the mean Fisher matrix F of the policy at observations [n].
 
-        F = J' (diag(p) - p p') J with the Jacobian J of the logits: the Hessian of the KL divergence. The network
-        is linearised once.
+        F = J' (diag(p) - p p') J, where J is the Jacobian of the logits: the Hessian of the KL divergence. The
+        network is linearised once for all products.
         """
 
         def logits(actor: Any) -> jax.Array:
-            variables = join_critic(actor, critic)
-            return mask_logits(self.network.apply(variables, obs), mask)
+            return mask_logits(self.network.apply({"params": actor}, obs, method="logits"), mask)
 
-        found, forwards = jax.linearize(logits, actor)
+        masked, forwards = jax.linearize(logits, actor)
         backwards = jax.linear_transpose(forwards, actor)
-        probability = jax.nn.softmax(found)
+        probability = jax.nn.softmax(masked)
 
         def product(vector: Any) -> Any:
             change = forwards(vector)
@@ -162,17 +166,17 @@ class TRPO(OnPolicy[TRPOConfig]):
         return product
 
     def line_search(
-        self, actor: Any, full: Any, judge: Callable[[Any], tuple[jax.Array, jax.Array]]
+        self, actor: Any, full: Any, evaluate: Callable[[Any], tuple[jax.Array, jax.Array]]
     ) -> tuple[Any, PolicyStep]:
-        """The largest step tried that improves the surrogate within the KL bound, or none.
+        """The first step size that improves the surrogate within the KL bound; none if all fail.
 
         Args:
-            actor: where to start.
+            actor: parameters to start from.
             full: the full step.
-            judge: actor -> surrogate objective and KL divergence from the start.
+            evaluate: actor -> surrogate objective, and KL divergence from the start.
         """
         c = self.config
-        before, _ = judge(actor)
+        before, _ = evaluate(actor)
 
         def moved(step_size: jax.Array) -> Any:
             return jax.tree.map(
@@ -181,59 +185,66 @@ class TRPO(OnPolicy[TRPOConfig]):
 
         def refused(carry: tuple[jax.Array, PolicyStep]) -> jax.Array:
             tries, step = carry
-            accepted = (step.improvement > 0) & (step.kl <= c.max_kl)
+            accepted = (step.improvement > 0) & (step.kl <= c.target_kl)
             return ~accepted & (tries < c.line_search_steps)
 
         def attempt(carry: tuple[jax.Array, PolicyStep]) -> tuple[jax.Array, PolicyStep]:
             tries, _ = carry
             step_size = jnp.float32(c.line_search_shrink) ** tries
-            surrogate, kl = judge(moved(step_size))
+            surrogate, kl = evaluate(moved(step_size))
             return tries + 1, PolicyStep(kl, surrogate - before, step_size)
 
         nothing = PolicyStep(jnp.float32(0), jnp.float32(0), jnp.float32(0))
         _, step = jax.lax.while_loop(refused, attempt, (jnp.int32(0), nothing))
-        accepted = (step.improvement > 0) & (step.kl <= c.max_kl)
+        accepted = (step.improvement > 0) & (step.kl <= c.target_kl)
         step = jax.tree.map(lambda x: jnp.where(accepted, x, 0.0), step)
         return moved(step.step_size), step
 
-    def _actor_log_probabilities(
-        self, actor: Any, critic: Any, obs: Observation, mask: jax.Array
-    ) -> jax.Array:
-        variables = join_critic(actor, critic)
-        return self.log_probabilities(variables, obs, mask, _DETACHED)[0]
+    def _log_policy(self, actor: Any, obs: Observation, mask: jax.Array) -> jax.Array:
+        """Log-probabilities of the items, float32[n, N]."""
+        logits = self.network.apply({"params": actor}, obs, method="logits")
+        return jax.nn.log_softmax(mask_logits(logits, mask))
 
     def _entropy(self, variables: Any, experience: Experience, params: EnvParams) -> jax.Array:
-        """Of the policy at the rollout's last observations."""
+        """Mean entropy of the policy at the rollout's last observations."""
         last = jax.tree.map(lambda x: x[-1], experience.obs)
-        found, _ = self.log_probabilities(variables, last, self.masks(last, params), _DETACHED)
-        return entropy(found).mean()
+        actor, _ = split_critic(variables)
+        return entropy(self._log_policy(actor, last, self.masks(last, params))).mean()
 
     # ---- the critic ----------------------------------------------------------------------------------------
 
     def fit_critic(
-        self, variables: Any, optimiser: Any, batch: Experience
+        self, key: jax.Array, variables: Any, optimiser: Any, experience: Experience
     ) -> tuple[Any, Any, jax.Array]:
-        """Gradient steps of the critic's layers on a batch [n]: variables, optimiser, first loss."""
+        """Several epochs of the critic on a rollout [T, B].
+
+        Returns:
+            The variables, the optimiser's state, and the mean loss of the first epoch, float32[].
+        """
         actor, critic = split_critic(variables)
-        # The encoder does not change here, so windows are encoded once.
-        state = self.network.apply(variables, batch.obs, method="encode")
 
-        def loss(critic: Any) -> jax.Array:
-            value = self.network.apply(join_critic(actor, critic), state, method="value_of_state")
-            return self.value_loss(value, batch.target)
+        def step(learner: tuple[Any, Any], batch: Experience) -> tuple[tuple[Any, Any], jax.Array]:
+            critic, optimiser = learner
 
-        def step(learner: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], jax.Array]:
-            found, gradients = jax.value_and_grad(loss)(learner[0])
-            return self._apply_gradients(*learner, gradients), found
+            def loss(critic: Any) -> jax.Array:
+                joined = join_critic(actor, critic)
+                value = self.network.apply(joined, batch.obs, method="value")
+                return self.value_loss(value, batch.target)
 
-        (critic, optimiser), losses = jax.lax.scan(
-            step, (critic, optimiser), None, length=self.config.critic_epochs
-        )
-        return join_critic(actor, critic), optimiser, losses[0]
+            value_loss, gradients = jax.value_and_grad(loss)(critic)
+            return self._apply_gradients(critic, optimiser, gradients), value_loss
+
+        def epoch(learner: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
+            batches = self.minibatches(key, experience, self.config.critic_minibatches)
+            return jax.lax.scan(step, learner, batches)
+
+        keys = jax.random.split(key, self.config.critic_epochs)
+        (critic, optimiser), losses = jax.lax.scan(epoch, (critic, optimiser), keys)
+        return join_critic(actor, critic), optimiser, losses[0].mean()
 
 
 def split_critic(variables: Any) -> tuple[Any, Any]:
-    """Variables of the actor with the encoder, and of the critic's own layers."""
+    """Parameters of the actor, and of the critic."""
     layers = variables["params"]
     actor = {name: layer for name, layer in layers.items() if name not in CRITIC_LAYERS}
     return actor, {name: layers[name] for name in CRITIC_LAYERS}

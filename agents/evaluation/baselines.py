@@ -6,14 +6,13 @@ pytrees of different types as equal if their static fields and leaves are equal:
 compilation.
 """
 
-from typing import Any, Protocol
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
 from agents.algorithms.choice import best_allowed, random_allowed
+from agents.algorithms.policy import EvaluatedPolicy, Memoryless
 from agents.algorithms.rollout import RecommenderEnv
 from jaxsim import (
     Dataset,
@@ -28,59 +27,6 @@ from jaxsim import (
 from jaxsim.dataset import TRAIN
 
 SMOOTHING = 5.0
-
-
-class EvaluatedPolicy(Protocol):
-    """What evaluation asks of a policy; all methods are for one session and are vmapped."""
-
-    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Any:
-        """What the policy remembers at the start of a session."""
-
-    def act(
-        self,
-        key: jax.Array,
-        memory: Any,
-        env: UserSimulator,
-        obs: Observation,
-        state: EnvState,
-        params: EnvParams,
-    ) -> jax.Array:
-        """The item to recommend, int32[]."""
-
-    def remember(self, memory: Any, item: jax.Array, like: jax.Array, params: EnvParams) -> Any:
-        """The memory after a response."""
-
-
-class Memoryless:
-    """A policy that looks at the observation alone: it has only to `choose`."""
-
-    def choose(
-        self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
-    ) -> jax.Array:
-        """The item to recommend, int32[]."""
-        raise NotImplementedError(f"{type(self).__name__}.choose")
-
-    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> tuple[()]:
-        """Nothing."""
-        return ()
-
-    def act(
-        self,
-        key: jax.Array,
-        memory: tuple[()],
-        env: UserSimulator,
-        obs: Observation,
-        state: EnvState,
-        params: EnvParams,
-    ) -> jax.Array:
-        """What it would choose; the memory and the state are not read."""
-        return self.choose(key, env, obs, params)
-
-    def remember(
-        self, memory: tuple[()], item: jax.Array, like: jax.Array, params: EnvParams
-    ) -> tuple[()]:
-        """Nothing."""
-        return memory
 
 
 @struct.dataclass

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents.evaluation.baselines import EvaluatedPolicy
+from agents.algorithms.policy import EvaluatedPolicy
 from jaxsim import COSINE_UNIT, NO_COSINE, EnvParams, EnvState, Observation, UserSimulator
 
 SESSIONS_PER_USER = 4

@@ -69,11 +69,11 @@ class RunConfig:
 
     def make_settings(self) -> AlgorithmConfig:
         """The settings of the algorithm."""
-        return ALGORITHMS[self.algorithm][0](**self.settings)
+        return ALGORITHMS[self.algorithm].config(**self.settings)
 
     def make_algorithm(self, env: UserSimulator) -> Algorithm:
         """The algorithm with its settings, on an environment."""
-        return ALGORITHMS[self.algorithm][1](env, self.make_settings())
+        return ALGORITHMS[self.algorithm].algorithm(env, self.make_settings())
 
     def differences(self, other: "RunConfig") -> list[str]:
         """What decides the results and differs in another config, each as "NAME is A, not B"."""

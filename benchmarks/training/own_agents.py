@@ -33,7 +33,7 @@ class Plan:
 
 def plain_config(name: str) -> AlgorithmConfig:
     """An agent's default settings, with the network that Stable-Baselines3's agents get, too."""
-    return replace(ALGORITHMS[name][0](), encoder="mean", item_embedding="learned")
+    return replace(ALGORITHMS[name].config(), encoder="mean", item_embedding="learned")
 
 
 def equal_samples(name: str, config: AlgorithmConfig) -> AlgorithmConfig:
@@ -43,7 +43,7 @@ def equal_samples(name: str, config: AlgorithmConfig) -> AlgorithmConfig:
         return replace(settings, num_epochs=PPO_EPOCHS)
     if name == "dqn":
         samples = DQN_SAMPLES_PER_STEP * config.steps_per_iteration
-        return replace(settings, updates_per_rollout=max(1, samples // settings.batch_size))
+        return replace(settings, gradient_steps=max(1, samples // settings.batch_size))
     return config
 
 
@@ -53,7 +53,7 @@ def samples_per_step(name: str, config: AlgorithmConfig) -> float:
     if name == "ppo":
         return float(settings.num_epochs)
     if name == "dqn":
-        return settings.updates_per_rollout * settings.batch_size / config.steps_per_iteration
+        return settings.gradient_steps * settings.batch_size / config.steps_per_iteration
     return 1.0
 
 
@@ -64,7 +64,7 @@ def own_row(
     equal = equal_samples(name, plain_config(name))
     print(f"{name}: measuring steps per second ...", flush=True)
     jax.clear_caches()  # a trace of another training would shorten the compilation
-    learner = Learner.compile(ALGORITHMS[name][1](env, equal), params, plan.seed)
+    learner = Learner.compile(ALGORITHMS[name].algorithm(env, equal), params, plan.seed)
     variables = learner.algorithm.variables(learner.state)
     parameters = sum(x.size for x in jax.tree.leaves(variables))
     speed = Timing.of(learner.speeds(plan.repeats))
@@ -89,7 +89,7 @@ def own_attempts(
     print(f"{name}: training to like_rate's reward ...", flush=True)
     config = plain_config(name)
     jax.clear_caches()
-    learner = Learner.compile(ALGORITHMS[name][1](env, config), params, plan.seed)
+    learner = Learner.compile(ALGORITHMS[name].algorithm(env, config), params, plan.seed)
     attempts = []
     for seed in range(plan.seed, plan.seed + plan.seeds):
         learner.restart(seed)

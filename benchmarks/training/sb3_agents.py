@@ -29,8 +29,8 @@ def sb3_row(
     """What is measured of one of Stable-Baselines3's agents, with its defaults and with many environments."""
     config = plain_config(name)
     setups = {
-        "default": sb3.default_setup(name, config.width, config.discount),
-        "vector": sb3.vector_setup(name, config.width, config.discount, config.learning_rate),
+        "default": sb3.default_setup(name, config.width, config.gamma),
+        "vector": sb3.vector_setup(name, config.width, config.gamma, config.learning_rate),
     }
     row: Row = {}
     for kind, setup in setups.items():

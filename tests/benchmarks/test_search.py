@@ -14,7 +14,7 @@ from tests.agents.conftest import learnable_dataset
 
 
 def test_settings_are_drawn_within_their_ranges_and_the_first_are_the_defaults():
-    names = ("learning_rate", "trace_decay")
+    names = ("learning_rate", "gae_lambda")
     drawn = draw_settings(jax.random.key(0), A2CConfig(), names, 500)
     for name in names:
         low, high = RANGES[name]
@@ -24,7 +24,12 @@ def test_settings_are_drawn_within_their_ranges_and_the_first_are_the_defaults()
     # Learning rates by order of magnitude, shares evenly.
     low, high = RANGES["learning_rate"]
     assert np.median(drawn["learning_rate"]) == pytest.approx((low * high) ** 0.5, rel=0.2)
-    assert np.median(drawn["trace_decay"]) == pytest.approx(RANGES["trace_decay"][1] / 2, rel=0.2)
+    assert np.median(drawn["gae_lambda"]) == pytest.approx(RANGES["gae_lambda"][1] / 2, rel=0.2)
+
+
+def test_a_sweep_covers_the_range_evenly_and_includes_the_default():
+    values = draw_settings(jax.random.key(0), A2CConfig(), ("gamma",), 5, is_sweep=True)["gamma"]
+    np.testing.assert_allclose(values, [A2CConfig().gamma, 0, 0.33, 0.66, 0.99], rtol=1e-5)
 
 
 def test_a_search_ranks_its_trials_and_shows_the_baselines(monkeypatch, tmp_path, capsys):
@@ -58,8 +63,21 @@ def _make(packed, **settings):
         ({"whole": ("learning_rate=3",)}, "give NAME=NUMBER of a whole-number setting"),
         ({"whole": ("num_envs=0",)}, "num_envs is 0"),
         ({"trials": 0}, "must be at least 1"),
+        (
+            {"settings": ("gamma", "learning_rate"), "sweep": True},
+            "--sweep needs exactly one setting",
+        ),
     ],
-    ids=["algorithm", "other's setting", "whole number", "no value", "not whole", "zero", "trials"],
+    ids=[
+        "algorithm",
+        "other's setting",
+        "whole number",
+        "no value",
+        "not whole",
+        "zero",
+        "trials",
+        "sweep",
+    ],
 )
 def test_what_cannot_be_searched_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):

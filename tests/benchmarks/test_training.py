@@ -78,7 +78,7 @@ def test_our_agents_learn_from_each_step_as_often_as_theirs(name):
 
 def test_samples_per_step_by_hand():
     assert samples_per_step("dqn", SMALL) == 2 * 4 / 8
-    assert samples_per_step("dqn", replace(SMALL, updates_per_rollout=6)) == 3
+    assert samples_per_step("dqn", replace(SMALL, gradient_steps=6)) == 3
 
 
 @pytest.mark.parametrize(

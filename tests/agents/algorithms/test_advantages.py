@@ -29,17 +29,17 @@ def test_a_hand_worked_case():
 @settings(deadline=None, max_examples=25)
 @given(
     seed=st.integers(0, 2**31 - 1),
-    discount=st.floats(0.0, 0.999),
-    trace_decay=st.sampled_from([0.0, 0.7, 1.0]),
+    gamma=st.floats(0.0, 0.999),
+    gae_lambda=st.sampled_from([0.0, 0.7, 1.0]),
 )
-def test_it_is_a_plain_loop(seed, discount, trace_decay):
+def test_it_is_a_plain_loop(seed, gamma, gae_lambda):
     rng = np.random.default_rng(seed)
     shape = (6, 3)
     rewards, values, following = rng.standard_normal((3, *shape)).astype(np.float32)
     ends = rng.random(shape)
     terminated, truncated = ends < 0.2, ends > 0.8
     found = generalised_advantages(
-        rewards, values, following, terminated, truncated, discount, trace_decay
+        rewards, values, following, terminated, truncated, gamma, gae_lambda
     )
     later = np.zeros(3)
     for step in reversed(range(6)):
@@ -47,9 +47,9 @@ def test_it_is_a_plain_loop(seed, discount, trace_decay):
         goes_on = ~(terminated[step] | truncated[step])
         later = (
             rewards[step]
-            + discount * bootstrap
+            + gamma * bootstrap
             - values[step]
-            + (discount * trace_decay * goes_on * later)
+            + (gamma * gae_lambda * goes_on * later)
         )
         np.testing.assert_allclose(found[step], later, rtol=1e-4, atol=1e-5)
 

@@ -19,7 +19,7 @@ from jaxsim import InputError
 
 SMALL = DQNConfig(
     total_steps=4 * 2 * LOG_POINTS, num_envs=4, rollout_length=2, width=8, batch_size=16,
-    replay_steps=32, updates_per_rollout=2,
+    replay_steps=32, gradient_steps=2,
 )  # fmt: skip
 
 
@@ -87,7 +87,10 @@ def test_bellman_targets_against_numpy(learnable, dqn):
 
 def test_exploration_anneals_linearly(learnable):
     config = DQNConfig(
-        total_steps=100_000, exploration_start=0.9, exploration_end=0.1, exploration_share=0.5
+        total_steps=100_000,
+        exploration_initial_eps=0.9,
+        exploration_final_eps=0.1,
+        exploration_fraction=0.5,
     )
     dqn = DQN(learnable.env, config)
     half = config.num_iterations / 2
@@ -161,20 +164,20 @@ def test_it_learns_what_everyone_likes(learnable):
     [
         ({"total_steps": 0}, "total_steps"),
         ({"learning_rate": 0.0}, "learning_rate"),
-        ({"target_rate": 7.0}, "target_rate"),
-        ({"exploration_share": 0.0}, "exploration_share"),
-        ({"exploration_start": 3.0}, "exploration_start"),
+        ({"tau": 7.0}, "tau"),
+        ({"exploration_fraction": 0.0}, "exploration_fraction"),
+        ({"exploration_initial_eps": 3.0}, "exploration_initial_eps"),
         ({"num_envs": 0}, "num_envs"),
         ({"batch_size": 0}, "batch_size"),
-        ({"updates_per_rollout": -1}, "updates_per_rollout"),
-        ({"discount": 1.0}, "discount"),
-        ({"discount": -0.1}, "discount"),
+        ({"gradient_steps": -1}, "gradient_steps"),
+        ({"gamma": 1.0}, "gamma"),
+        ({"gamma": -0.1}, "gamma"),
         ({"replay_steps": 30, "rollout_length": 4}, "multiple of rollout_length"),
         ({"replay_steps": 8}, "session capacity"),
-        ({"replay_steps": 12, "num_steps": 3}, "session capacity and num_steps"),
+        ({"replay_steps": 12, "n_steps": 3}, "session capacity and n_steps"),
         ({"total_steps": 10**12}, "32-bit counters"),
         ({"batch_size": 100, "num_envs": 64}, "multiple of num_envs"),
-        ({"num_steps": 5, "rollout_length": 4}, "num_steps"),
+        ({"n_steps": 5, "rollout_length": 4}, "n_steps"),
         ({"num_envs": 2.5}, "num_envs"),
         ({"encoder": "lstm"}, "encoder"),
         ({"item_embedding": "random"}, "item_embedding"),

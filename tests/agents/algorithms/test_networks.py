@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from agents.algorithms.networks import (
+    CRITIC_LAYERS,
     ActorCritic,
     DuelingItemScorer,
     HistoryEncoder,
@@ -92,29 +93,46 @@ def test_the_mean_encoder_against_numpy():
     np.testing.assert_allclose(encode(obs), x, rtol=1e-5, atol=1e-6)
 
 
-def test_actor_and_critic_share_one_encoding():
+def test_logits_are_inner_products_with_the_item_embeddings():
     network = ActorCritic(NUM_ITEMS, WIDTH, initial_value=7.0)
     variables = network.init(jax.random.key(0), OBS)
     logits, value = network.apply(variables, OBS, method="logits_and_value")
     assert logits.shape == (NUM_ITEMS,)
     chex.assert_trees_all_equal(network.apply(variables, OBS), logits)
+    chex.assert_trees_all_equal(network.apply(variables, OBS, method="logits"), logits)
     np.testing.assert_allclose(value, 7.0, rtol=1e-6)
     chex.assert_trees_all_close(network.apply(variables, OBS, method="value"), value)
-    state = network.apply(variables, OBS, method="encode")
-    chex.assert_trees_all_close(network.apply(variables, state, method="value_of_state"), value)
     weights = variables["params"]
+    encoder = HistoryEncoder(NUM_ITEMS, WIDTH)
+    state = encoder.apply({"params": weights["history"]}, OBS)
     expected = (
         np.asarray(state) @ weights["direction"]["kernel"] + weights["direction"]["bias"]
     ) @ weights["item_embedding"].T + weights["item_bias"]
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
 
-    def encoder_gradient(method):
-        noisy = jax.tree.map(lambda x: x + 0.1, variables)
-        grads = jax.grad(lambda v: network.apply(v, OBS, method=method)[1])(noisy)
-        return sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(grads["params"]["history"]))
 
-    assert encoder_gradient("logits_and_detached_value") == 0
-    assert encoder_gradient("logits_and_value") > 0
+def gradient_sizes(network, part):
+    """By layer: how much the logits (part 0) or the value (part 1) of a network depend on its parameters."""
+    variables = jax.tree.map(lambda x: x + 0.1, network.init(jax.random.key(0), OBS))
+
+    def total(variables):
+        return network.apply(variables, OBS, method="logits_and_value")[part].sum()
+
+    gradients = jax.grad(total)(variables)["params"]
+    return {
+        name: sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(layer))
+        for name, layer in gradients.items()
+    }
+
+
+def test_actor_and_critic_share_one_encoder_or_nothing():
+    shared = ActorCritic(NUM_ITEMS, WIDTH)
+    assert gradient_sizes(shared, 0)["history"] > 0
+    assert gradient_sizes(shared, 1)["history"] > 0
+    separate = ActorCritic(NUM_ITEMS, WIDTH, separate_critic=True)
+    for part in (0, 1):
+        for layer, size in gradient_sizes(separate, part).items():
+            assert (size > 0) == ((layer in CRITIC_LAYERS) == (part == 1)), layer
 
 
 def test_untrained_action_values_are_near_the_initial_value():
@@ -127,7 +145,7 @@ def test_untrained_action_values_are_near_the_initial_value():
 
 
 def test_item_embeddings_may_start_from_given_vectors():
-    network = ActorCritic(NUM_ITEMS, WIDTH)
+    network = ActorCritic(NUM_ITEMS, WIDTH, separate_critic=True)
     variables = network.init(jax.random.key(0), OBS)
     vectors = np.random.default_rng(0).standard_normal((NUM_ITEMS, WIDTH)).astype(np.float32)
     found = with_item_vectors(variables, 5 * vectors)["params"]
@@ -137,4 +155,5 @@ def test_item_embeddings_may_start_from_given_vectors():
     history = np.asarray(found["history"]["history_embedding"])
     np.testing.assert_allclose(history[:, :WIDTH], 10 * embedding, rtol=1e-4)
     np.testing.assert_array_equal(history[:, :WIDTH], history[:, WIDTH:])
+    np.testing.assert_array_equal(found["critic_history"]["history_embedding"], history)
     chex.assert_trees_all_equal(found["direction"], variables["params"]["direction"])

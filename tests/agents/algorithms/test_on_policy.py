@@ -17,11 +17,9 @@ from jaxsim import InputError
 from tests.agents.algorithms.probes import PROBES, ProbeEnv
 
 PARAMS = PROBES["masked"]
-SMALL = {"total_steps": 4000, "num_envs": 4, "width": 4, "discount": 0.75}
-PPO_SMALL = PPOConfig(
-    **SMALL, rollout_length=6, num_minibatches=3, num_epochs=2, entropy_weight=0.1
-)
-A2C_SMALL = A2CConfig(**SMALL, rollout_length=3, entropy_weight=0.1)
+SMALL = {"total_steps": 4000, "num_envs": 4, "width": 4, "gamma": 0.75}
+PPO_SMALL = PPOConfig(**SMALL, rollout_length=6, num_minibatches=3, num_epochs=2, ent_coef=0.1)
+A2C_SMALL = A2CConfig(**SMALL, rollout_length=3, ent_coef=0.1)
 
 
 def collected(agent):
@@ -106,7 +104,7 @@ def test_the_ppo_step_is_adam_on_the_clipped_loss(rollout):
 def test_minibatches_hold_every_step_once_and_as_many_of_each_session(rollout):
     agent, _, experience, _ = rollout
     numbered = dataclasses.replace(experience, item=jnp.arange(24).reshape(6, 4))
-    batches = agent._minibatches(jax.random.key(3), numbered)
+    batches = agent.minibatches(jax.random.key(3), numbered, 3)
     assert batches.item.shape == (3, 8)
     assert sorted(batches.item.ravel().tolist()) == list(range(24))
     np.testing.assert_array_equal(np.sort(batches.item % 4, axis=1), [[0, 0, 1, 1, 2, 2, 3, 3]] * 3)
@@ -114,7 +112,7 @@ def test_minibatches_hold_every_step_once_and_as_many_of_each_session(rollout):
     flat = flatten(experience)
     chex.assert_trees_all_equal(batches.obs, jax.tree.map(lambda x: x[rows], flat.obs))
     np.testing.assert_array_equal(batches.target, np.asarray(flat.target)[rows])
-    other = agent._minibatches(jax.random.key(4), numbered)
+    other = agent.minibatches(jax.random.key(4), numbered, 3)
     assert not np.array_equal(other.item, batches.item)
 
 
@@ -170,17 +168,15 @@ def by_meaning(state):
 def test_seeds_and_settings_side_by_side_are_those_alone(kind, config):
     """One program over keys and numeric settings; each row is the run of its own key and settings."""
 
-    def run(key, rate, discount, config=config):
-        changed = dataclasses.replace(config, learning_rate=rate, discount=discount)
+    def run(key, rate, gamma, config=config):
+        changed = dataclasses.replace(config, learning_rate=rate, gamma=gamma)
         agent = kind(ProbeEnv(), changed)
         state, account = agent.iterations(agent.init(key, PARAMS), PARAMS, 3)
         return by_meaning(state), account
 
     cases = [(jax.random.key(0), 1e-3, 0.9), (jax.random.key(1), 2e-2, 0.5)]
-    keys, rates, discounts = (
-        jnp.stack([jnp.asarray(x) for x in c]) for c in zip(*cases, strict=True)
-    )
-    both = jax.jit(jax.vmap(run))(keys, rates, discounts)
+    keys, rates, gammas = (jnp.stack([jnp.asarray(x) for x in c]) for c in zip(*cases, strict=True))
+    both = jax.jit(jax.vmap(run))(keys, rates, gammas)
     mine = jax.tree.map(lambda x: x[1], both)
     # Settings that are numbers of the config, not traced ones.
     alone = jax.jit(lambda key: run(key, *cases[1][1:]))(cases[1][0])
@@ -196,9 +192,9 @@ def test_seeds_and_settings_side_by_side_are_those_alone(kind, config):
         (PPOConfig(num_epochs=0), "num_epochs"),
         (PPOConfig(num_minibatches=0), "num_minibatches is 0"),
         (PPOConfig(clip_range=0.0), "clip_range"),
-        (PPOConfig(trace_decay=-0.1), "trace_decay"),
-        (PPOConfig(entropy_weight=float("nan")), "entropy_weight"),
-        (PPOConfig(discount=1.0), "discount"),
+        (PPOConfig(gae_lambda=-0.1), "gae_lambda"),
+        (PPOConfig(ent_coef=float("nan")), "ent_coef"),
+        (PPOConfig(gamma=1.0), "gamma"),
         (PPOConfig(num_envs=1, num_minibatches=16), "which normalising makes 0"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",

@@ -178,22 +178,20 @@ def test_sampled_observations_are_those_that_were_seen(recorded, capacity):
     assert stats.chisquare(counts[first * NUM_ENVS :]).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("num_steps", [2, 4])
-def test_n_step_returns_are_a_plain_loop(recorded, num_steps):
+@pytest.mark.parametrize("n_steps", [2, 4])
+def test_n_step_returns_are_a_plain_loop(recorded, n_steps):
     """Rewards of n steps or up to the end, what is seen then, and no bootstrap once the user left."""
     env, params, seen, stream = recorded
     replay = replay_memory.Replay(stream, jnp.int32(200))
-    sample = jax.jit(
-        lambda key: replay_memory.sample(key, replay, env, params, 600, num_steps, 0.5)
-    )
+    sample = jax.jit(lambda key: replay_memory.sample(key, replay, env, params, 600, n_steps, 0.5))
     batch = jax.device_get(sample(jax.random.key(0)))
     stream, seen = jax.device_get((stream, seen))
     endings = set()
     for row in range(600):
         step, column = divmod(int(batch.transition.reward[row]), NUM_ENVS)
-        assert step <= 200 - num_steps
+        assert step <= 200 - n_steps
         reward, weight, left = 0.0, 1.0, False
-        for ahead in range(step, step + num_steps):
+        for ahead in range(step, step + n_steps):
             reward += weight * stream.reward[ahead, column]
             weight *= 0.5
             left = bool(stream.terminated[ahead, column])

@@ -36,7 +36,7 @@ from tests.paths import ROOT
 
 SETTINGS = DQNConfig(
     total_steps=2 * 2 * 40, num_envs=2, rollout_length=2, width=8, batch_size=8, replay_steps=128,
-    updates_per_rollout=1,
+    gradient_steps=1,
 )  # fmt: skip
 
 
@@ -359,8 +359,8 @@ def test_a_stopped_run_is_resumed_to_the_same_bits(pack, stopped, finished, caps
     for changes, message in (
         ({}, "stopped.partial: holds a run; .* --resume"),
         ({"resume": True, "seeds": 1}, "its seeds is 2, not 1"),
-        ({"resume": True, "settings": replace(SETTINGS, learning_rate=0.5, discount=0.9)},
-         "its discount is 0.4, not 0.9; its learning_rate is 0.002, not 0.5$"),
+        ({"resume": True, "settings": replace(SETTINGS, learning_rate=0.5, gamma=0.9)},
+         "its gamma is 0.4, not 0.9; its learning_rate is 0.002, not 0.5$"),
         ({"resume": True, "session_capacity": 9}, "its session_capacity is 10, not 9"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
