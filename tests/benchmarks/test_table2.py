@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 import jaxsim
 from agents.algorithms.algorithm import AlgorithmConfig
+from agents.algorithms.registry import AlgorithmEntry
 from agents.evaluation.baselines import FixedRanking, RandomPolicy
 from agents.evaluation.plots import learning_curve, plot_curves
 from agents.runs.progress import Training
@@ -93,7 +94,10 @@ def run(pack, tmp_path_factory) -> Run:
     out = tmp_path_factory.mktemp("table2")
     printed: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        agents = {"good": (AlgorithmConfig, Good), "bad": (AlgorithmConfig, Bad)}
+        agents = {
+            "good": AlgorithmEntry(AlgorithmConfig, Good),
+            "bad": AlgorithmEntry(AlgorithmConfig, Bad),
+        }
         patch.setattr(table2, "ALGORITHMS", agents)
         patch.setattr(table2, "train_seeds", train)
         patch.setattr(table2, "measure", once(table2.measure))
