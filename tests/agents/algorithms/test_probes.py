@@ -30,8 +30,7 @@ SETTINGS = {
         "num_envs": 32, "total_steps": 40_000, "rollout_length": 8, "ent_coef": 0.02,
     },
     "a2c": {
-        "total_steps": 80_000, "rollout_length": 4, "ent_coef": 0.05, "learning_rate": 2e-2,
-        "vf_coef": 1.0,
+        "num_envs": 32, "total_steps": 120_000, "rollout_length": 4, "ent_coef": 0.02, "vf_coef": 1.0,
     },
     "trpo": {"total_steps": 40_000, "rollout_length": 8, "target_kl": 0.05},
     "dqn": {
@@ -86,6 +85,8 @@ def solves_finite(rollout) -> bool:
     """A user who leaves is worth what is left."""
     left = CAPACITY - np.arange(CAPACITY)
     expected = (1 - GAMMA**left) / (1 - GAMMA)
+    # A2C and PPO still move: their worst seed of 20 is wrong by 0.23. A bootstrap after termination would make the
+    # last value 5 in place of 1, and half of gamma the first one 1.7 in place of 3.4.
     return is_close(rollout.extras.mean(axis=1), expected, rtol=0.25)
 
 
