@@ -134,6 +134,7 @@ def test_it_recommends_only_what_is_allowed(learnable, ten_iterations):
             seen.add(int(stream.item[step, column]))
 
 
+@pytest.mark.slow
 def test_it_learns_what_everyone_likes(learnable):
     _, env, params = learnable
     config = DQNConfig(
