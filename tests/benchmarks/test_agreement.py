@@ -108,6 +108,7 @@ def test_cosines_are_compared_in_millionths(simulator, asked):
     assert found["largest_difference"]["cosine_millionths"] == 3
 
 
+@pytest.mark.slow
 def test_measurement_and_report(dataset, monkeypatch):
     monkeypatch.setattr(agreement, "_RUN_SECONDS", 0.001)
     sizes = {"history_length": HISTORY, "session_capacity": CAPACITY, "users": "all"}
@@ -137,6 +138,7 @@ def test_precision_reaches_matrix_products():
         assert "HIGHEST" not in str(jax.make_jaxpr(product)(matrix))
 
 
+@pytest.mark.slow
 def test_an_impossible_size_is_one_line():
     command = [sys.executable, "-m", "benchmarks", "agreement", "--decisions", "0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

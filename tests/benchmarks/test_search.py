@@ -32,6 +32,7 @@ def test_a_sweep_covers_the_range_evenly_and_includes_the_default():
     np.testing.assert_allclose(values, [A2CConfig().gamma, 0, 0.33, 0.66, 0.99], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_search_ranks_its_trials_and_shows_the_baselines(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(module, "load_dataset", lambda name: learnable_dataset())
     small = {"history_length": 4, "session_capacity": 10}

@@ -160,6 +160,7 @@ def test_the_cache_is_that_of_the_window_recomputed(each_path):
     assert set(np.unique(states.session_length)) >= {0, 1, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_both_paths_play_the_same_sessions(dataset):
     """The same keys give the same sessions, with and without tables."""
     runs = []
@@ -302,6 +303,7 @@ def test_the_state_may_be_donated(simulator):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.key_values))
 
 
+@pytest.mark.slow
 def test_64_bit_mode_and_strict_ranks_change_nothing():
     def play():
         _, env, params = simulator_of(random_dataset(0), catalogue="features")

@@ -70,6 +70,7 @@ def test_what_is_packed(tiny, capsys):
         assert fact in report
 
 
+@pytest.mark.slow
 def test_with_a_trained_statistic_model_under_its_name(tiny, cache, capsys):
     args = build_args(tiny, cache / "unused")
     del args[args.index("--out") : args.index("--out") + 2]

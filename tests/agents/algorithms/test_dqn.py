@@ -109,6 +109,7 @@ def test_a_run_is_a_function_of_its_key(learnable, ten_iterations):
     assert not np.array_equal(first[0].replay.stream.item, other[0].replay.stream.item)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_seeds_alone(learnable, ten_iterations):
     one, several = ten_iterations
     keys = jax.random.split(jax.random.key(3), 2)

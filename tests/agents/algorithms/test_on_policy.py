@@ -159,9 +159,9 @@ def by_meaning(state):
 @pytest.mark.parametrize(
     ("kind", "config"),
     [
-        (PPO, PPO_SMALL),
+        pytest.param(PPO, PPO_SMALL, marks=pytest.mark.slow),
         (A2C, A2C_SMALL),
-        (TRPO, TRPOConfig(**SMALL, rollout_length=4)),
+        pytest.param(TRPO, TRPOConfig(**SMALL, rollout_length=4), marks=pytest.mark.slow),
     ],
     ids=["ppo", "a2c", "trpo"],
 )
