@@ -20,7 +20,6 @@ from tests.prep.annotation.tiny_glm import (
 )
 
 ray = pytest.importorskip("ray")
-pytest.importorskip("ray.data")
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
