@@ -100,8 +100,8 @@ def beta(
 ) -> int | None:
     """Eq. 6 and 7."""
     own = catalogue[candidate].embedding[polarity]
-    found = [cosine(own, catalogue[i].embedding[polarity]) for i in side]
-    return max((c for c in found if c is not None), default=None)
+    actual = [cosine(own, catalogue[i].embedding[polarity]) for i in side]
+    return max((c for c in actual if c is not None), default=None)
 
 
 def compare(pos: int | None, neg: int | None, coin: int, labels: set[int], semantics: str) -> Vote:

@@ -55,42 +55,42 @@ def test_histories_are_initial_ones_with_tails(simulator, asked):
 def test_a_device_agrees_with_itself(simulator, asked):
     _, env, params = simulator
     decisions = [decide(env, params, asked, CPU, seed=0) for _ in range(2)]
-    found = compare_decisions(*decisions)
-    assert found["equal_votes"] == [1, 1, 1]
-    assert found["equal_responses"] == 1
-    assert set(found["largest_difference"].values()) == {0}
-    assert found["flips"] == found["flips_within"] == 0
+    report = compare_decisions(*decisions)
+    assert report["equal_votes"] == [1, 1, 1]
+    assert report["equal_responses"] == 1
+    assert set(report["largest_difference"].values()) == {0}
+    assert report["flips"] == report["flips_within"] == 0
     sessions = [play(env, params, COUNT, STEPS, CPU, seed=0) for _ in range(2)]
-    found = compare_sessions(*sessions)
-    assert found["identical"] == found["equal_responses"] == 1
-    assert found["first_step"] is found["median_step"] is None
-    assert found["parted_by"] == [0, 0, 0]
+    report = compare_sessions(*sessions)
+    assert report["identical"] == report["equal_responses"] == 1
+    assert report["first_step"] is report["median_step"] is None
+    assert report["parted_by"] == [0, 0, 0]
 
 
 def test_a_changed_f_sta_shows_in_its_vote_alone(simulator, shifted, asked):
     _, env, params = simulator
     theirs, ours = (decide(env, x, asked, CPU, seed=0) for x in (params, shifted))
-    found = compare_decisions(theirs, ours)
-    assert found["equal_votes"][:2] == [1, 1]
-    assert found["equal_votes"][2] == 1 - found["flips"] / COUNT < 1
-    assert found["largest_difference"]["keywords"] == 0
-    assert found["largest_difference"]["cosine_millionths"] == 0
+    report = compare_decisions(theirs, ours)
+    assert report["equal_votes"][:2] == [1, 1]
+    assert report["equal_votes"][2] == 1 - report["flips"] / COUNT < 1
+    assert report["largest_difference"]["keywords"] == 0
+    assert report["largest_difference"]["cosine_millionths"] == 0
     # The sigmoid of a logit one lower falls by at most 0.2449, and crosses one half from at most 0.7311.
-    assert 0 < found["mean_difference_sta_probability"] < 0.245
-    assert found["largest_difference"]["sta_probability"] < 0.245
-    assert 0 < found["flips_within"] < 0.2311
-    assert found["equal_responses"] == (theirs.response.like == ours.response.like).mean()
+    assert 0 < report["mean_difference_sta_probability"] < 0.245
+    assert report["largest_difference"]["sta_probability"] < 0.245
+    assert 0 < report["flips_within"] < 0.2311
+    assert report["equal_responses"] == (theirs.response.like == ours.response.like).mean()
 
 
 def test_sessions_part_where_the_vote_flips(simulator, shifted):
     _, env, params = simulator
     theirs, ours = (play(env, x, COUNT, STEPS, CPU, seed=0) for x in (params, shifted))
-    found = compare_sessions(theirs, ours)
-    assert 0 < 1 - found["identical"] <= 1
-    mat, sim, sta = found["parted_by"]
+    report = compare_sessions(theirs, ours)
+    assert 0 < 1 - report["identical"] <= 1
+    mat, sim, sta = report["parted_by"]
     assert mat == sim == 0  # until then the windows were equal
-    assert sta == round((1 - found["identical"]) * COUNT)
-    step = found["first_step"]
+    assert sta == round((1 - report["identical"]) * COUNT)
+    step = report["first_step"]
     for name in ("user", "item", "like"):
         np.testing.assert_array_equal(getattr(theirs, name)[:step], getattr(ours, name)[:step])
     assert (theirs.like[step] != ours.like[step]).any()
@@ -104,8 +104,8 @@ def test_cosines_are_compared_in_millionths(simulator, asked):
         beta_pos=np.where(finite, theirs.beta_pos - np.float32(3e-6), theirs.beta_pos)
     )
     assert finite.any()
-    found = compare_decisions(theirs, ours)
-    assert found["largest_difference"]["cosine_millionths"] == 3
+    report = compare_decisions(theirs, ours)
+    assert report["largest_difference"]["cosine_millionths"] == 3
 
 
 @pytest.mark.slow

@@ -64,9 +64,9 @@ def test_a_measured_command_counts_its_own_time_and_memory():
     ballast = bytearray(300_000_000)  # of this process, and so not to be counted
     ballast[::4096] = b"x" * len(ballast[::4096])
     work = "data = bytearray(150_000_000); sum(range(3_000_000))"
-    found = convert.run_measured([sys.executable, "-I", "-c", work])
-    assert 150 < found["peak_mb"] < 300
-    assert 0 < found["cpu_seconds"] < 2 * found["seconds"] + 1
+    actual = convert.run_measured([sys.executable, "-I", "-c", work])
+    assert 150 < actual["peak_mb"] < 300
+    assert 0 < actual["cpu_seconds"] < 2 * actual["seconds"] + 1
     assert len(ballast) == 300_000_000
 
 

@@ -40,11 +40,11 @@ def test_a_search_ranks_its_trials_and_shows_the_baselines(monkeypatch, tmp_path
     whole = ("total_steps=200", "num_envs=4", "rollout_length=2", "width=4")
     path = tmp_path / "search.json"
     search("a2c", ("learning_rate",), trials=3, users=4, whole=whole, json=path)
-    found = json.loads(path.read_text())
-    rewards = [row["a_rwd"] for row in found["rows"]]
+    actual = json.loads(path.read_text())
+    rewards = [row["a_rwd"] for row in actual["rows"]]
     assert len(rewards) == 3
     assert rewards == sorted(rewards, reverse=True)
-    assert found["baselines"]["oracle"] >= found["baselines"]["random"]
+    assert actual["baselines"]["oracle"] >= actual["baselines"]["random"]
     assert "oracle" in capsys.readouterr().out
 
 

@@ -82,12 +82,12 @@ def run_case(case: Case) -> tuple[dict[str, np.ndarray], str, dict[str, list[int
     if case.program == "over_sessions":
         rollout = devices.over_sessions(rollout, mesh, out_axes=(0, 1))
     compiled = jax.jit(rollout).lower(keys, params).compile()
-    found = multihost_utils.process_allgather(compiled(keys, params), tiled=True)
+    actual = multihost_utils.process_allgather(compiled(keys, params), tiled=True)
     tables = {
         jax.tree_util.keystr(path[:1]): [shard.data.nbytes for shard in table.addressable_shards]
         for path, table in jax.tree_util.tree_leaves_with_path(params.catalogue)
     }
-    return by_name(found), compiled.as_text(), tables
+    return by_name(actual), compiled.as_text(), tables
 
 
 def by_name(tree) -> dict[str, np.ndarray]:
@@ -99,8 +99,8 @@ def main(out: Path, cases: list[str]) -> None:
     """Run cases, and write of each its arrays and its compiled program, and of all a report."""
     report = {"devices": jax.device_count(), "processes": jax.process_count(), "tables": {}}
     for case in (Case(*text.split(",")) for text in cases):
-        found, program, report["tables"][str(case)] = run_case(case)
-        np.savez(out / f"{case}.npz", **found)
+        actual, program, report["tables"][str(case)] = run_case(case)
+        np.savez(out / f"{case}.npz", **actual)
         (out / f"{case}.hlo").write_text(program)
     (out / "report.json").write_text(json.dumps(report))
 

@@ -96,5 +96,5 @@ def test_sessions_within_seeds(params_axis):
         params,
     )
     outer = (0, 0, 0, params_axis)
-    found, expected = (jax.jit(jax.vmap(jax.vmap(f, AXES), outer))(*args) for f in (ours, plain))
-    assert_equal(found, expected)
+    actual, expected = (jax.jit(jax.vmap(jax.vmap(f, AXES), outer))(*args) for f in (ours, plain))
+    assert_equal(actual, expected)

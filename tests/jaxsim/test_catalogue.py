@@ -39,11 +39,11 @@ def test_pairs_are_brute_force(seed, kind):
                 assert pairs.same_category[c, s, i] == same
                 assert pairs.shared[c, s, i] == len(candidate.keywords[s] & item.keywords[s])
                 cosine = reference.cosine(candidate.embedding[s], item.embedding[s])
-                found = pairs.cosine[c, s, i]
+                actual = pairs.cosine[c, s, i]
                 if cosine is None:
-                    assert found == NO_COSINE
+                    assert actual == NO_COSINE
                 else:
-                    assert abs(found - cosine) <= (0 if kind == "tables" else 1)
+                    assert abs(actual - cosine) <= (0 if kind == "tables" else 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,14 +54,14 @@ def test_compare_is_compare_all_at_the_items_and_sides_asked_for(kind):
     everything = all_pairs(catalogue)
     compare = jax.jit(catalogue.compare)
     for item in range(0, catalogue.num_items, 7):
-        found = compare(jnp.int32(item), jnp.int32(others), jnp.int32(side))
+        actual = compare(jnp.int32(item), jnp.int32(others), jnp.int32(side))
         expected = jax.tree.map(lambda x, item=item: np.asarray(x)[item, side, others], everything)
-        np.testing.assert_array_equal(found.same_category, expected.same_category)
-        np.testing.assert_array_equal(found.shared, expected.shared)
+        np.testing.assert_array_equal(actual.same_category, expected.same_category)
+        np.testing.assert_array_equal(actual.shared, expected.shared)
         # Sums of products in another order may round to the neighbouring millionth.
         slack = 0 if kind == "tables" else 1
-        np.testing.assert_allclose(found.cosine, expected.cosine, rtol=0, atol=slack)
-        assert found.shared.dtype == found.cosine.dtype == jnp.int32
+        np.testing.assert_allclose(actual.cosine, expected.cosine, rtol=0, atol=slack)
+        assert actual.shared.dtype == actual.cosine.dtype == jnp.int32
 
 
 @settings(deadline=None, max_examples=30)
@@ -147,8 +147,8 @@ def test_the_budget_decides():
 def test_bytes_are_those_on_the_device(kind):
     arrays = random_dataset(1).arrays
     catalogue = build_catalogue(arrays, kind=kind)
-    found = sum(x.nbytes for x in jax.tree.leaves(catalogue))
-    assert found == getattr(catalogue_bytes(arrays), kind)
+    actual = sum(x.nbytes for x in jax.tree.leaves(catalogue))
+    assert actual == getattr(catalogue_bytes(arrays), kind)
 
 
 @settings(deadline=None, max_examples=50)
@@ -232,8 +232,8 @@ def test_a_batch_in_chunks_is_the_batch(count):
     for name in ("same_category", "shared", "cosine"):
         slack = 1 if name == "cosine" else 0
         expected = np.stack([getattr(pairs, name) for pairs in one_by_one]).astype(int)
-        for found in (batch, jax.tree.map(lambda x: x[0], nested), own):
-            rows = np.asarray(getattr(found, name))[: len(expected)].astype(int)
+        for actual in (batch, jax.tree.map(lambda x: x[0], nested), own):
+            rows = np.asarray(getattr(actual, name))[: len(expected)].astype(int)
             np.testing.assert_allclose(rows, expected, rtol=0, atol=slack)
 
 

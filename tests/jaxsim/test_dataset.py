@@ -30,15 +30,15 @@ def edit_manifest(pack, **changes) -> None:
 
 
 def test_what_was_packed_is_read(pack, dataset):
-    found = jaxsim.load_dataset(pack)
+    loaded = jaxsim.load_dataset(pack)
     for name, array in dataset.arrays.items():
-        assert found.arrays[name].dtype == array.dtype
-        np.testing.assert_array_equal(found.arrays[name], array)
-    assert found.sasrec.keys() == dataset.sasrec.keys()
-    assert found.items["item_id"].tolist() == dataset.items["item_id"].tolist()
-    assert (found.name, found.num_items, found.num_users) == ("invented", 40, 23)
-    assert found.keywords == dataset.keywords
-    env, params = jaxsim.make(found, history_length=8, session_capacity=12)
+        assert loaded.arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded.arrays[name], array)
+    assert loaded.sasrec.keys() == dataset.sasrec.keys()
+    assert loaded.items["item_id"].tolist() == dataset.items["item_id"].tolist()
+    assert (loaded.name, loaded.num_items, loaded.num_users) == ("invented", 40, 23)
+    assert loaded.keywords == dataset.keywords
+    env, params = jaxsim.make(loaded, history_length=8, session_capacity=12)
     assert env.num_items == params.catalogue.num_items == 40
 
 

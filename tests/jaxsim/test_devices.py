@@ -114,13 +114,13 @@ def communicated(program: str) -> dict[str, int]:
     """Bytes of each array that a compiled program sends between devices, by its type and shape."""
     kinds = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
     sizes = {"pred": 1, "s8": 1, "u8": 1, "s32": 4, "u32": 4, "f32": 4}
-    found = {}
+    actual = {}
     for types in re.findall(rf"= (.*?) (?:{kinds})(?:-start)?\(", program):
         for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", types):
-            found[f"{kind}[{shape}]"] = sizes[kind] * int(
+            actual[f"{kind}[{shape}]"] = sizes[kind] * int(
                 np.prod([int(n) for n in shape.split(",") if n])
             )
-    return found
+    return actual
 
 
 # ---- the same sessions -----------------------------------------------------------------------------------
@@ -129,15 +129,15 @@ def communicated(program: str) -> dict[str, int]:
 @pytest.mark.slow  # starts several processes
 @pytest.mark.parametrize(("run", "case"), RUNS, ids=[f"{run}-{case}" for run, case in RUNS])
 def test_sessions_are_those_of_one_device(runs, one_device, run, case):
-    found = np.load(runs[run] / f"{case}.npz")
+    actual = np.load(runs[run] / f"{case}.npz")
     expected = one_device[case.catalogue]
-    assert set(found) == set(expected)
+    assert set(actual) == set(expected)
     for name, value in expected.items():
         if value.dtype == np.float32 and "rewards" not in name:
             # f_sta's sums are taken in another order where a device has fewer sessions.
-            np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-3, err_msg=name)
+            np.testing.assert_allclose(actual[name], value, rtol=1e-3, atol=1e-3, err_msg=name)
         else:
-            np.testing.assert_array_equal(found[name], value, err_msg=name)
+            np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
 def test_the_sessions_compared_differ_and_end(one_device):
@@ -232,8 +232,8 @@ def test_a_split_catalogue_gives_the_same_evidence_and_reasons(mesh, catalogue):
         return decided, jaxsim.gather_evidence(catalogue, *history)
 
     asks = jax.vmap(ask, (0, None))
-    found = jax.jit(devices.over_sessions(asks, mesh))((items, likes), split)
-    chex.assert_trees_all_equal(found, jax.jit(asks)((items, likes), params.catalogue))
+    actual = jax.jit(devices.over_sessions(asks, mesh))((items, likes), split)
+    chex.assert_trees_all_equal(actual, jax.jit(asks)((items, likes), params.catalogue))
 
 
 def test_a_split_table_is_indexed_like_an_array(mesh):
@@ -247,8 +247,8 @@ def test_a_split_table_is_indexed_like_an_array(mesh):
         return [*by_number, table[:, 1], table[:]]
 
     inside = jax.jit(devices.over_sessions(lookups, mesh, (None,), None))
-    for found in (lookups(split), inside(split)):
-        chex.assert_trees_all_equal(found, lookups(table))
+    for actual in (lookups(split), inside(split)):
+        chex.assert_trees_all_equal(actual, lookups(table))
 
 
 def test_axes_are_those_of_vmap(mesh):

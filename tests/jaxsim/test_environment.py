@@ -202,8 +202,8 @@ def test_the_representation_says_which_paths_are_taken(dataset):
     ):
         _, env, params = simulator_of(dataset, table_budget=budget)
         assert (env.catalogue, env.prefixes) == expected
-        found = sum(x.nbytes for x in jax.tree.leaves(params.histories.prefix))
-        assert found == (prefixes if env.prefixes == "table" else 0)
+        actual = sum(x.nbytes for x in jax.tree.leaves(params.histories.prefix))
+        assert actual == (prefixes if env.prefixes == "table" else 0)
 
 
 def test_jit_and_vmap_agree(simulator):
@@ -317,16 +317,16 @@ def test_64_bit_mode_and_strict_ranks_change_nothing():
             return (obs, state), (obs.user, reward, state.items)
 
         start = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 9), params)
-        found = jax.lax.scan(body, start, jax.random.split(jax.random.key(1), 30))[1]
+        actual = jax.lax.scan(body, start, jax.random.split(jax.random.key(1), 30))[1]
         one = jax.tree.map(lambda x: x[0], start[1])
-        return *found, jax.jit(env.expected_response)(one, params)
+        return *actual, jax.jit(env.expected_response)(one, params)
 
     expected = play()
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
         assert jnp.arange(1.0).dtype == jnp.float64  # the mode is on
-        found = play()
-    assert [x.dtype for x in found] == [jnp.int32, jnp.float32, jnp.int32, jnp.float32]
-    chex.assert_trees_all_equal(found, expected)
+        actual = play()
+    assert [x.dtype for x in actual] == [jnp.int32, jnp.float32, jnp.int32, jnp.float32]
+    chex.assert_trees_all_equal(actual, expected)
 
 
 def test_the_state_of_a_given_user_may_be_donated(simulator):
@@ -426,18 +426,18 @@ def test_expected_response_is_the_reference_and_the_mean_of_respond(either):
         for step in range(seed):
             action = allowed(env, obs, params, step)
             obs, state, *_ = env.step(jax.random.key(step), state, action, never_leaves(params))
-        found = np.asarray(expected_response(state, params))
+        actual = np.asarray(expected_response(state, params))
         history = reference.real_history(obs.items, obs.responses)
         for candidate in range(env.num_items):
             logit = reference.sta_logit(dataset.sasrec, history, candidate, int(state.user))
             expected = reference.expected_response(
                 catalogue, history, candidate, reference.probability(logit), env.semantics
             )
-            assert found[candidate] == expected or abs(logit) < 1e-4
+            assert actual[candidate] == expected or abs(logit) < 1e-4
             halves += 0 < expected < 1
         means = mean_reward(obs, state.user, jnp.arange(env.num_items), params)
-        spread = np.sqrt(found * (1 - found) / 400)
-        assert (np.abs(means - found) <= 4.5 * spread).all()
+        spread = np.sqrt(actual * (1 - actual) / 400)
+        assert (np.abs(means - actual) <= 4.5 * spread).all()
     assert (halves > 0) == (env.semantics == "paper")  # the released code has no coins
 
 
@@ -472,8 +472,8 @@ def test_gradients_through_a_step_are_zero(each_path, vmapped, jitted):
 
     gradient = jax.grad(total)
     floats = state.hidden, state.key_values, params.departure_probability, params.sasrec
-    found = (jax.jit(gradient) if jitted else gradient)(floats)
-    assert not any(leaf.any() for leaf in jax.tree.leaves(found))
+    actual = (jax.jit(gradient) if jitted else gradient)(floats)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(actual))
 
 
 def test_64_bit_mode_changes_no_type(each_path):

@@ -96,48 +96,48 @@ def flips_of(explanation):
 
 @pytest.mark.parametrize("coins", [(0, 0), (0, 1), (1, 0), (1, 1)], ids=str)
 def test_a_con_shared_with_a_disliked_place_gives_f_mat_0(places, coins):
-    found = explain(*places, *HISTORY, IHOP, key=key_with_coins(*coins))
-    assert votes_of(found) == [0, 0, 1]
-    assert found.like is False
-    assert (found.alpha_pos, found.alpha_neg) == (0, 1)
-    (loud,) = found.matched
+    answer = explain(*places, *HISTORY, IHOP, key=key_with_coins(*coins))
+    assert votes_of(answer) == [0, 0, 1]
+    assert answer.like is False
+    assert (answer.alpha_pos, answer.alpha_neg) == (0, 1)
+    (loud,) = answer.matched
     assert (loud.keyword, loud.polarity) == ("loud", "con")
     assert (loud.positions, loud.names) == ((2,), ("Popeyes Kitchen",))
 
 
 def test_a_pro_shared_with_a_liked_place_gives_f_mat_1(places):
-    found = explain(*places, *HISTORY, CRUSOES)
-    assert votes_of(found)[0] == 1
-    assert [k.keyword for k in found.matched] == ["child-friendly"]
-    assert found.matched[0].names == ("El Maguey",)
+    answer = explain(*places, *HISTORY, CRUSOES)
+    assert votes_of(answer)[0] == 1
+    assert [k.keyword for k in answer.matched] == ["child-friendly"]
+    assert answer.matched[0].names == ("El Maguey",)
     # cos(child-friendly, child-friendly) = 1 against cos(no reservations, {loud, crowded}) = 0
-    assert (found.beta_pos, found.beta_neg) == (1.0, 0.0)
-    assert found.most_similar_liked.name == "El Maguey"
-    assert found.most_similar_disliked.name == "Popeyes Kitchen"
-    assert found.like is True
+    assert (answer.beta_pos, answer.beta_neg) == (1.0, 0.0)
+    assert answer.most_similar_liked.name == "El Maguey"
+    assert answer.most_similar_disliked.name == "Popeyes Kitchen"
+    assert answer.like is True
 
 
 @pytest.mark.parametrize("coin", [0, 1])
 def test_nothing_shared_gives_f_mat_a_coin(places, coin):
-    found = explain(*places, *HISTORY, CAKES, key=key_with_coins(coin, 1))
-    assert found.matched == ()
-    assert dataclasses.astuple(found.votes[0]) == ("f_mat", coin, True, coin)
+    answer = explain(*places, *HISTORY, CAKES, key=key_with_coins(coin, 1))
+    assert answer.matched == ()
+    assert dataclasses.astuple(answer.votes[0]) == ("f_mat", coin, True, coin)
     # No bakery in the history: all of it counts.
-    assert [x.name for x in found.history] == ["City Diner", "El Maguey", "Popeyes Kitchen"]
-    assert not any(x.in_category for x in found.history)
+    assert [x.name for x in answer.history] == ["City Diner", "El Maguey", "Popeyes Kitchen"]
+    assert not any(x.in_category for x in answer.history)
 
 
 def test_the_table_holds_what_the_papers_tables_show(places):
-    found = explain(*places, *HISTORY, IHOP)
-    assert found.candidate.categories == ("Restaurants",)
-    assert (found.candidate.pros, found.candidate.cons) == (("casual",), ("loud",))
-    shown = [(x.name, x.liked, x.keywords, x.matched) for x in found.history]
+    answer = explain(*places, *HISTORY, IHOP)
+    assert answer.candidate.categories == ("Restaurants",)
+    assert (answer.candidate.pros, answer.candidate.cons) == (("casual",), ("loud",))
+    shown = [(x.name, x.liked, x.keywords, x.matched) for x in answer.history]
     assert shown == [
         ("City Diner", True, ("family gathering",), ()),
         ("El Maguey", True, ("child-friendly",), ()),
         ("Popeyes Kitchen", False, ("loud", "crowded"), ("loud",)),
     ]
-    assert str(found) == IHOP_TABLE
+    assert str(answer) == IHOP_TABLE
 
 
 IHOP_TABLE = """\
@@ -174,26 +174,26 @@ What flips it: any one of
 
 
 def test_without_a_key_coins_stay_open(places):
-    found = explain(*places, *HISTORY, CAKES)
-    assert found.coins_open
+    answer = explain(*places, *HISTORY, CAKES)
+    assert answer.coins_open
     # f_sim: cos(variety, .) = 0 = cos(no in-store dining, .); f_sta alone is decided, for.
-    assert [dataclasses.astuple(vote) for vote in found.votes] == [
+    assert [dataclasses.astuple(vote) for vote in answer.votes] == [
         ("f_mat", None, True, None),
         ("f_sim", None, True, None),
         ("f_sta", 1, False, None),
     ]
-    assert (found.like, found.like_probability) == (None, 0.75)
-    assert "probability 0.75" in str(found)
-    assert "coin open" in str(found)
+    assert (answer.like, answer.like_probability) == (None, 0.75)
+    assert "probability 0.75" in str(answer)
+    assert "coin open" in str(answer)
 
 
 @pytest.mark.parametrize("coins", [(0, 0), (0, 1), (1, 0), (1, 1)], ids=str)
 def test_with_a_key_coins_decide(places, coins):
-    found = explain(*places, *HISTORY, CAKES, key=key_with_coins(*coins))
-    assert votes_of(found) == [*coins, 1]
-    assert found.like is (sum(coins) >= 1)
-    assert found.like_probability == 0.75
-    assert not found.coins_open
+    answer = explain(*places, *HISTORY, CAKES, key=key_with_coins(*coins))
+    assert votes_of(answer) == [*coins, 1]
+    assert answer.like is (sum(coins) >= 1)
+    assert answer.like_probability == 0.75
+    assert not answer.coins_open
 
 
 def test_a_flip_is_judged_with_the_same_coins(places):
@@ -220,10 +220,10 @@ def test_a_flip_is_judged_with_the_same_coins(places):
 def test_what_leaves_least_to_the_coins_comes_first(places):
     """One con is shared. "family gathering" of two liked items wins 2 > 1; the others tie 1 = 1 or 0 = 0."""
     history = [MAGUEY, DINER, DINER, POPEYES], [LIKE, LIKE, LIKE, DISLIKE]
-    found = explain(*places, *history, IHOP, key=key_with_coins(1, 0))
+    answer = explain(*places, *history, IHOP, key=key_with_coins(1, 0))
     keywords = [
         (flip.changes[0].name, flip.like_probability)
-        for flip in found.flips
+        for flip in answer.flips
         if flip.changes[0].position is None
     ]
     assert keywords == [("family gathering", 1), ("loud", 0.5), ("child-friendly", 0.5)]
@@ -253,15 +253,15 @@ def test_interactions_are_left_out_together_where_one_is_not_enough(two_needed, 
     """alpha 2 > 1, beta 1 > 0.707, f_sta for. Without 1 or 2, beta stays; without both all turns."""
     key = None if key is None else jax.random.key(key)
     history = [-1, 4, 1, 3, 2], [0, LIKE, LIKE, DISLIKE, LIKE]
-    found = explain(*two_needed, *history, 0, key=key)
-    assert (votes_of(found), found.like) == ([1, 1, 1], True)
-    (flip,) = found.flips
+    answer = explain(*two_needed, *history, 0, key=key)
+    assert (votes_of(answer), answer.like) == ([1, 1, 1], True)
+    (flip,) = answer.flips
     assert [(c.kind, c.item, c.position) for c in flip.changes] == [
         ("leave_out", 1, 2),
         ("leave_out", 2, 4),
     ]
     assert (flip.votes, flip.like) == ((0, 0, 1), False)
-    assert "without 1 (liked); without 2 (liked)" in str(found)
+    assert "without 1 (liked); without 2 (liked)" in str(answer)
 
 
 @pytest.mark.parametrize("needed", range(2, MAX_REMOVALS + 2))
@@ -279,18 +279,18 @@ def test_the_greedy_search_takes_what_turns_the_votes(two_needed, needed):
 
 def test_where_nothing_flips_the_table_says_what_was_tried(two_needed):
     """Only liked items, and a candidate without keywords: f_sta and two coins, whatever is changed."""
-    found = explain(*two_needed, [1, 2, 4], [LIKE] * 3, 5)
-    assert (found.like_probability, found.flips) == (0.75, ())
-    assert "neither a single change nor a set of up to" in str(found)
-    assert str(MAX_REMOVALS) in str(found)
+    answer = explain(*two_needed, [1, 2, 4], [LIKE] * 3, 5)
+    assert (answer.like_probability, answer.flips) == (0.75, ())
+    assert "neither a single change nor a set of up to" in str(answer)
+    assert str(MAX_REMOVALS) in str(answer)
 
 
 def test_no_history_at_all(two_needed):
-    found = explain(*two_needed, [], [], 0)
-    assert (found.history, found.matched, found.flips) == ((), (), ())
-    assert (found.beta_pos, found.most_similar_liked) == (None, None)
-    assert found.like_probability == 0.75
-    assert "History: 0 of 0" in str(found)
+    answer = explain(*two_needed, [], [], 0)
+    assert (answer.history, answer.matched, answer.flips) == ((), (), ())
+    assert (answer.beta_pos, answer.most_similar_liked) == (None, None)
+    assert answer.like_probability == 0.75
+    assert "History: 0 of 0" in str(answer)
 
 
 @pytest.mark.parametrize(
@@ -317,14 +317,14 @@ def test_the_decision_is_another_in_a_dataset_with_the_keywords_flipped(places, 
 def test_a_candidate_in_the_history_gains_any_keyword_with_itself(places):
     """A diner liked once and disliked once: a con that it gains is shared with the visit that was disliked."""
     simulator = simulator_with_constant_sta(places.dataset, logit=-1.0, **SETTINGS)
-    found = explain(*simulator, [DINER, DINER], [LIKE, DISLIKE], DINER, key=key_with_coins(0, 1))
+    answer = explain(*simulator, [DINER, DINER], [LIKE, DISLIKE], DINER, key=key_with_coins(0, 1))
     # alpha 1 > 0, beta 1 > nothing, f_sta against. With one more con alpha ties 1 = 1, and the coin is a dislike.
-    assert (found.alpha_pos, found.alpha_neg, votes_of(found)) == (1, 0, [1, 1, 0])
-    changes = [change for flip in found.flips for change in flip.changes]
+    assert (answer.alpha_pos, answer.alpha_neg, votes_of(answer)) == (1, 0, [1, 1, 0])
+    changes = [change for flip in answer.flips for change in flip.changes]
     assert "add_any_keyword" in {change.kind for change in changes}
     (change,) = [change for change in changes if change.kind == "add_any_keyword"]
     assert (change.name, change.side) == ("", "con")
-    assert "with any other con added (the candidate is in the history too)" in str(found)
+    assert "with any other con added (the candidate is in the history too)" in str(answer)
 
 
 # ---- interface -------------------------------------------------------------------------------------------
@@ -354,21 +354,21 @@ def test_observations_and_device_arrays_are_taken(paper_simulator):
     items = jnp.array([3, 7, 9, -1, -1], jnp.int32)
     responses = jnp.array([1, -1, 1, 0, 0], jnp.int8)
     question = jnp.int32(5), jnp.int32(2)
-    found = explain(*paper_simulator, items, responses, *question)
-    assert (found.candidate.item, found.user, found.history_length) == (5, 2, 3)
-    assert found == explain(*paper_simulator, [3, 7, 9], [1, 0, 1], 5, 2)
+    answer = explain(*paper_simulator, items, responses, *question)
+    assert (answer.candidate.item, answer.user, answer.history_length) == (5, 2, 3)
+    assert answer == explain(*paper_simulator, [3, 7, 9], [1, 0, 1], 5, 2)
     for labels in (responses > 0, (responses > 0).tolist()):
-        assert explain(*paper_simulator, items, labels, *question) == found
+        assert explain(*paper_simulator, items, labels, *question) == answer
 
 
 def test_an_explanation_is_plain_data(places):
     for candidate in (IHOP, CAKES):
         for key in (None, jax.random.key(0)):
-            found = explain(*places, *HISTORY, candidate, key=key)
-            again = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+            answer = explain(*places, *HISTORY, candidate, key=key)
+            again = json.loads(json.dumps(answer.to_dict(), allow_nan=False))
             assert again["candidate"]["name"] == PLACES[candidate][0]
             assert len(again["votes"]) == 3
-            assert len(again["flips"]) == len(found.flips)
+            assert len(again["flips"]) == len(answer.flips)
 
 
 @pytest.mark.parametrize("names", [None, [None] * 6, [math.nan] * 6, [""] * 6], ids=str)
@@ -376,8 +376,8 @@ def test_an_item_without_a_name_goes_by_its_id(places, names):
     items = pd.DataFrame({"item_id": [f"id{i}" for i in range(6)]})
     items = items if names is None else items.assign(name=names)
     dataset = dataclasses.replace(places.dataset, items=items)
-    found = explain(dataset, *places[1:], *HISTORY, IHOP)
-    assert (found.candidate.name, found.history[0].name) == ("id3", "id0")
+    answer = explain(dataset, *places[1:], *HISTORY, IHOP)
+    assert (answer.candidate.name, answer.history[0].name) == ("id3", "id0")
 
 
 AWKWARD = {
@@ -399,13 +399,13 @@ def test_the_table_fits_a_terminal_whatever_the_names(places, name, candidate):
         keywords=[f"{name} {k}" for k in range(len(KEYWORDS))],
         categories=[name, name],
     )
-    found = explain(dataset, *places[1:], *HISTORY, candidate)
-    for line in str(found).split("\n"):
+    answer = explain(dataset, *places[1:], *HISTORY, candidate)
+    for line in str(answer).split("\n"):
         assert line.isprintable()
         wide = sum(unicodedata.east_asian_width(c) == "W" for c in line)
         combining = line.count("\u0301")
         assert len(line) + wide - combining <= COLUMNS
-    markup = found._repr_html_()
+    markup = answer._repr_html_()
     assert "<script" not in markup
     assert ("&lt;script&gt;" in markup) == ("<script" in name)
 
@@ -414,13 +414,13 @@ def test_names_are_shown_as_they_are(places, monkeypatch):
     """Square brackets and colons are no markup, and no setting of the terminal changes the text."""
     name = "[b]Who[/b] :smile: [/no]?"
     dataset = dataclasses.replace(places.dataset, items=places.dataset.items.assign(name=name))
-    found = explain(dataset, *places[1:], *HISTORY, IHOP)
-    plain = str(found)
+    answer = explain(dataset, *places[1:], *HISTORY, IHOP)
+    plain = str(answer)
     assert plain.startswith(f"A user dislikes {name}\n")
     assert f"0.707 {name}" in plain
     for setting, value in (("FORCE_COLOR", "1"), ("COLUMNS", "40"), ("JUPYTER_COLUMNS", "40")):
         monkeypatch.setenv(setting, value)
-    assert str(found) == plain
+    assert str(answer) == plain
 
 
 def test_html_shows_the_same_cells(places):
@@ -435,9 +435,9 @@ def test_long_lists_are_cut_in_the_table_alone(paper_simulator):
     categories = paper_simulator.dataset.arrays["item_categories"]
     same = np.isin(categories, categories[candidate]) & (categories >= 0)
     items = np.flatnonzero(same.any(axis=1))[:length]
-    found = explain(*paper_simulator, items, items % 2, candidate)
-    assert len(found.history) == length
-    assert "... 4 more" in str(found).split("History: 16 of 16")[1].split("\n\n")[0]
+    answer = explain(*paper_simulator, items, items % 2, candidate)
+    assert len(answer.history) == length
+    assert "... 4 more" in str(answer).split("History: 16 of 16")[1].split("\n\n")[0]
 
 
 @pytest.mark.parametrize(

@@ -64,46 +64,46 @@ def decided(sta_probability: float) -> float:
     return sta_probability
 
 
-def check_numbers(found, decision):
-    assert (found.alpha_pos, found.alpha_neg) == (decision.alpha_pos, decision.alpha_neg)
+def check_numbers(answer, decision):
+    assert (answer.alpha_pos, answer.alpha_neg) == (decision.alpha_pos, decision.alpha_neg)
     for beta, interaction, expected in (
-        (found.beta_pos, found.most_similar_liked, decision.beta_pos),
-        (found.beta_neg, found.most_similar_disliked, decision.beta_neg),
+        (answer.beta_pos, answer.most_similar_liked, decision.beta_pos),
+        (answer.beta_neg, answer.most_similar_disliked, decision.beta_neg),
     ):
         assert (-math.inf if beta is None else beta) == expected
         assert beta == (None if interaction is None else interaction.cosine)
-    assert decided(found.sta_probability) == pytest.approx(
+    assert decided(answer.sta_probability) == pytest.approx(
         float(decision.sta_probability), abs=ROUNDING
     )
     reasons = decision.reasons
-    assert [x.position for x in found.history] == np.flatnonzero(reasons.considered).tolist()
-    for x in found.history:
+    assert [x.position for x in answer.history] == np.flatnonzero(reasons.considered).tolist()
+    for x in answer.history:
         assert x.liked == reasons.liked[x.position]
         assert len(x.matched) == reasons.matched[x.position]
         assert (-math.inf if x.cosine is None else x.cosine) == reasons.cosine[x.position]
-    tied = [vote.tied for vote in found.votes]
+    tied = [vote.tied for vote in answer.votes]
     assert tied == [*reasons.tied.tolist(), False]
-    if found.coins_open:
+    if answer.coins_open:
         expected = [None if t else v for t, v in zip(tied, decision.votes.tolist(), strict=True)]
-        assert votes_of(found) == expected
+        assert votes_of(answer) == expected
     else:
-        assert votes_of(found) == decision.votes.tolist()
-        assert found.like == decision.response.like
+        assert votes_of(answer) == decision.votes.tolist()
+        assert answer.like == decision.response.like
         coins = zip(reasons.coins.tolist(), tied, strict=False)
-        assert [v.coin for v in found.votes[:2]] == [c if t else None for c, t in coins]
+        assert [v.coin for v in answer.votes[:2]] == [c if t else None for c, t in coins]
 
 
 @settings(deadline=None, max_examples=25)
 @given(question=questions())
 def test_the_numbers_are_those_of_respond(random_simulator, question):
     items, labels, candidate, user, key = question
-    found = explain(*random_simulator, items, labels, candidate, user, key)
-    check_numbers(found, ask(random_simulator, *question))
-    counts = {"pro": found.alpha_pos, "con": found.alpha_neg}
+    answer = explain(*random_simulator, items, labels, candidate, user, key)
+    check_numbers(answer, ask(random_simulator, *question))
+    counts = {"pro": answer.alpha_pos, "con": answer.alpha_neg}
     for polarity, alpha in counts.items():
-        positions = [len(k.positions) for k in found.matched if k.polarity == polarity]
+        positions = [len(k.positions) for k in answer.matched if k.polarity == polarity]
         assert sum(positions) == alpha
-    assert found.history_length == sum(i >= 0 for i in items)
+    assert answer.history_length == sum(i >= 0 for i in items)
 
 
 @settings(deadline=None, max_examples=6)
@@ -113,8 +113,8 @@ def test_a_history_longer_than_the_window_is_explained_as_respond_judges_it(
 ):
     items, labels, candidate, user, key = question
     assume(sum(i >= 0 for i in items) > paper_simulator.env.window)
-    found = explain(*paper_simulator, items, labels, candidate, user, key)
-    check_numbers(found, ask(paper_simulator, *question))
+    answer = explain(*paper_simulator, items, labels, candidate, user, key)
+    check_numbers(answer, ask(paper_simulator, *question))
 
 
 # ---- flips by brute force --------------------------------------------------------------------------------
@@ -167,14 +167,14 @@ def single_flips(world: World, labelled) -> set:
     history = [(item, label) for _, item, label in labelled]
     sta = world.sta(history)
     before = world.leaning(history, sta)
-    found = set()
+    flips = set()
     for n, (position, item, label) in enumerate(labelled):
         for kind, changed in (
             ("leave_out", history[:n] + history[n + 1 :]),
             ("reverse", [*history[:n], (item, 1 - label), *history[n + 1 :]]),
         ):
             if is_flip(before, world.leaning(changed, world.sta(changed))):
-                found.add((kind, position))
+                flips.add((kind, position))
     sides = reference.sides(world.items, world.candidate, history, world.simulator.env.semantics)
     for polarity, name in enumerate(("con", "pro")):
         own = world.items[world.candidate].keywords[polarity]
@@ -184,11 +184,11 @@ def single_flips(world: World, labelled) -> set:
             changed = world.with_keywords(polarity, own ^ {keyword})
             if is_flip(before, world.leaning(history, sta, changed)):
                 word = world.simulator.dataset.keywords[keyword]
-                found.add((kind, (word, name)))
+                flips.add((kind, (word, name)))
         changed = world.with_keywords(polarity, own | {NEW_KEYWORD})
         if is_flip(before, world.leaning(history, sta, changed)):
-            found.add(("add_any_keyword", ("", name)))
-    return found
+            flips.add(("add_any_keyword", ("", name)))
+    return flips
 
 
 def check_order(flips) -> None:
@@ -264,9 +264,9 @@ def test_flips_are_those_of_brute_force(random_simulator, question):
 def test_respond_decides_otherwise_after_a_flip_of_the_history(random_simulator, question, seed):
     items, labels, candidate, user, _ = question
     key = jax.random.key(seed)
-    found = explain(*random_simulator, items, labels, candidate, user, key)
-    decided(found.sta_probability)
-    for flip in found.flips:
+    answer = explain(*random_simulator, items, labels, candidate, user, key)
+    decided(answer.sta_probability)
+    for flip in answer.flips:
         decided(flip.sta_probability)
         changed_items, changed_labels = list(items), list(labels)
         for change in flip.changes:
@@ -277,6 +277,6 @@ def test_respond_decides_otherwise_after_a_flip_of_the_history(random_simulator,
         if changed_items == items and changed_labels == labels:
             continue  # a keyword
         after = ask(random_simulator, changed_items, changed_labels, candidate, user, key)
-        assert bool(after.response.like) is flip.like is (not found.like)
+        assert bool(after.response.like) is flip.like is (not answer.like)
         assert tuple(after.votes.tolist()) == flip.votes
         assert flip.sta_probability == pytest.approx(float(after.sta_probability), abs=ROUNDING)

@@ -22,9 +22,9 @@ def session(simulator) -> GymnasiumEnv:
     return GymnasiumEnv(simulator.env, simulator.params, seed=0)
 
 
-def assert_same_obs(found, expected):
-    assert set(found) == {"user", "items", "responses", "length"}
-    for name, value in found.items():
+def assert_same_obs(actual, expected):
+    assert set(actual) == {"user", "items", "responses", "length"}
+    for name, value in actual.items():
         np.testing.assert_array_equal(value.squeeze(), np.asarray(getattr(expected, name)))
 
 
@@ -49,15 +49,15 @@ def test_a_session_is_that_of_the_simulator(simulator):
     _, env, params = simulator
     params = leaving_with(simulator.params, 0.2)
     session = GymnasiumEnv(env, params, seed=1)
-    found, info = session.reset(seed=7)
+    actual, info = session.reset(seed=7)
     key, key_reset = jax.random.split(jax.random.key(7))
     obs, state = env.reset(key_reset, params)
     step_env, rng, ended = jax.jit(env.step_env), np.random.default_rng(0), False
     while not ended:
-        assert_same_obs(found, obs)
+        assert_same_obs(actual, obs)
         np.testing.assert_array_equal(info["action_mask"], env.action_mask(obs, params))
         action = rng.choice(np.flatnonzero(info["action_mask"]))
-        found, reward, terminated, truncated, info = session.step(action)
+        actual, reward, terminated, truncated, info = session.step(action)
         key, key_step = jax.random.split(key)
         obs, state, own_reward, own_terminated, own_info = step_env(key_step, state, action, params)
         assert (reward, terminated) == (float(own_reward), bool(own_terminated))
@@ -66,8 +66,8 @@ def test_a_session_is_that_of_the_simulator(simulator):
         np.testing.assert_array_equal(info["votes"], own_info["votes"])
         assert not info["invalid_action"]
         ended = terminated or truncated
-    assert_same_obs(found, obs)
-    assert int(found["length"][0]) > int(state.history_length)
+    assert_same_obs(actual, obs)
+    assert int(actual["length"][0]) > int(state.history_length)
 
 
 def play(session, seed, steps=6):
@@ -214,19 +214,19 @@ def test_many_sessions_are_those_of_the_simulator(simulator, sessions):
     params = leaving_with(simulator.params, 0.3)
     step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
     mask = jax.jit(jax.vmap(env.action_mask, (0, None)))
-    found, infos = sessions.reset(seed=5)
+    actual, infos = sessions.reset(seed=5)
     assert infos == {}
     key, key_reset = jax.random.split(jax.random.key(5))
     obs, state = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, NUM_ENVS), params)
     ended = 0
     for _ in range(8):
-        assert_same_obs(found, obs)
-        assert sessions.observation_space.contains(found)
+        assert_same_obs(actual, obs)
+        assert sessions.observation_space.contains(actual)
         masks = sessions.action_masks()
         np.testing.assert_array_equal(masks, mask(obs, params))
         actions = masks.argmax(axis=1)
         assert sessions.action_space.contains(actions)
-        found, rewards, terminations, truncations, infos = sessions.step(actions)
+        actual, rewards, terminations, truncations, infos = sessions.step(actions)
         key, key_step = jax.random.split(key)
         keys = jax.random.split(key_step, NUM_ENVS)
         obs, state, own_rewards, terminated, truncated, info = step(keys, state, actions, params)
@@ -306,14 +306,14 @@ def test_infos_are_those_of_gymnasiums_own_vector_environment(simulator):
     assert equal(obs["items"], again["items"])
     actions = ours.action_masks().argmax(axis=1)
     *_, expected = theirs.step(actions)
-    *_, found = ours.step(actions)
-    assert found["_final_info"].tolist() == expected["_final_info"].tolist() == [True, False, True]
-    assert found["_final_obs"].tolist() == expected["_final_obs"].tolist()
+    *_, actual = ours.step(actions)
+    assert actual["_final_info"].tolist() == expected["_final_info"].tolist() == [True, False, True]
+    assert actual["_final_obs"].tolist() == expected["_final_obs"].tolist()
     for row in (0, 2):
-        assert equal(found["final_obs"][row]["items"], expected["final_obs"][row]["items"])
+        assert equal(actual["final_obs"][row]["items"], expected["final_obs"][row]["items"])
     for name in ("action_mask", "_action_mask"):  # ours computes masks only in action_masks()
         del expected["final_info"][name]
-    check_same_form(found["final_info"], expected["final_info"])
+    check_same_form(actual["final_info"], expected["final_info"])
 
 
 class _OneUser(gymnasium.Wrapper):
@@ -327,16 +327,16 @@ class _OneUser(gymnasium.Wrapper):
         return self.env.reset(seed=seed, options={"user": self.user})
 
 
-def check_same_form(found, expected):
+def check_same_form(actual, expected):
     """The same entries, of the same shapes and types; the masks are equal."""
-    assert set(found) == set(expected)
+    assert set(actual) == set(expected)
     for name, value in expected.items():
         if isinstance(value, dict):
-            check_same_form(found[name], value)
+            check_same_form(actual[name], value)
         else:
-            assert (found[name].shape, found[name].dtype) == (value.shape, value.dtype)
+            assert (actual[name].shape, actual[name].dtype) == (value.shape, value.dtype)
             if name.startswith("_"):
-                np.testing.assert_array_equal(found[name], value)
+                np.testing.assert_array_equal(actual[name], value)
 
 
 def test_each_session_may_have_a_seed_of_its_own(simulator, sessions):

@@ -67,11 +67,11 @@ def test_logit_is_the_reference(encode, weights, heads, user):
     hidden, _ = encode(items, likes)
     history = list(zip(items.tolist(), likes.tolist(), strict=True))
     args = hidden[-1], jnp.int32(user)
-    found = apply(weights, *args, method="all_logits", num_heads=heads)
+    actual = apply(weights, *args, method="all_logits", num_heads=heads)
     expected = [reference.sta_logit(weights, history, c, user, BLOCKS, heads) for c in range(ITEMS)]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
     one = apply(weights, hidden[-1], jnp.int32(3), jnp.int32(user), method="logit", num_heads=heads)
-    np.testing.assert_allclose(one, found[3], rtol=1e-5)
+    np.testing.assert_allclose(one, actual[3], rtol=1e-5)
 
 
 def test_a_token_changes_nothing_before_it(encode):
@@ -156,20 +156,20 @@ def test_effects_and_candidates_enter_after_the_encoder(weights, heads):
 
 def test_next_logits_judge_each_token_on_those_before(encode, weights, heads):
     items, likes = random_history(6)
-    found = apply(weights, items, likes, 1, method="next_logits", num_heads=heads)
+    actual = apply(weights, items, likes, 1, method="next_logits", num_heads=heads)
     history = list(zip(items.tolist(), likes.tolist(), strict=True))
     expected = [
         reference.sta_logit(weights, history[:t], int(items[t]), 1, BLOCKS, heads)
         for t in range(WINDOW)
     ]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_restored_weights_are_those_given(weights, heads):
     _, variables = restore({"architecture": architecture(heads)}, weights)
-    found = flatten_dict(variables["params"], sep="/")
-    assert found.keys() == weights.keys()
-    jax.tree.map(np.testing.assert_array_equal, found, dict(weights))
+    actual = flatten_dict(variables["params"], sep="/")
+    assert actual.keys() == weights.keys()
+    jax.tree.map(np.testing.assert_array_equal, actual, dict(weights))
 
 
 @pytest.mark.parametrize(

@@ -107,14 +107,14 @@ def decide(worked: Simulator, history, candidate=0, sta=0.0, semantics="paper", 
     ],
 )  # fmt: skip
 def test_votes_worked_by_hand(worked, history, candidate, alphas, betas, votes):
-    found = decide(worked, history, candidate)
-    assert (int(found.alpha_pos), int(found.alpha_neg)) == alphas
+    actual = decide(worked, history, candidate)
+    assert (int(actual.alpha_pos), int(actual.alpha_neg)) == alphas
     atol = 1e-7 if worked.env.catalogue == "tables" else 1.1e-6
-    np.testing.assert_allclose((found.beta_pos, found.beta_neg), betas, atol=atol)
-    assert found.reasons.tied.tolist() == [vote is None for vote in votes]
-    coins = found.reasons.coins.tolist()
+    np.testing.assert_allclose((actual.beta_pos, actual.beta_neg), betas, atol=atol)
+    assert actual.reasons.tied.tolist() == [vote is None for vote in votes]
+    coins = actual.reasons.coins.tolist()
     expected = [c if v is None else v for v, c in zip(votes, coins, strict=True)]
-    assert found.votes[:2].tolist() == expected
+    assert actual.votes[:2].tolist() == expected
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ def test_votes_worked_by_hand(worked, history, candidate, alphas, betas, votes):
     ],
 )
 def test_released_semantics_worked_by_hand(worked, history, votes):
-    found = decide(worked, history, semantics="released")
-    assert tuple(found.votes[:2].tolist()) == votes
-    assert not found.reasons.tied.any()
+    actual = decide(worked, history, semantics="released")
+    assert tuple(actual.votes[:2].tolist()) == votes
+    assert not actual.reasons.tied.any()
 
 
 @pytest.mark.parametrize(
@@ -146,20 +146,20 @@ def test_released_semantics_worked_by_hand(worked, history, votes):
     ],
 )
 def test_reward_is_the_majority(worked, history, sta, votes, reward):
-    found = decide(worked, history, sta=sta)
-    assert found.votes.tolist() == votes
-    assert found.reward == reward == found.response.like
-    np.testing.assert_allclose(found.sta_probability, 1 / (1 + np.exp(-sta)), rtol=1e-6)
+    actual = decide(worked, history, sta=sta)
+    assert actual.votes.tolist() == votes
+    assert actual.reward == reward == actual.response.like
+    np.testing.assert_allclose(actual.sta_probability, 1 / (1 + np.exp(-sta)), rtol=1e-6)
 
 
 def test_ties_are_decided_by_two_fair_independent_coins(worked):
     keys = jax.random.split(jax.random.key(3), 4000)
-    found = jax.vmap(lambda key: decide(worked, [], sta=-1.0, key=key))(keys)
-    tossed = found.votes[:, :2]
+    actual = jax.vmap(lambda key: decide(worked, [], sta=-1.0, key=key))(keys)
+    tossed = actual.votes[:, :2]
     outcomes = np.bincount(2 * tossed[:, 0] + tossed[:, 1], minlength=4)
     # Each of the four outcomes has probability 1/4: standard deviation sqrt(4000 * 3/16) = 27.4.
     assert np.abs(outcomes - 1000).max() < 4.5 * 27.4
-    np.testing.assert_array_equal(found.reward, tossed[:, 0] & tossed[:, 1])
+    np.testing.assert_array_equal(actual.reward, tossed[:, 0] & tossed[:, 1])
     for row in range(3):
         again = decide(worked, [], sta=-1.0, key=keys[row])
         np.testing.assert_array_equal(again.votes[:2], tossed[row])
@@ -167,8 +167,8 @@ def test_ties_are_decided_by_two_fair_independent_coins(worked):
 
 def test_no_coin_without_a_tie(worked):
     keys = jax.random.split(jax.random.key(3), 50)
-    found = jax.vmap(lambda key: decide(worked, [(2, DISLIKE)], key=key))(keys)
-    assert not found.votes[:, :2].any()
+    actual = jax.vmap(lambda key: decide(worked, [(2, DISLIKE)], key=key))(keys)
+    assert not actual.votes[:, :2].any()
 
 
 def test_reasons_name_the_matching_interactions(worked):
@@ -197,13 +197,13 @@ def test_reasons_of_no_history(worked):
 
 
 def test_decision_has_the_promised_types(worked):
-    found = decide(worked, [(1, LIKE)])
+    actual = decide(worked, [(1, LIKE)])
     types = {
-        name: getattr(found, name).dtype.name for name in ("alpha_pos", "alpha_neg", "beta_pos")
+        name: getattr(actual, name).dtype.name for name in ("alpha_pos", "alpha_neg", "beta_pos")
     }
     assert types == {"alpha_pos": "int32", "alpha_neg": "int32", "beta_pos": "float32"}
-    assert (found.votes.dtype, found.votes.shape) == (jnp.int8, (3,))
-    assert (found.reward.dtype, found.reward.shape) == (jnp.float32, ())
+    assert (actual.votes.dtype, actual.votes.shape) == (jnp.int8, (3,))
+    assert (actual.reward.dtype, actual.reward.shape) == (jnp.float32, ())
 
 
 # ---- against the reference -------------------------------------------------------------------------------
@@ -259,11 +259,11 @@ def millionths(beta) -> int | None:
     return None if beta == NOTHING else round(float(beta) * 1e6)
 
 
-def assert_decision(found, expected: reference.Decision, probability: float, exact: bool) -> None:
+def assert_decision(actual, expected: reference.Decision, probability: float, exact: bool) -> None:
     """All numbers of a decision; where cosines are not exact, f_sim's vote may turn within two millionths."""
-    assert (int(found.alpha_pos), int(found.alpha_neg)) == (expected.mat.pos, expected.mat.neg)
-    np.testing.assert_allclose(found.sta_probability, probability, atol=1e-5)
-    betas = [millionths(found.beta_pos), millionths(found.beta_neg)]
+    assert (int(actual.alpha_pos), int(actual.alpha_neg)) == (expected.mat.pos, expected.mat.neg)
+    np.testing.assert_allclose(actual.sta_probability, probability, atol=1e-5)
+    betas = [millionths(actual.beta_pos), millionths(actual.beta_neg)]
     sides = [expected.sim.pos, expected.sim.neg]
     assert [b is None for b in betas] == [side is None for side in sides]
     apart = [abs(b - side) for b, side in zip(betas, sides, strict=True) if side is not None]
@@ -272,9 +272,9 @@ def assert_decision(found, expected: reference.Decision, probability: float, exa
         return
     if not exact and sides[0] == sides[1] and betas[0] != betas[1]:
         return
-    assert found.reasons.tied.tolist() == [expected.mat.tied, expected.sim.tied]
-    assert tuple(found.votes.tolist()) == expected.votes
-    assert int(found.reward) == expected.reward == int(found.response.like)
+    assert actual.reasons.tied.tolist() == [expected.mat.tied, expected.sim.tied]
+    assert tuple(actual.votes.tolist()) == expected.votes
+    assert int(actual.reward) == expected.reward == int(actual.response.like)
 
 
 def check_against_reference(tiny, respond, lists, history, candidate, user, seed):
@@ -282,18 +282,18 @@ def check_against_reference(tiny, respond, lists, history, candidate, user, seed
     params = tiny.params.replace(catalogue=build_catalogue(arrays, kind=tiny.env.catalogue))
     items = np.array([i for i, _ in history], np.int32)
     labels = np.array([y for _, y in history], np.int8)
-    found = respond(jax.random.key(seed), items, labels, candidate, params, user)
+    actual = respond(jax.random.key(seed), items, labels, candidate, params, user)
 
     real = reference.real_history(items, labels)
     logit = reference.sta_logit(tiny.dataset.sasrec, real[-tiny.env.window :], candidate, user)
     assume(abs(logit) > 1e-4)
-    coins = tuple(found.reasons.coins.tolist())
+    coins = tuple(actual.reasons.coins.tolist())
     expected = reference.respond(
         reference.items_of(arrays), real, candidate, reference.probability(logit), coins,
         tiny.env.semantics,
     )  # fmt: skip
     exact = tiny.env.catalogue == "tables"
-    assert_decision(found, expected, reference.probability(logit), exact)
+    assert_decision(actual, expected, reference.probability(logit), exact)
 
 
 @settings(deadline=None, max_examples=60)
@@ -324,11 +324,11 @@ def test_padding_means_nothing(tiny, respond, lists, history, order):
     moved = [(-1, 1)] * LONGEST
     for slot, pair in zip(sorted(order[: len(real)]), real, strict=True):
         moved[slot] = pair
-    found = [
+    actual = [
         respond(jax.random.key(0), *np.array(h, np.int32).T, 0, params, -1).replace(reasons=None)
         for h in (history, moved)
     ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *found)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *actual)
 
 
 @pytest.mark.slow  # compiles a program for each example
@@ -357,7 +357,9 @@ def test_catalogues_of_any_shape_are_the_reference(
     candidates, users = rng.integers(0, num_items, count), rng.integers(-1, 7, count)
     keys = jax.random.split(jax.random.key(seed), count)
     respond = jax.jit(partial(env.respond, reasons=True))
-    found = jax.vmap(respond, (0, 0, 0, 0, None, 0))(keys, items, labels, candidates, params, users)
+    actual = jax.vmap(respond, (0, 0, 0, 0, None, 0))(
+        keys, items, labels, candidates, params, users
+    )
     catalogue = reference.items_of(dataset.arrays)
     for row in range(count):
         history = reference.real_history(items[row], labels[row])
@@ -366,7 +368,7 @@ def test_catalogues_of_any_shape_are_the_reference(
         )
         if abs(logit) < 1e-4:
             continue
-        one = jax.tree.map(lambda x, row=row: x[row], found)
+        one = jax.tree.map(lambda x, row=row: x[row], actual)
         coins = tuple(one.reasons.coins.tolist())
         probability = reference.probability(logit)
         expected = reference.respond(
@@ -428,12 +430,12 @@ def test_bad_arguments_are_one_clear_line(tiny, change, message):
 @pytest.mark.parametrize("candidate", [-1, N, 2**31 - 1, -(2**31)])
 def test_a_candidate_outside_the_catalogue_gets_nothing_in_jit(tiny, respond, candidate):
     for seed in range(4):
-        found = respond(jax.random.key(seed), [0, 1], [1, 1], candidate, tiny.params, 0)
-        assert found.votes.tolist() == [0, 0, 0]
-        assert found.reward == found.response.like == found.alpha_pos == found.alpha_neg == 0
-        assert found.beta_pos == found.beta_neg == NOTHING
-        assert found.sta_probability == 0
-        assert not found.reasons.considered.any()
+        actual = respond(jax.random.key(seed), [0, 1], [1, 1], candidate, tiny.params, 0)
+        assert actual.votes.tolist() == [0, 0, 0]
+        assert actual.reward == actual.response.like == actual.alpha_pos == actual.alpha_neg == 0
+        assert actual.beta_pos == actual.beta_neg == NOTHING
+        assert actual.sta_probability == 0
+        assert not actual.reasons.considered.any()
 
 
 def test_history_and_users_outside_the_dataset_are_skipped_in_jit(tiny, respond):
@@ -445,5 +447,5 @@ def test_history_and_users_outside_the_dataset_are_skipped_in_jit(tiny, respond)
 
 
 def test_no_history_may_be_an_empty_list(tiny):
-    found = tiny.env.respond(jax.random.key(0), [], [], 3, tiny.params)
-    assert found.alpha_pos == found.alpha_neg == 0
+    actual = tiny.env.respond(jax.random.key(0), [], [], 3, tiny.params)
+    assert actual.alpha_pos == actual.alpha_neg == 0

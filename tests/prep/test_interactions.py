@@ -53,7 +53,7 @@ def ratings(*rows):
 
 
 def test_order_is_user_time_row_and_the_last_rating_of_an_item_counts():
-    found = index_interactions(
+    indexed = index_interactions(
         ratings(
             ("10", "b", 4, 7),
             ("9", "a", 3.5, 5),
@@ -64,11 +64,11 @@ def test_order_is_user_time_row_and_the_last_rating_of_an_item_counts():
         ),
         like_threshold=3.5,
     )
-    assert found.users == ["9", "10"]
-    assert found.items == ["a", "b", "c"]
-    np.testing.assert_array_equal(found.rows, [3, 1, 4, 0, 2])
-    assert found.duplicates == 1
-    arrays = found.arrays
+    assert indexed.users == ["9", "10"]
+    assert indexed.items == ["a", "b", "c"]
+    np.testing.assert_array_equal(indexed.rows, [3, 1, 4, 0, 2])
+    assert indexed.duplicates == 1
+    arrays = indexed.arrays
     np.testing.assert_array_equal(arrays["user_offsets"], [0, 2, 5])
     np.testing.assert_array_equal(arrays["interaction_item"], [1, 0, 2, 1, 0])
     np.testing.assert_array_equal(arrays["interaction_label"], [1, 1, 0, 1, 0])
@@ -83,29 +83,29 @@ ROWS = [("u", "a", 5, 1), ("u", "b", 5, 2), ("v", "a", 1, 1), ("v", "b", 1, 2), 
 
 def test_the_core_is_what_is_left_when_dropping_ends():
     # c has two ratings until x, who has one, goes; then w has one left and goes too.
-    found = index_interactions(ratings(*ROWS), 3, min_user_ratings=2, min_item_ratings=2)
-    assert (found.users, found.items, found.too_few) == (["u", "v"], ["a", "b"], 3)
-    np.testing.assert_array_equal(found.rows, [0, 1, 2, 3])
+    indexed = index_interactions(ratings(*ROWS), 3, min_user_ratings=2, min_item_ratings=2)
+    assert (indexed.users, indexed.items, indexed.too_few) == (["u", "v"], ["a", "b"], 3)
+    np.testing.assert_array_equal(indexed.rows, [0, 1, 2, 3])
     with pytest.raises(InputError, match="no user has 3 ratings of items with 1: lower --min-user"):
         index_interactions(ratings(*ROWS), 3, min_user_ratings=3)
 
 
 def test_items_without_a_rating_join_when_wanted():
-    found = index_interactions(ratings(("u", "10", 5, 1), ("u", "9", 1, 1)), 3, ["11", "9", "1"])
-    assert found.items == ["1", "9", "10", "11"]
-    np.testing.assert_array_equal(found.arrays["interaction_item"], [2, 1])
+    indexed = index_interactions(ratings(("u", "10", 5, 1), ("u", "9", 1, 1)), 3, ["11", "9", "1"])
+    assert indexed.items == ["1", "9", "10", "11"]
+    np.testing.assert_array_equal(indexed.arrays["interaction_item"], [2, 1])
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 5), st.integers(0, 3)),
                 min_size=1, max_size=60))  # fmt: skip
 def test_agrees_with_plain_python(rows):
     table = ratings(*[(str(u), str(i), r, t) for u, i, r, t in rows])
-    found = index_interactions(table, 3)
+    indexed = index_interactions(table, 3)
     last = {}
     for row in sorted(range(len(rows)), key=lambda row: (rows[row][0], rows[row][3], row)):
         last.pop(rows[row][:2], None)
         last[rows[row][:2]] = row
-    assert found.rows.tolist() == list(last.values())
-    assert found.users == sorted({str(u) for u, _ in last})
-    assert found.users_of_rows.tolist() == [found.users.index(str(u)) for u, _ in last]
-    assert found.duplicates == len(rows) - len(last)
+    assert indexed.rows.tolist() == list(last.values())
+    assert indexed.users == sorted({str(u) for u, _ in last})
+    assert indexed.users_of_rows.tolist() == [indexed.users.index(str(u)) for u, _ in last]
+    assert indexed.duplicates == len(rows) - len(last)

@@ -64,8 +64,8 @@ def test_whatever_the_size_it_keeps_the_rules_of_the_format(config, at_once):
         patch.setattr(rows, "CHUNK_ROWS", at_once)
         data = make_synthetic(config)
     arrays = data.arrays
-    found = {name: (array.dtype.type, array.ndim) for name, array in arrays.items()}
-    assert found == jaxsim.dataset.ARRAY_SCHEMA
+    actual = {name: (array.dtype.type, array.ndim) for name, array in arrays.items()}
+    assert actual == jaxsim.dataset.ARRAY_SCHEMA
     assert (len(data.items), len(data.users)) == (config.items, config.users)
     assert len(arrays["interaction_item"]) == config.users * config.interactions_per_user
     counts = np.diff(arrays["user_offsets"])
@@ -124,10 +124,10 @@ def test_the_probability_by_hand():
     items = pd.DataFrame({"quality": np.array([0.25, 0.0, -0.25], np.float32)})
     manifest = {"synthetic": {"taste": 2.0}}
     data = SyntheticData(arrays, items, users, list("abcde"), ["c"], manifest)
-    found = true_like_probability(data, np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2] * 2))
+    actual = true_like_probability(data, np.array([0, 0, 0, 1, 1, 1]), np.array([0, 1, 2] * 2))
     log_odds = [0.75 + 2 * 2, 0.5 + 2 * (1 - 1), 0.25, -0.75 - 2, -1.0 + 2 * (1 - 2), -1.25]
-    np.testing.assert_allclose(found, expit(log_odds), rtol=1e-6)
-    assert found.dtype == np.float32
+    np.testing.assert_allclose(actual, expit(log_odds), rtol=1e-6)
+    assert actual.dtype == np.float32
 
 
 @pytest.mark.parametrize("like_rate", [0.2, 0.6])
@@ -156,7 +156,7 @@ def test_popular_items_and_favourite_topics_are_met_more():
         for row in data.users["liked_keywords"]
     ]
     share = np.mean([
-        bool(found & liked[user]) for user, found in zip(interaction_user(data), topics, strict=True)
+        bool(actual & liked[user]) for user, actual in zip(interaction_user(data), topics, strict=True)
     ])  # fmt: skip
     assert share > 0.7
 
@@ -209,8 +209,8 @@ def test_votes_find_the_truth_by_keywords_and_not_without(packed):
     above = truth > np.median(truth)
 
     def auc(params):
-        found = margins(env, params, events, with_sta=False)
-        return {name: roc_auc_score(above, found[name]) for name in ("f_mat", "f_sim")}
+        actual = margins(env, params, events, with_sta=False)
+        return {name: roc_auc_score(above, actual[name]) for name in ("f_mat", "f_sim")}
 
     real = auc(params)
     dealt = auc(params.replace(catalogue=build_catalogue(permuted(dataset, 0))))

@@ -17,13 +17,13 @@ def test_a_hand_worked_case():
     following = next_values(values, np.array([2.0, 6.0], np.float32), final, truncated)
     # The last row bootstraps from the observation after the rollout; the truncated step from its final one.
     np.testing.assert_array_equal(following, [[3, 2], [8, 4], [2, 6]])
-    found = generalised_advantages(rewards, values, following, terminated, truncated, 0.5, 0.5)
+    actual = generalised_advantages(rewards, values, following, terminated, truncated, 0.5, 0.5)
     errors = np.array(
         [[1 + 0.5 * 3 - 2, 0 + 0.5 * 2 - 1], [0 + 0.5 * 8 - 3, 1 - 2], [1 + 1 - 1, 1 + 3 - 4]]
     )
     # Neither a truncation nor a termination lets the next session's errors through.
     expected = [errors[0] + 0.25 * errors[1], errors[1], errors[2]]
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
 @settings(deadline=None, max_examples=25)
@@ -38,7 +38,7 @@ def test_it_is_a_plain_loop(seed, gamma, gae_lambda):
     rewards, values, following = rng.standard_normal((3, *shape)).astype(np.float32)
     ends = rng.random(shape)
     terminated, truncated = ends < 0.2, ends > 0.8
-    found = generalised_advantages(
+    actual = generalised_advantages(
         rewards, values, following, terminated, truncated, gamma, gae_lambda
     )
     later = np.zeros(3)
@@ -51,7 +51,7 @@ def test_it_is_a_plain_loop(seed, gamma, gae_lambda):
             - values[step]
             + (gamma * gae_lambda * goes_on * later)
         )
-        np.testing.assert_allclose(found[step], later, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(actual[step], later, rtol=1e-4, atol=1e-5)
 
 
 def test_with_full_traces_it_is_the_return_less_the_value():
@@ -60,5 +60,5 @@ def test_with_full_traces_it_is_the_return_less_the_value():
     none = np.zeros((3, 1), bool)
     left = np.array([[0], [0], [1]], bool)
     following = next_values(values, np.zeros(1, np.float32), np.zeros((3, 1), np.float32), none)
-    found = generalised_advantages(rewards, values, following, left, none, 0.5, 1.0)
-    np.testing.assert_allclose(found[:, 0], [1 + 1 + 1 - 7, 2 + 2 - 8, 4 - 9], rtol=1e-6)
+    actual = generalised_advantages(rewards, values, following, left, none, 0.5, 1.0)
+    np.testing.assert_allclose(actual[:, 0], [1 + 1 + 1 - 7, 2 + 2 - 8, 4 - 9], rtol=1e-6)

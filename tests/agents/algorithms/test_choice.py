@@ -25,9 +25,9 @@ SIZE = 11
 
 def drawn(weights, count=4000, seed=0) -> np.ndarray:
     keys = jax.random.split(jax.random.key(seed), count)
-    found = jax.vmap(draw_weighted, (0, None))(keys, jnp.asarray(weights, jnp.float32))
-    assert found.dtype == jnp.int32
-    return np.bincount(found, minlength=len(weights))
+    actual = jax.vmap(draw_weighted, (0, None))(keys, jnp.asarray(weights, jnp.float32))
+    assert actual.dtype == jnp.int32
+    return np.bincount(actual, minlength=len(weights))
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 16, 17, 1682])

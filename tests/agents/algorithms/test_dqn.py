@@ -68,8 +68,8 @@ def test_bellman_targets_against_numpy(learnable, dqn):
     reward, weight = jnp.array([0.0, 1.0, 1.5, 0.0]), jnp.array([0.9, 0.0, 0.81, 0.9])
     batch = Batch(next_obs, transition, next_obs, reward, weight)
     single = DQN(env, dataclasses.replace(SMALL, double=False))
-    found = {True: dqn, False: single}
-    found = {kind: one.bellman_targets(state, batch, params) for kind, one in found.items()}
+    actual = {True: dqn, False: single}
+    actual = {kind: one.bellman_targets(state, batch, params) for kind, one in actual.items()}
 
     online, target = (
         np.asarray(dqn.network.apply(w, next_obs)) for w in (state.variables, state.target)
@@ -81,8 +81,8 @@ def test_bellman_targets_against_numpy(learnable, dqn):
             allowed = [item for item in range(env.num_items) if item not in window]
             best = max(allowed, key=lambda item, row=row, by=ranking: by[row, item])
             expected.append(float(reward[row] + weight[row] * target[row, best]))
-        np.testing.assert_allclose(found[double], expected, rtol=1e-5)
-    assert np.abs(found[True] - found[False]).max() > 1e-3
+        np.testing.assert_allclose(actual[double], expected, rtol=1e-5)
+    assert np.abs(actual[True] - actual[False]).max() > 1e-3
 
 
 def test_exploration_anneals_linearly(learnable):
@@ -94,8 +94,8 @@ def test_exploration_anneals_linearly(learnable):
     )
     dqn = DQN(learnable.env, config)
     half = config.num_iterations / 2
-    found = [float(dqn.exploration(jnp.float32(x * half))) for x in (0, 0.25, 0.5, 1, 1.5)]
-    np.testing.assert_allclose(found, [0.9, 0.7, 0.5, 0.1, 0.1], rtol=1e-5)
+    actual = [float(dqn.exploration(jnp.float32(x * half))) for x in (0, 0.25, 0.5, 1, 1.5)]
+    np.testing.assert_allclose(actual, [0.9, 0.7, 0.5, 0.1, 0.1], rtol=1e-5)
 
 
 def test_a_run_is_a_function_of_its_key(learnable, ten_iterations):
@@ -153,9 +153,9 @@ def test_it_learns_what_everyone_likes(learnable):
     trainer = DQN(env, config)
     for seed in range(2):
         policy = trainer.policy_of(jax.tree.map(lambda x, s=seed: x[s], training.variables))
-        found = run_sessions(env, params, policy, sessions)
-        assert found.liking.mean() > 0.95 > 0.65 > random.liking.mean()
-        assert found.returns.mean() > random.returns.mean()
+        actual = run_sessions(env, params, policy, sessions)
+        assert actual.liking.mean() > 0.95 > 0.65 > random.liking.mean()
+        assert actual.returns.mean() > random.returns.mean()
 
 
 # ---- settings --------------------------------------------------------------------------------------------

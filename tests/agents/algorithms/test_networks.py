@@ -42,19 +42,19 @@ def encoder_of(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_encoders_read_items_and_responses_and_no_more(kind):
     encode, _ = encoder_of(kind)
-    found = encode(OBS)
-    assert found.shape == (WIDTH,)
-    assert found.dtype == jnp.float32
+    actual = encode(OBS)
+    assert actual.shape == (WIDTH,)
+    assert actual.dtype == jnp.float32
     for other in (
         observation([3, 1, 5], [1, 0, 1]),
         observation([3, 1, 4], [1, 0, 0]),
         observation([3, 1, 4, 2], [1, 0, 1, 1]),
     ):
-        assert np.abs(encode(other) - found).max() > 1e-5
-    chex.assert_trees_all_equal(encode(OBS.replace(user=jnp.int32(5))), found)
+        assert np.abs(encode(other) - actual).max() > 1e-5
+    chex.assert_trees_all_equal(encode(OBS.replace(user=jnp.int32(5))), actual)
     # What lies behind the length is padding, whatever its number.
     junk = OBS.replace(items=OBS.items.at[4].set(7))
-    chex.assert_trees_all_equal(encode(junk), found)
+    chex.assert_trees_all_equal(encode(junk), actual)
     empty = encode(observation([], []))
     assert jnp.isfinite(empty).all()
 
@@ -148,12 +148,12 @@ def test_item_embeddings_may_start_from_given_vectors():
     network = ActorCritic(NUM_ITEMS, WIDTH, separate_critic=True)
     variables = network.init(jax.random.key(0), OBS)
     vectors = np.random.default_rng(0).standard_normal((NUM_ITEMS, WIDTH)).astype(np.float32)
-    found = with_item_vectors(variables, 5 * vectors)["params"]
-    embedding = np.asarray(found["item_embedding"])
+    actual = with_item_vectors(variables, 5 * vectors)["params"]
+    embedding = np.asarray(actual["item_embedding"])
     np.testing.assert_allclose(np.corrcoef(embedding.ravel(), vectors.ravel())[0, 1], 1, rtol=1e-5)
     np.testing.assert_allclose(embedding.std(), 0.01, rtol=0.1)
-    history = np.asarray(found["history"]["history_embedding"])
+    history = np.asarray(actual["history"]["history_embedding"])
     np.testing.assert_allclose(history[:, :WIDTH], 10 * embedding, rtol=1e-4)
     np.testing.assert_array_equal(history[:, :WIDTH], history[:, WIDTH:])
-    np.testing.assert_array_equal(found["critic_history"]["history_embedding"], history)
-    chex.assert_trees_all_equal(found["direction"], variables["params"]["direction"])
+    np.testing.assert_array_equal(actual["critic_history"]["history_embedding"], history)
+    chex.assert_trees_all_equal(actual["direction"], variables["params"]["direction"])

@@ -73,7 +73,7 @@ def test_the_ppo_step_is_adam_on_the_clipped_loss(rollout):
     batch = flatten(experience)
     moved = jax.tree.map(lambda x: 1.5 * x, state.variables)
     optimiser = agent.optimiser.init(moved)
-    (after, _), found = jax.jit(agent._update)((moved, optimiser), batch, PARAMS)
+    (after, _), actual = jax.jit(agent._update)((moved, optimiser), batch, PARAMS)
 
     log_p, value = numpy_policy(agent, moved, batch)
     ratio = np.exp(log_p[np.arange(24), batch.item] - np.asarray(batch.log_probability))
@@ -91,9 +91,9 @@ def test_the_ppo_step_is_adam_on_the_clipped_loss(rollout):
         "kl": (ratio - 1 - np.log(ratio)).mean(),
         "clipped": (ratio != clipped).mean(),
     }
-    assert set(found) == set(expected)
+    assert set(actual) == set(expected)
     for name, number in expected.items():
-        np.testing.assert_allclose(found[name], number, rtol=1e-3, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(actual[name], number, rtol=1e-3, atol=1e-5, err_msg=name)
     # Adam's first step is the learning rate, up to its epsilon, against the sign of each gradient.
     step = np.concatenate([np.ravel(a - b) for a, b in zip(
         jax.tree.leaves(after), jax.tree.leaves(moved), strict=True)])  # fmt: skip
@@ -129,16 +129,16 @@ def test_the_a2c_step_follows_the_policy_gradient():
     # iterate() from the state before would collect the same rollout, from the same key.
     start = jax.jit(agent.init)(jax.random.key(0), PARAMS)
     before = dataclasses.replace(start, variables=state.variables)
-    after, (_, found) = jax.jit(agent.iterate)(before, PARAMS)
+    after, (_, actual) = jax.jit(agent.iterate)(before, PARAMS)
     expected = {
         "policy_loss": policy_loss,
         "value_loss": value_loss,
         "entropy": entropy_of(log_p),
         "loss": policy_loss + 0.5 * value_loss - 0.1 * entropy_of(log_p),
     }
-    assert set(found) == set(expected)
+    assert set(actual) == set(expected)
     for name, number in expected.items():
-        np.testing.assert_allclose(found[name], number, rtol=1e-3, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(actual[name], number, rtol=1e-3, atol=1e-5, err_msg=name)
     assert optax.tree.norm(optax.tree.sub(after.variables, before.variables)) > 0
 
 

@@ -119,8 +119,8 @@ def test_final_values_are_those_of_the_last_windows_and_only_where_truncated(exp
 def test_values_are_worked_out_only_where_they_are_asked_for(ended):
     obs = jnp.arange(9.0)
     truncated = jnp.isin(jnp.arange(9), jax.random.permutation(jax.random.key(0), 9)[:ended])
-    found = value_where(truncated, obs, lambda x: x + 10)
-    np.testing.assert_array_equal(found, jnp.where(truncated, obs + 10, 0))
+    actual = value_where(truncated, obs, lambda x: x + 10)
+    np.testing.assert_array_equal(actual, jnp.where(truncated, obs + 10, 0))
     several = jax.vmap(lambda mask: value_where(mask, obs, lambda x: x + 10))(
         jnp.stack([truncated, ~truncated])
     )

@@ -63,9 +63,9 @@ def test_fisher_products_are_those_of_the_hessian_of_the_kl(trust_region):
     assert np.linalg.norm(hessian) > 0.1
     for seed in range(3):
         v = jax.random.normal(jax.random.key(seed), vector.shape)
-        found = multiply(v)
+        actual = multiply(v)
         expected = hessian @ v + CONFIG.cg_damping * v
-        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=2e-4)
 
 
 def test_the_step_is_that_of_a_dense_solve(trust_region, stepped):
@@ -86,9 +86,9 @@ def test_the_step_is_that_of_a_dense_solve(trust_region, stepped):
     direction = np.linalg.solve(fisher, gradient)
     full = np.sqrt(2 * CONFIG.target_kl / (direction @ fisher @ direction)) * direction
     assert 0 < step.step_size <= 1
-    found = np.asarray(after - vector, np.float64)
+    actual = np.asarray(after - vector, np.float64)
     expected = float(step.step_size) * full
-    assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
+    assert np.linalg.norm(actual - expected) < 0.02 * np.linalg.norm(expected)
 
     kl = float(kl_divergence(old, log_p(after)).mean())
     np.testing.assert_allclose(step.kl, kl, rtol=1e-2, atol=1e-6)

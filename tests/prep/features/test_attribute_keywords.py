@@ -16,8 +16,8 @@ from prep.features.attributes import attribute_keywords
     ],
 )
 def test_attributes_by_hand(attributes, words):
-    found = attribute_keywords(["Slice of Life"], attributes)
-    assert found.pos == found.neg == {"slice of life"} | words
+    actual = attribute_keywords(["Slice of Life"], attributes)
+    assert actual.pos == actual.neg == {"slice of life"} | words
 
 
 def test_nothing_known_is_no_keyword():

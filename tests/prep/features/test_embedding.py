@@ -32,10 +32,10 @@ def shipped_keywords():
 def test_item_embeddings_by_hand():
     vectors = np.array([[3, 0], [0, 4], [-3, 0]], np.float32)
     rows = np.array([[0, -1], [0, 1], [-1, -1], [0, 2]], np.int32)
-    found = item_embeddings(rows, vectors)
+    actual = item_embeddings(rows, vectors)
     # One keyword; the mean (1.5, 2) at unit length; none; two that cancel out.
-    np.testing.assert_allclose(found, [[1.0, 0.0], [0.6, 0.8], [0.0, 0.0], [0.0, 0.0]], atol=1e-7)
-    assert found.dtype == np.float32
+    np.testing.assert_allclose(actual, [[1.0, 0.0], [0.6, 0.8], [0.0, 0.0], [0.0, 0.0]], atol=1e-7)
+    assert actual.dtype == np.float32
 
 
 def embedding_of(keywords, vectors):
@@ -58,9 +58,9 @@ def embedding_of(keywords, vectors):
 def test_item_embeddings_do_not_depend_on_the_chunks(rows, vectors, at_once):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prep.features.embedding, "_ITEMS_AT_ONCE", at_once)
-        found = item_embeddings(rows, vectors)
+        actual = item_embeddings(rows, vectors)
     expected = np.stack([embedding_of(row, vectors) for row in rows])
-    np.testing.assert_array_max_ulp(found, expected, 1)
+    np.testing.assert_array_max_ulp(actual, expected, 1)
 
 
 def test_shipped_vectors_are_those_of_the_shipped_replies():
@@ -74,8 +74,8 @@ def test_shipped_vectors_are_those_of_the_shipped_replies():
 def test_vectors_are_looked_up_by_encoder_and_word(tmp_path):
     vectors = np.array([[1, 2], [3, 4]], np.float32)
     save_vectors(tmp_path / "v", KeywordVectors("mine", ["düster", "b"], vectors))
-    found = keyword_vectors(["b", "düster"], "mine", [SHIPPED_VECTORS, tmp_path / "v"])
-    np.testing.assert_array_equal(found, [[3, 4], [1, 2]])
+    actual = keyword_vectors(["b", "düster"], "mine", [SHIPPED_VECTORS, tmp_path / "v"])
+    np.testing.assert_array_equal(actual, [[3, 4], [1, 2]])
 
 
 def test_a_missing_vector_without_torch_says_what_to_install(monkeypatch):
@@ -104,8 +104,8 @@ def test_only_what_no_file_has_is_encoded_and_once(tmp_path, monkeypatch):
         return np.full((len(keywords), 2), 2, np.float32)
 
     monkeypatch.setattr(prep.features.embedding, "encode", encode_twos)
-    found = keyword_vectors(["a", "b", "c"], "mine", [tmp_path / "v"])
-    np.testing.assert_array_equal(found, [[2, 2], [1, 1], [2, 2]])
+    actual = keyword_vectors(["a", "b", "c"], "mine", [tmp_path / "v"])
+    np.testing.assert_array_equal(actual, [[2, 2], [1, 1], [2, 2]])
     assert asked == [(["a", "c"], "mine")]
 
 
@@ -169,10 +169,10 @@ def mean_state(model, ids):
 def test_encoders_like_bert_give_the_mean_over_all_tokens(tiny_encoder, batch_size):
     folder, tokenizer, model = tiny_encoder
     keywords = ["slow", "warm score", "slow moving plot", "crisp dialogue", "unheard of", "plot"]
-    found = encode(keywords, folder, batch_size)
-    assert found.dtype == np.float32
-    assert found.shape == (6, 8)
-    for keyword, vector in zip(keywords, found, strict=True):
+    actual = encode(keywords, folder, batch_size)
+    assert actual.dtype == np.float32
+    assert actual.shape == (6, 8)
+    for keyword, vector in zip(keywords, actual, strict=True):
         ids = tokenizer(keyword)["input_ids"]
         assert len(ids) == 2 + len(keyword.split())
         # In bfloat16 the error would be a hundred times as large.

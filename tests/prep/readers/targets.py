@@ -139,10 +139,10 @@ def check_ratings(source, ratings):
 
 
 def read_reply_file(folder: Path) -> Outcome:
-    found = read_replies(folder / "replies.jsonl")
-    records = [(line.user_id, line.item_id, line.text) for line in found.lines]
+    replies = read_replies(folder / "replies.jsonl")
+    records = [(line.user_id, line.item_id, line.text) for line in replies.lines]
     assert all(item and user != "" for user, item, _ in records)
-    return Outcome(records, found.skipped.total)
+    return Outcome(records, replies.skipped.total)
 
 
 def anime_targets() -> Iterator[Target]:

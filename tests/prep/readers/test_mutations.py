@@ -69,11 +69,11 @@ def data_lines(target: Target, content: bytes) -> int:
 
 def check_damage(target: Target, folder: Path, content: bytes) -> None:
     """Whatever the change was: all lines are accounted for, or there is one clear message."""
-    found = attempt(target, folder, content)
-    if isinstance(found, str):
-        check_message(target, folder, found)
+    outcome = attempt(target, folder, content)
+    if isinstance(outcome, str):
+        check_message(target, folder, outcome)
         return
-    accounted = len(found.records) + found.left_out + found.skipped
+    accounted = len(outcome.records) + outcome.left_out + outcome.skipped
     lines = data_lines(target, content)
     # A quoted field may contain a line break; then two lines of text are one record.
     same_quotes = content.count(b'"') == target.content.count(b'"')
@@ -81,7 +81,7 @@ def check_damage(target: Target, folder: Path, content: bytes) -> None:
         assert accounted == lines
     else:
         assert accounted <= lines
-    assert len(found.records) > 0
+    assert len(outcome.records) > 0
 
 
 def check_harmless(target: Target, folder: Path, content: bytes, whole: Outcome) -> None:
@@ -94,15 +94,15 @@ def check_broken_lines(target: Target, folder: Path, rng: random.Random, whole: 
     places = sorted(rng.sample(range(target.header, len(lines)), rng.randint(1, 4)))
     for place in places:
         lines[place] = rng.choice(target.breakers)(rng, lines[place])
-    found = attempt(target, folder, joined(lines))
+    outcome = attempt(target, folder, joined(lines))
     if not target.skips:
-        assert isinstance(found, str)
-        check_message(target, folder, found)
+        assert isinstance(outcome, str)
+        check_message(target, folder, outcome)
         return
-    assert isinstance(found, Outcome), found
-    assert found.skipped == len(places)
+    assert isinstance(outcome, Outcome), outcome
+    assert outcome.skipped == len(places)
     lost = {place - target.header for place in places}
-    assert found.records == kept_of(target, whole, lost)
+    assert outcome.records == kept_of(target, whole, lost)
 
 
 def kept_of(target: Target, whole: Outcome, lost: set[int]) -> list[object]:
@@ -116,16 +116,16 @@ def kept_of(target: Target, whole: Outcome, lost: set[int]) -> list[object]:
 
 def check_doubled_lines(target: Target, folder: Path, rng: random.Random, whole: Outcome) -> None:
     lines = lines_of(target.content)
-    found = attempt(target, folder, joined([*lines, *lines[target.header :]]))
+    outcome = attempt(target, folder, joined([*lines, *lines[target.header :]]))
     if target.doubles:
-        assert isinstance(found, Outcome)
-        assert found.records == 2 * whole.records
-        assert found.skipped == 0
-    elif isinstance(found, Outcome):
-        assert found.records == whole.records
-        assert found.skipped == (len(whole.records) if target.complete else 0)
+        assert isinstance(outcome, Outcome)
+        assert outcome.records == 2 * whole.records
+        assert outcome.skipped == 0
+    elif isinstance(outcome, Outcome):
+        assert outcome.records == whole.records
+        assert outcome.skipped == (len(whole.records) if target.complete else 0)
     else:
-        check_message(target, folder, found)
+        check_message(target, folder, outcome)
 
 
 @pytest.mark.parametrize("target", TEXTS, ids=lambda target: target.name)
@@ -160,11 +160,11 @@ def test_parquet(target, tmp_path):
         rng = random.Random(f"{SEED} {target.name} {case}")
         folder = tmp_path / str(case)
         content = damages[case % len(damages)](rng, target.content)
-        found = attempt(target, folder, content)
-        if isinstance(found, str):
-            check_message(target, folder, found)
+        outcome = attempt(target, folder, content)
+        if isinstance(outcome, str):
+            check_message(target, folder, outcome)
         else:
-            assert len(found.records) + found.skipped == len(whole.records)
+            assert len(outcome.records) + outcome.skipped == len(whole.records)
 
 
 BUILT = [target for target in [*TEXTS, *parquet_targets()] if target.command(Path())]
@@ -178,15 +178,15 @@ def test_the_whole_command(target, tmp_path, capsys):
         rng = random.Random(f"{SEED} {target.name} build {case}")
         folder, out = tmp_path / str(case), tmp_path / "out" / str(case)
         content = DAMAGES[rng.randrange(len(DAMAGES))](rng, target.content)
-        found = attempt(target, folder, content)
+        outcome = attempt(target, folder, content)
         capsys.readouterr()
         args = ["build", *target.command(folder), "--out", out, "--annotate", "none", "--max-share", "1",
                 "--min-items", "1", "--encoder", HASHED]  # fmt: skip
         code = exit_code(args)
         told = capsys.readouterr()
         if code == 0:
-            assert isinstance(found, Outcome)
-            check_built(target, out, found, told.out)
+            assert isinstance(outcome, Outcome)
+            check_built(target, out, outcome, told.out)
             continue
         assert code == 2
         assert "Traceback" not in told.err
@@ -194,7 +194,7 @@ def test_the_whole_command(target, tmp_path, capsys):
         assert told.err.count("error: ") == 1
         assert not list(tmp_path.glob("out/*"))
         # What could be read may still leave nothing to build, such as likes alone.
-        assert isinstance(found, Outcome) or found in told.err
+        assert isinstance(outcome, Outcome) or outcome in told.err
 
 
 def exit_code(args: Sequence[object]) -> int:
@@ -205,11 +205,11 @@ def exit_code(args: Sequence[object]) -> int:
     return 0
 
 
-def check_built(target: Target, out: Path, found: Outcome, report: str) -> None:
+def check_built(target: Target, out: Path, outcome: Outcome, report: str) -> None:
     """The dataset can be loaded, and its manifest and the report tell of the lines that were left out."""
     dataset = load_dataset(out)
     assert len(dataset.arrays["interaction_item"]) > 0
     skipped = {Path(label).name: counts for label, counts in dataset.manifest["skipped"].items()}
-    assert sum(skipped.get(target.file, {}).values()) == found.skipped
+    assert sum(skipped.get(target.file, {}).values()) == outcome.skipped
     assert all(reason in report for reason in skipped.get(target.file, {}))
     shutil.rmtree(out)

@@ -115,8 +115,8 @@ def test_grouplens_comes_before_the_wheel_and_the_cache_before_both(
 
 def test_the_wheel_is_the_last_resort(published, cache, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(published))
-    found = load()
-    assert list(found.ratings.itertuples(index=False, name=None)) == ROWS
+    actual = load()
+    assert list(actual.ratings.itertuples(index=False, name=None)) == ROWS
     assert cached_names(cache) == ["LICENCE.txt", "ml-100k.inter", "ml-100k.item"]
     monkeypatch.setenv("PIP_FIND_LINKS", str(published / "nowhere"))
     assert len(load().ratings) == len(RATINGS)
