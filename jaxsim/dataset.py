@@ -44,6 +44,7 @@ PACKED_FILES = (
     "keywords.json",
     "categories.json",
 )
+TASTE_FILE = "taste.safetensors"  # not in datasets of earlier versions
 TRAIN, VALIDATION, TEST = 0, 1, 2
 MIN_INTERACTIONS = 5  # users with fewer have only training interactions and start no session
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
@@ -68,6 +69,8 @@ class Dataset:
         items: one row for each item in index order: item_id, name, categories, ...
         users: one row for each user in index order: user_id, ...
         keywords, categories: the words of the indices.
+        taste: arrays of the taste model: item_effect float32[N], item_year float32[N] (NaN if an item has none),
+            covariance_factors float32[N, R]. None in datasets of earlier versions.
     """
 
     path: Path
@@ -78,6 +81,7 @@ class Dataset:
     users: pd.DataFrame = field(repr=False)
     keywords: list[str] = field(repr=False)
     categories: list[str] = field(repr=False)
+    taste: dict[str, np.ndarray] | None = field(repr=False, default=None)
 
     @property
     def name(self) -> str:
@@ -160,6 +164,7 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         users=pd.read_parquet(folder / "users.parquet"),
         keywords=json.loads((folder / "keywords.json").read_text("utf-8")),
         categories=json.loads((folder / "categories.json").read_text("utf-8")),
+        taste=_read_tensors(folder / TASTE_FILE) if TASTE_FILE in manifest["files"] else None,
     )
     _check_arrays(dataset)
     return dataset

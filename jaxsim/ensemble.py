@@ -12,7 +12,7 @@ from jaxsim import keyword_matching, similarity
 from jaxsim.catalogue import NO_COSINE, Catalogue, Pairs, history_in_category
 
 Array = TypeVar("Array", jax.Array, np.ndarray)
-Semantics = Literal["paper", "released"]
+Semantics = Literal["paper", "released", "calibrated", "soft"]
 SEMANTICS: tuple[str, ...] = get_args(Semantics)
 STA_THRESHOLD = 0.5
 
@@ -56,27 +56,31 @@ class Reasons:
 
 @struct.dataclass
 class Decision:
-    """The simulator's decision on one candidate.
+    """The simulator's decision on one candidate. Fields of a model that the semantics does not ask are None.
 
     Attributes:
+        reward: float32[], what a recommendation earns: under "paper" 1 if at least two votes are 1 (Eq. 9).
+        response: the user's response.
+        probability: float32[], probability of a like before any coin or draw.
         alpha_pos, alpha_neg: int32[], numbers of matched keywords (Eq. 1, 2).
         beta_pos, beta_neg: float32[], largest cosines (Eq. 6, 7); -inf for the maximum over nothing.
         sta_probability: float32[], f_sta's probability of a like.
         votes: int8[3], of f_mat, f_sim and f_sta.
-        reward: float32[], 1 if at least two votes are 1 (Eq. 9).
-        response: the user's response.
-        reasons: `Reasons` if requested, otherwise None.
+        reasons: `Reasons` if requested.
+        taste: float32[], g(c) of the taste model.
     """
 
-    alpha_pos: jax.Array
-    alpha_neg: jax.Array
-    beta_pos: jax.Array
-    beta_neg: jax.Array
-    sta_probability: jax.Array
-    votes: jax.Array
     reward: jax.Array
     response: Response
+    probability: jax.Array
+    alpha_pos: jax.Array = None  # type: ignore[assignment]
+    alpha_neg: jax.Array = None  # type: ignore[assignment]
+    beta_pos: jax.Array = None  # type: ignore[assignment]
+    beta_neg: jax.Array = None  # type: ignore[assignment]
+    sta_probability: jax.Array = None  # type: ignore[assignment]
+    votes: jax.Array = None  # type: ignore[assignment]
     reasons: Reasons | None = None
+    taste: jax.Array | None = None
 
 
 def decide(
@@ -114,8 +118,8 @@ def decide(
     pos, neg = jnp.stack([alpha_pos, beta_pos]), jnp.stack([alpha_neg, beta_neg])
     tied = (pos == neg) & (semantics == "paper")
     logical = logical_vote(pos, neg, coins, liked.any(), disliked.any(), semantics)
-    probability = jax.nn.sigmoid(sta_logit)
-    votes = jnp.append(logical, probability >= STA_THRESHOLD).astype(jnp.int8)
+    sta_probability = jax.nn.sigmoid(sta_logit)
+    votes = jnp.append(logical, sta_probability >= STA_THRESHOLD).astype(jnp.int8)
     like = votes.sum(dtype=jnp.int8) >= 2
     reasons = None
     if with_reasons:
@@ -128,8 +132,9 @@ def decide(
         alpha_neg=alpha_neg,
         beta_pos=similarity.to_float(beta_pos),
         beta_neg=similarity.to_float(beta_neg),
-        sta_probability=probability,
+        sta_probability=sta_probability,
         votes=votes,
+        probability=majority_probability(*jnp.where(jnp.append(tied, False), fair, votes)),
         reward=like.astype(jnp.float32),
         response=Response(like=like.astype(jnp.int8)),
         reasons=reasons,

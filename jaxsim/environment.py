@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import environment, spaces
 
-from jaxsim import ensemble
 from jaxsim.auto_reset import reset_where
 from jaxsim.checks import (
     check_key,
@@ -29,10 +28,11 @@ from jaxsim.checks import (
     is_concrete,
     to_int32,
 )
-from jaxsim.ensemble import Decision
+from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
 from jaxsim.sasrec import SASRec
-from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace, Prefix
+from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
+from jaxsim.user_models import OUTCOMES, TASTE_SEMANTICS, Interaction, Question, Taste, Votes
 
 ENVIRONMENT_ID = "UserSimulator-v0"
 
@@ -46,7 +46,8 @@ class UserSimulator(environment.Environment):
     its value is not available, it earns 0 and is not appended, but time still advances. `info` of a step:
 
         response             `jaxsim.Response`, the user's response (like 0 for an invalid action)
-        votes                int8[3], f_mat, f_sim, f_sta
+        votes                int8[3], f_mat, f_sim, f_sta; under "calibrated" and "soft" there are none
+        probability          float32[], of a like; only under "calibrated" and "soft"
         invalid_action       bool[]
         terminated, truncated  bool[], also returned
         final_observation    `Observation` after the step, before an automatic reset
@@ -56,7 +57,7 @@ class UserSimulator(environment.Environment):
         num_users: U.
         history_length: the longest initial history.
         session_capacity: the most interactions that a session can append.
-        semantics: "paper" or "released".
+        semantics: "paper", "released", "calibrated" or "soft"; see `jaxsim.make`.
         repeats: "mask" forbids the items of the window, "allow" permits them.
         catalogue: how pairs of items are compared, "tables" or "features" (`PairTables`, `ItemFeatures`).
         prefixes: where reset gets f_sta's encoded history: from a "table" of all users, or "encode" to compute it
@@ -97,6 +98,13 @@ class UserSimulator(environment.Environment):
     def num_actions(self) -> int:
         """N, one action for each item."""
         return self.num_items
+
+    @property
+    def user_model(self) -> Votes | Taste:
+        """How the user decides and what a session keeps for it."""
+        if self.semantics in TASTE_SEMANTICS:
+            return Taste(self.window, self.history_length, self.semantics)
+        return Votes(self.sasrec, self.window, self.history_length, self.semantics)
 
     @property
     def window(self) -> int:
@@ -165,21 +173,13 @@ class UserSimulator(environment.Environment):
 
     def _begin(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
         """The first observation and state of a user's session."""
-        state = self._start(user, params)
-        padding = ((0, self.session_capacity), (0, 0))
-        state = state.replace(
-            key_values=jax.tree.map(lambda x: jnp.pad(x, padding), state.key_values)
-        )
+        state = self.user_model.pad(self._start(user, params))
         return self.get_obs(state), state
 
     def _start(self, user: jax.Array, params: EnvParams) -> EnvState:
-        """A new session of a user; its cache has only the H positions of the initial history."""
+        """A new session of a user; what the user model keeps has only the H positions of the initial history."""
         histories = params.histories
         items, likes, length = histories.items[user], histories.likes[user], histories.length[user]
-        if histories.prefix is None:
-            prefix = encode_history(self.sasrec, params.sasrec, items, likes, length)
-        else:
-            prefix = jax.tree.map(lambda x: x[user], histories.prefix)
         padding = (0, self.session_capacity)
         return EnvState(
             time=jnp.int32(0),
@@ -188,8 +188,7 @@ class UserSimulator(environment.Environment):
             responses=jnp.pad(jnp.where(items >= 0, signed(likes), jnp.int8(0)), padding),
             length=length,
             history_length=length,
-            hidden=prefix.hidden,
-            key_values=prefix.key_values,
+            **self.user_model.start(params, user),
         )
 
     def step(
@@ -249,21 +248,14 @@ class UserSimulator(environment.Environment):
         action = to_int32(integers("action", action, rank=0))
         invalid = self._is_invalid(state, action)
         candidate = jnp.clip(action, 0, self.num_items - 1)
-        logit = self._sta_logit(params, state.hidden, candidate, state.user)
-        decision = ensemble.decide(
-            key_response,
-            params.catalogue,
-            candidate,
-            state.items,
-            state.responses,
-            logit,
-            self.semantics,
+        decision = self.user_model.decide(key_response, params, state, candidate)
+        response, reward = jax.tree.map(
+            lambda x: jnp.where(invalid, 0, x).astype(x.dtype), (decision.response, decision.reward)
         )
-        response = jax.tree.map(lambda x: jnp.where(invalid, 0, x), decision.response)
         next_state = self._append(params, state, candidate, response.like, ~invalid)
         terminated = jax.random.bernoulli(key_departure, params.departure_probability)
-        info = {"response": response, "votes": decision.votes, "invalid_action": invalid}
-        reward = response.like.astype(jnp.float32)
+        info = {"response": response, "invalid_action": invalid}
+        info |= self.user_model.info(decision)
         return self.get_obs(next_state), next_state, reward, terminated, info
 
     def _is_invalid(self, state: EnvState, action: jax.Array) -> jax.Array:
@@ -298,16 +290,13 @@ class UserSimulator(environment.Environment):
         """The state after one interaction, or after none if it is not valid."""
         # JAX drops a write past the end of an array, so an invalid action appends nothing.
         slot = jnp.where(valid, state.length, self.window)
-        hidden, key_values = self.sasrec.apply(
-            params.sasrec, item, like, state.key_values, slot, method="encode_token"
-        )
+        new = Interaction(item, like, valid, slot)
         return state.replace(
             time=state.time + 1,
             items=state.items.at[slot].set(item, mode="drop"),
             responses=state.responses.at[slot].set(signed(like), mode="drop"),
             length=state.length + valid,
-            key_values=key_values,
-            hidden=jnp.where(valid, hidden, state.hidden),
+            **self.user_model.append(params, state, new),
         )
 
     def get_obs(
@@ -371,15 +360,14 @@ class UserSimulator(environment.Environment):
 
     def expected_response(self, state: EnvState, params: EnvParams) -> jax.Array:
         """Expected reward of every item, averaged over the coins, float32[N]; the mask is not applied."""
-        evidence = ensemble.gather_evidence(params.catalogue, state.items, state.responses)
+        evidence = self.user_model.begin_evidence(params, state.items, state.responses)
         return self.expected_likes(evidence, state, params)
 
     def expected_likes(
-        self, evidence: ensemble.Evidence, state: EnvState, params: EnvParams
+        self, evidence: Evidence | None, state: EnvState, params: EnvParams
     ) -> jax.Array:
         """`expected_response` from evidence that `jaxsim.add_evidence` keeps up to date, float32[N]."""
-        logits = self.sasrec.apply(params.sasrec, state.hidden, state.user, method="all_logits")
-        return ensemble.expected_likes(evidence, logits, self.semantics)
+        return self.user_model.expected(params, state, evidence)
 
     def respond(
         self,
@@ -433,53 +421,16 @@ class UserSimulator(environment.Environment):
         # No history item is evidence about a candidate that does not exist.
         items = jnp.where(exists & (items >= 0) & (items < self.num_items), items, -1)
         user = jnp.where((user >= 0) & (user < self.num_users), user, -1)
-        hidden = self._encode_latest(params, items, likes)
-        logit = self._sta_logit(params, hidden, candidate, user)
-        decision = ensemble.decide(
-            key,
-            params.catalogue,
-            candidate,
-            items,
-            likes,
-            jnp.where(exists, logit, -jnp.inf),
-            self.semantics,
-            reasons,
-        )
-        votes, reward, response = jax.tree.map(
-            lambda x: jnp.where(exists, x, 0).astype(x.dtype),
-            (decision.votes, decision.reward, decision.response),
-        )
-        return replace(decision, votes=votes, reward=reward, response=response)
-
-    def _encode_latest(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> jax.Array:
-        """f_sta's output after the latest W interactions of a history with pads anywhere, float32[width]."""
-        if items.shape[0] == 0:
-            return jnp.zeros(self.sasrec.width, jnp.float32)
-        order = jnp.argsort(items < 0, stable=True)  # interactions first, in their order
-        length = jnp.sum(items >= 0, dtype=jnp.int32)
-        size = min(self.window, items.shape[0])
-        latest = order[jnp.maximum(length - size, 0) + jnp.arange(size, dtype=jnp.int32)]
-        hidden, _ = self.sasrec.apply(params.sasrec, items[latest], likes[latest], method="encode")
-        return jnp.where(length > 0, hidden[jnp.clip(length - 1, 0, size - 1)], 0)
-
-    def _sta_logit(
-        self, params: EnvParams, hidden: jax.Array, candidate: jax.Array, user: jax.Array
-    ) -> jax.Array:
-        return self.sasrec.apply(params.sasrec, hidden, candidate, user, method="logit")
+        question = Question(items, likes, candidate, exists, user)
+        decision = self.user_model.respond(key, params, question, reasons)
+        outcome = {name: getattr(decision, name) for name in OUTCOMES}
+        outcome = jax.tree.map(lambda x: jnp.where(exists, x, 0).astype(x.dtype), outcome)
+        return replace(decision, **outcome)
 
 
 def signed(like: jax.Array) -> jax.Array:
     """1 for a like, -1 otherwise, int8[...]."""
     return jnp.where(like > 0, jnp.int8(1), jnp.int8(-1))
-
-
-def encode_history(
-    sasrec: SASRec, variables: dict[str, Any], items: jax.Array, likes: jax.Array, length: jax.Array
-) -> Prefix:
-    """f_sta's encoding of a left-aligned history: items int32[H], likes int8[H], number of them int32[]."""
-    hidden, key_values = sasrec.apply(variables, items, likes, method="encode")
-    latest = hidden[jnp.maximum(length - 1, 0)]
-    return Prefix(hidden=jnp.where(length > 0, latest, 0), key_values=key_values)
 
 
 def _draw_user(key: jax.Array, params: EnvParams) -> jax.Array:

@@ -18,11 +18,14 @@ from jaxsim.catalogue import (
 )
 from jaxsim.dataset import TRAIN, Dataset
 from jaxsim.ensemble import Semantics
-from jaxsim.environment import UserSimulator, encode_history
+from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.sasrec import SASRec, restore
 from jaxsim.settings import check_settings
+from jaxsim.taste import Posterior, TasteModel, condition
+from jaxsim.taste_kernel import build_taste_model, table_bytes
 from jaxsim.types import EnvParams, Histories, Prefix
+from jaxsim.user_models import TASTE_SEMANTICS, encode_history
 
 Repeats = Literal["mask", "allow"]
 Users = Literal["train", "held_out", "all"]
@@ -59,7 +62,9 @@ def make(
 
     Args:
         dataset: of `jaxsim.load_dataset`.
-        semantics: "paper", or "released" for the decisions of the authors' public code.
+        semantics: how a user decides. "paper": by majority of the three votes. "released": by the votes as in the
+            authors' public code. "calibrated": with the probability p of the taste model, drawn. "soft": with p at
+            least 1/2; a recommendation earns p itself.
         repeats: "mask" forbids recommending an item of the window; "allow" lets it earn again.
         history_length: the most training interactions, the latest ones, that a session starts from.
         session_capacity: the most steps of a session.
@@ -91,14 +96,22 @@ def make(
 def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:
     session_users = _session_users(dataset, settings.users)
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
-    _check_window(
-        dataset, sasrec, settings.history_length + settings.session_capacity, settings.repeats
-    )
-    items = build_catalogue(dataset.arrays, settings.table_budget, settings.catalogue)
+    asks_taste = settings.semantics in TASTE_SEMANTICS
+    _check_window(dataset, sasrec, settings, asks_taste)
+    budget = settings.table_budget
+    model = build_taste_model(dataset, budget, settings.catalogue) if asks_taste else None
+    budget -= table_bytes(model)
+    items = build_catalogue(dataset.arrays, budget, settings.catalogue)
     histories = build_histories(dataset, settings.history_length)
-    budget = settings.table_budget - _table_bytes(items)
-    if _use_prefix_table(settings.prefixes, sasrec, settings.history_length, budget):
-        histories = replace(histories, prefix=_encode_histories(sasrec, variables, histories))
+    budget -= _table_bytes(items)
+    if model is None:
+        size = prefix_bytes(sasrec, settings.history_length)
+        if _use_prefix_table(settings.prefixes, dataset.num_users, size, budget):
+            histories = replace(histories, prefix=_encode_histories(sasrec, variables, histories))
+    elif _use_prefix_table(
+        settings.prefixes, dataset.num_users, posterior_bytes(settings.history_length), budget
+    ):
+        histories = replace(histories, posterior=_condition_histories(model, histories))
     env = UserSimulator(
         sasrec=sasrec,
         num_users=dataset.num_users,
@@ -107,7 +120,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         semantics=settings.semantics,
         repeats=settings.repeats,
         catalogue="tables" if isinstance(items, PairTables) else "features",
-        prefixes="encode" if histories.prefix is None else "table",
+        prefixes="encode" if histories.prefix is histories.posterior is None else "table",
     )
     params = EnvParams(
         max_steps_in_episode=jnp.int32(settings.session_capacity),
@@ -115,7 +128,8 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         session_users=jnp.asarray(session_users),
         catalogue=items,
         histories=histories,
-        sasrec=variables,
+        sasrec={} if asks_taste else variables,
+        taste=model,
     )
     return env, params
 
@@ -134,8 +148,9 @@ def _session_users(dataset: Dataset, users: Users) -> np.ndarray:
     return chosen
 
 
-def _check_window(dataset: Dataset, sasrec: SASRec, window: int, repeats: Repeats) -> None:
-    if repeats == "mask" and dataset.num_items <= window:
+def _check_window(dataset: Dataset, sasrec: SASRec, settings: _Settings, asks_taste: bool) -> None:
+    window = settings.history_length + settings.session_capacity
+    if settings.repeats == "mask" and dataset.num_items <= window:
         raise InputError(
             f"{dataset.num_items} items cannot fill a window of {window} without repeats: lower "
             'history_length or session_capacity, or use repeats="allow"'
@@ -145,7 +160,7 @@ def _check_window(dataset: Dataset, sasrec: SASRec, window: int, repeats: Repeat
             f"{dataset.path}: the statistic model is of {sasrec.num_items} items and {sasrec.num_users} users, "
             f"but the arrays hold {dataset.num_items} and {dataset.num_users}; build the dataset again"
         )
-    if window > sasrec.window:
+    if window > sasrec.window and not asks_taste:
         raise InputError(
             f"history_length + session_capacity is {window}, but this dataset's statistic model was trained "
             f"for {sasrec.window}: lower one of them, or build the dataset again with --sasrec.window {window}"
@@ -171,7 +186,6 @@ def build_histories(dataset: Dataset, history_length: int) -> Histories:
         items=jnp.asarray(items),
         likes=jnp.asarray(likes),
         length=jnp.asarray(np.minimum(counts, history_length).astype(np.int32)),
-        prefix=None,
     )
 
 
@@ -180,11 +194,16 @@ def prefix_bytes(sasrec: SASRec, history_length: int) -> int:
     return 4 * sasrec.width * (2 * sasrec.num_blocks * history_length + 1)
 
 
-def _use_prefix_table(kind: PrefixKind, sasrec: SASRec, history_length: int, budget: int) -> bool:
-    needed = sasrec.num_users * prefix_bytes(sasrec, history_length)
+def posterior_bytes(history_length: int) -> int:
+    """Size of the taste model's posterior of one user's history, in bytes."""
+    return 4 * history_length * (history_length + 1)
+
+
+def _use_prefix_table(kind: PrefixKind, num_users: int, user_bytes: int, budget: int) -> bool:
+    needed = num_users * user_bytes
     if kind == "table" and needed > budget:
         raise InputError(
-            f"f_sta's encoding of {sasrec.num_users:,} histories takes {needed:,} bytes, more than the {budget:,} "
+            f"the encoding of {num_users:,} histories takes {needed:,} bytes, more than the {budget:,} "
             'that table_budget leaves: raise it, or use prefixes="encode"'
         )
     return kind == "table" or (kind == "auto" and needed <= budget)
@@ -196,6 +215,16 @@ def _encode_histories(sasrec: SASRec, variables: dict, histories: Histories) -> 
     # lax.map in batches: all users at once would hold U attention matrices.
     return jax.lax.map(
         lambda history: encode_history(sasrec, variables, *history),
+        (histories.items, histories.likes, histories.length),
+        batch_size=256,
+    )
+
+
+@jax.jit
+def _condition_histories(model: TasteModel, histories: Histories) -> Posterior:
+    """The taste model's posterior of all users' histories."""
+    return jax.lax.map(
+        lambda history: condition(model, *history),
         (histories.items, histories.likes, histories.length),
         batch_size=256,
     )

@@ -8,6 +8,7 @@ from gymnax.environments import environment, spaces
 
 from jaxsim.catalogue import Catalogue
 from jaxsim.sasrec import KeyValues
+from jaxsim.taste import Posterior, TasteModel
 
 
 @struct.dataclass
@@ -31,13 +32,16 @@ class Histories:
         items: int32[U, H], left-aligned, -1 pads.
         likes: int8[U, H], 1 like, 0 dislike or padding.
         length: int32[U].
-        prefix: f_sta's encoding of each history, `Prefix` [U, ...]; None if each reset encodes it.
+        prefix: f_sta's encoding of each history, `Prefix` [U, ...]; None if each reset encodes it, or if the
+            semantics does not ask f_sta.
+        posterior: the same for the taste model, `Posterior` [U, ...].
     """
 
     items: jax.Array
     likes: jax.Array
     length: jax.Array
-    prefix: Prefix | None
+    prefix: Prefix | None = None
+    posterior: Posterior | None = None
 
 
 @struct.dataclass
@@ -50,7 +54,8 @@ class EnvParams(environment.EnvParams):
         session_users: int32[S], the users who may start a session.
         catalogue: pair tables or item features.
         histories: the users' initial histories.
-        sasrec: variables of the statistic model.
+        sasrec: variables of the statistic model; empty if the semantics does not ask it.
+        taste: the taste model; None if the semantics does not ask it.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -59,6 +64,7 @@ class EnvParams(environment.EnvParams):
     catalogue: Catalogue = struct.field(kw_only=True)
     histories: Histories = struct.field(kw_only=True)
     sasrec: dict[str, Any] = struct.field(kw_only=True)
+    taste: TasteModel | None = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass
@@ -74,6 +80,8 @@ class EnvState(environment.EnvState):
         history_length: int32[], how many of these are initial history.
         hidden: float32[width], f_sta's output after the latest interaction.
         key_values: f_sta's cache, float32[W, width] for each block; entries beyond `length` are meaningless.
+        posterior: of the taste model; rows of its factor beyond `length` are meaningless. None, as `hidden` and
+            `key_values` are, if the semantics does not ask the model.
     """
 
     time: jax.Array
@@ -84,6 +92,7 @@ class EnvState(environment.EnvState):
     history_length: jax.Array
     hidden: jax.Array
     key_values: KeyValues
+    posterior: Posterior = None  # type: ignore[assignment]
 
     @property
     def session_length(self) -> jax.Array:

@@ -30,7 +30,9 @@ from prep.replies.parser import POLARITIES
 from prep.sources import get_source
 from prep.statistic_model import SASRecTraining, train_sasrec
 from prep.synthetic import SyntheticConfig, SyntheticData, make_synthetic
+from prep.taste_model import TasteTraining, train_taste
 from prep.words import Words, read_words
+from prep.years import item_years
 
 NO_KEYWORDS = ItemKeywords(frozenset(), frozenset())
 
@@ -78,6 +80,9 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
     print("Training the statistic model, SASRec ...", flush=True)
     with _timed(seconds, "SASRec"):
         weights, sasrec = train_sasrec(arrays, config.sasrec)
+    print("Fitting the taste model ...", flush=True)
+    with _timed(seconds, "taste"):
+        taste_arrays, taste = train_taste(arrays, item_years(ratings.items), config.taste)
     items, users = _tables(ratings, words)
     manifest = _manifest(pack, config, ratings, words, arrays, categories)
     contents = PackedContents(
@@ -87,7 +92,8 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
         keywords=words.filter.kept,
         categories=categories,
         sasrec=weights,
-        manifest=manifest | {"sasrec": sasrec},
+        taste=taste_arrays,
+        manifest=manifest | {"sasrec": sasrec, "taste": taste},
     )
     with _timed(seconds, "writing"):
         write_dataset(out, contents)
@@ -104,7 +110,7 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
 
     Args:
         synthetic: the size and the preferences of the dataset.
-        config: only `out` and `sasrec` are used; the other settings must have their defaults.
+        config: only `out`, `sasrec` and `taste` are used; the other settings must have their defaults.
 
     Returns:
         The folder, and the data in it.
@@ -112,9 +118,10 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
     Raises:
         InputError: an unusable setting or output folder; then nothing is written.
     """
-    if replace(config, out=None, sasrec=SASRecTraining()) != BuildConfig():
+    unused = replace(config, out=None, sasrec=SASRecTraining(), taste=TasteTraining())
+    if unused != BuildConfig():
         raise InputError(
-            "synthetic: only --synthetic, --sasrec and --out are used; leave out the other options"
+            "synthetic: only --synthetic, --sasrec, --taste and --out are used; leave out the other options"
         )
     config.check()
     out = config.out or dataset_path("synthetic")
@@ -123,8 +130,11 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
     print("Training the statistic model, SASRec ...", flush=True)
     weights, sasrec = train_sasrec(data.arrays, config.sasrec)
     fields = {field.name: getattr(data, field.name) for field in fields_of(data)}
-    fields["manifest"] = data.manifest | {"sasrec": sasrec}
-    write_dataset(out, PackedContents(**fields, sasrec=weights))
+    print("Fitting the taste model ...", flush=True)
+    years = np.full(len(data.items), np.nan, np.float32)
+    taste_arrays, taste = train_taste(data.arrays, years, config.taste)
+    fields["manifest"] = data.manifest | {"sasrec": sasrec, "taste": taste}
+    write_dataset(out, PackedContents(**fields, sasrec=weights, taste=taste_arrays))
     return out, data
 
 

@@ -18,6 +18,7 @@ from prep.features.embedding import DEFAULT_ENCODER
 from prep.interactions import SplitRule
 from prep.sources.base import SourceOptions
 from prep.statistic_model import SASRecTraining
+from prep.taste_model import TasteTraining
 
 Annotate = Literal["replies", "none", "huggingface", "openai", "ray", "replay"]
 
@@ -185,11 +186,14 @@ class BuildConfig(AnnotationConfig):
     """File of keyword vectors that `python -m prep embed` wrote; may be given several times."""
     sasrec: SASRecTraining = field(default_factory=SASRecTraining)
     """The statistic model."""
+    taste: TasteTraining = field(default_factory=TasteTraining)
+    """The taste model."""
 
     def check(self) -> None:
-        """As `AnnotationConfig.check`; also checks `vectors` and `sasrec`."""
+        """As `AnnotationConfig.check`; also checks `vectors`, `sasrec` and `taste`."""
         super().check()
         for path in self.vectors:
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
         self.sasrec.check()
+        self.taste.check()

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from jaxsim import InputError
-from jaxsim.dataset import ARRAY_SCHEMA, FORMAT_VERSION, sha256_of
+from jaxsim.dataset import ARRAY_SCHEMA, FORMAT_VERSION, TASTE_FILE, sha256_of
 from jaxsim.files import check_writable, staged_folder
 
 _MANIFEST = "manifest.json"
@@ -29,6 +29,7 @@ class PackedContents:
         items, users: one row for each item or user, in index order.
         keywords, categories: the words that the indices refer to.
         sasrec: flat name -> weight of the statistic model.
+        taste: the arrays of the taste model.
         manifest: the manifest without `format_version` and `files`.
     """
 
@@ -38,6 +39,7 @@ class PackedContents:
     keywords: list[str]
     categories: list[str]
     sasrec: Mapping[str, np.ndarray]
+    taste: Mapping[str, np.ndarray]
     manifest: Mapping[str, Any]
 
 
@@ -78,6 +80,7 @@ def write_dataset(out: Path, contents: PackedContents) -> None:
     with staged_folder(out) as folder:
         _write_tensors(folder / "arrays.safetensors", contents.arrays)
         _write_tensors(folder / "sasrec.safetensors", contents.sasrec)
+        _write_tensors(folder / TASTE_FILE, contents.taste)
         _write_table(folder / "items.parquet", contents.items)
         _write_table(folder / "users.parquet", contents.users)
         _write_json(folder / "keywords.json", contents.keywords)

@@ -55,6 +55,7 @@ def format_report(result: BuildResult) -> str:
         ),
         "categories": _histogram(result),
         "SASRec": _sasrec_line(manifest["sasrec"]),
+        "taste": _taste_line(manifest["taste"]),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
@@ -145,3 +146,9 @@ def _histogram(result: BuildResult) -> str:
 def _sasrec_line(entry: Mapping[str, Any]) -> str:
     auc = entry["validation_auc"]  # None where the validation labels are all the same
     return "" if auc is None else f"validation AUC {auc:.3f} after epoch {entry['epochs_trained']}"
+
+
+def _taste_line(entry: Mapping[str, Any]) -> str:
+    """How much each part of the kernel of tastes weighs, the heaviest first."""
+    weights = sorted(entry["taste_weights"].items(), key=lambda part: -part[1])
+    return "weights " + ", ".join(f"{name} {weight:.3f}" for name, weight in weights)

@@ -15,6 +15,17 @@ from jaxsim import Dataset
 from jaxsim.dataset import FORMAT_VERSION, sha256_of
 from jaxsim.sasrec import SASRec
 
+# The manifest's entry of a taste model: weights as large as those that are fitted to real data.
+TASTE = {
+    "mean": 0.55,
+    "taste_weights": {
+        "constant": 0.06, "mood": 0.1, "category": 0.05, "year": 0.05, "pros": 0.1, "cons": 0.05,
+        "covariance": 0.02,
+    },
+    "mood_decay": 0.85,
+    "calibration": [-2.7, 5.3, 6.1],
+}  # fmt: skip
+
 
 def sasrec_weights(
     architecture: dict[str, Any], seed: int = 0, scale: float = 0.5
@@ -37,6 +48,18 @@ def sasrec_weights(
 def padded(rows: list[list[int]]) -> np.ndarray:
     width = max(1, *map(len, rows))
     return np.array([sorted(row) + [-1] * (width - len(row)) for row in rows], np.int32)
+
+
+def taste_arrays(num_items: int, seed: int) -> dict[str, np.ndarray]:
+    """Arrays of a taste model that nobody fitted; every third item has no year."""
+    rng = np.random.default_rng([seed, 1])
+    years = rng.integers(1950, 2020, num_items).astype(np.float32)
+    years[::3] = np.nan
+    return {
+        "item_effect": rng.normal(0, 0.2, num_items).astype(np.float32),
+        "item_year": years,
+        "covariance_factors": rng.normal(0, 1, (num_items, 3)).astype(np.float32),
+    }
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -100,13 +123,14 @@ def make_dataset(
     }
     return Dataset(
         path=Path("invented"),
-        manifest={"dataset": "invented", "sasrec": {"architecture": architecture}},
+        manifest={"dataset": "invented", "sasrec": {"architecture": architecture}, "taste": TASTE},
         arrays=arrays,
         sasrec=sasrec_weights(architecture, seed),
         items=pd.DataFrame({"item_id": [str(i) for i in range(len(categories))]}),
         users=pd.DataFrame({"user_id": [str(u) for u in range(len(sequences))]}),
         keywords=[f"keyword {k}" for k in range(num_keywords)],
         categories=[f"category {c}" for c in range(1 + max(max(c, default=0) for c in categories))],
+        taste=taste_arrays(len(categories), seed),
     )
 
 
@@ -151,6 +175,8 @@ def write_pack(dataset: Dataset, folder: Path) -> Path:
     folder.mkdir(parents=True)
     save_file(dataset.arrays, folder / "arrays.safetensors")
     save_file(dataset.sasrec, folder / "sasrec.safetensors")
+    if dataset.taste is not None:
+        save_file(dataset.taste, folder / "taste.safetensors")
     dataset.items.to_parquet(folder / "items.parquet")
     dataset.users.to_parquet(folder / "users.parquet")
     for name in ("keywords", "categories"):

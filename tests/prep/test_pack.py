@@ -31,6 +31,7 @@ def contents():
         keywords=["schön"],
         categories=["c"],
         sasrec={"w": np.ones(3, np.float32)[::-1]},
+        taste={"item_effect": np.zeros(2, np.float32)},
         manifest={"dataset": "pair", "sasrec": {}},
     )
 

@@ -23,7 +23,7 @@ from prep.synthetic import (
     rows,
     true_like_probability,
 )
-from tests.factory import random_dataset, sasrec_weights
+from tests.factory import random_dataset, sasrec_weights, taste_arrays
 
 
 def interaction_user(data):
@@ -39,6 +39,7 @@ def pack(data: SyntheticData, folder: Path) -> Path:
         **{name: getattr(data, name) for name in ("items", "users", "keywords", "categories")},
         arrays=data.arrays,
         sasrec=sasrec_weights(architecture | small),
+        taste=taste_arrays(len(data.items), 0),
         manifest=data.manifest | {"sasrec": {"architecture": architecture | small}},
     )
     write_dataset(folder, contents)

@@ -1,0 +1,280 @@
+"""The two models of a user that the environment can ask: the three votes, and the taste model.
+
+Both say what a session keeps of its history (`start`, `append`), what the user responds (`decide`, `respond`), and
+what each item would earn (`expected`). The environment does the rest: users, windows, masks, departures.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxsim import ensemble, taste
+from jaxsim.ensemble import Decision, Evidence, Response
+from jaxsim.sasrec import SASRec
+from jaxsim.taste import Posterior, TasteModel
+from jaxsim.types import EnvParams, EnvState, Prefix
+
+TASTE_SEMANTICS = ("calibrated", "soft")
+# The fields of a decision that are 0 for a candidate that does not exist.
+OUTCOMES = ("votes", "reward", "response", "probability")
+Fields = Mapping[str, Any]  # fields of `EnvState`
+
+
+class Interaction(NamedTuple):
+    """One recommendation and the response to it.
+
+    Attributes:
+        item: int32[].
+        like: int8[], 1 like, 0 dislike.
+        valid: bool[], False if nothing is appended.
+        slot: int32[], where it is written; the length of the window if nothing is appended.
+    """
+
+    item: jax.Array
+    like: jax.Array
+    valid: jax.Array
+    slot: jax.Array
+
+
+class Question(NamedTuple):
+    """The arguments of `UserSimulator.respond`, checked.
+
+    Attributes:
+        items: int32[H], -1 pads anywhere; all -1 if the candidate does not exist.
+        likes: int8[H], 1 like, 0 dislike.
+        candidate: int32[].
+        exists: bool[], whether the candidate is in the catalogue.
+        user: int32[], -1 if unknown.
+    """
+
+    items: jax.Array
+    likes: jax.Array
+    candidate: jax.Array
+    exists: jax.Array
+    user: jax.Array
+
+
+@dataclass(frozen=True)
+class Votes:
+    """The user of the paper, who decides by the three votes.
+
+    Attributes:
+        sasrec: architecture of f_sta.
+        window: W.
+        history_length: H.
+        semantics: "paper" or "released".
+    """
+
+    sasrec: SASRec
+    window: int
+    history_length: int
+    semantics: str
+
+    def start(self, params: EnvParams, user: jax.Array) -> Fields:
+        """f_sta's encoding of a user's initial history, with H positions."""
+        histories = params.histories
+        if histories.prefix is None:
+            history = histories.items[user], histories.likes[user], histories.length[user]
+            prefix = encode_history(self.sasrec, params.sasrec, *history)
+        else:
+            prefix = jax.tree.map(lambda x: x[user], histories.prefix)
+        return {"hidden": prefix.hidden, "key_values": prefix.key_values}
+
+    def pad(self, state: EnvState) -> EnvState:
+        """The state of a new session with room for W positions."""
+        padding = ((0, self.window - self.history_length), (0, 0))
+        padded = jax.tree.map(lambda x: jnp.pad(x, padding), state.key_values)
+        return state.replace(key_values=padded)
+
+    def decide(
+        self, key: jax.Array, params: EnvParams, state: EnvState, candidate: jax.Array
+    ) -> Decision:
+        """The decision on a candidate int32[]."""
+        logit = self._sta_logit(params, state.hidden, candidate, state.user)
+        return ensemble.decide(
+            key,
+            params.catalogue,
+            candidate,
+            state.items,
+            state.responses,
+            logit,
+            self.semantics,
+        )
+
+    def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
+        """f_sta's encoding with one more interaction."""
+        hidden, key_values = self.sasrec.apply(
+            params.sasrec, new.item, new.like, state.key_values, new.slot, method="encode_token"
+        )
+        return {
+            "key_values": key_values,
+            "hidden": jnp.where(new.valid, hidden, state.hidden),
+        }
+
+    def begin_evidence(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> Evidence:
+        """What `expected` needs besides the state; `add_evidence` keeps it up to date."""
+        return ensemble.gather_evidence(params.catalogue, items, likes)
+
+    def expected(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> jax.Array:
+        """Expected reward of every item, float32[N]."""
+        assert evidence is not None
+        logits = self.sasrec.apply(params.sasrec, state.hidden, state.user, method="all_logits")
+        return ensemble.expected_likes(evidence, logits, self.semantics)
+
+    def respond(
+        self, key: jax.Array, params: EnvParams, question: Question, reasons: bool
+    ) -> Decision:
+        """The decision on a candidate after any history; see `UserSimulator.respond`."""
+        hidden = self._encode_latest(params, question.items, question.likes)
+        logit = self._sta_logit(params, hidden, question.candidate, question.user)
+        return ensemble.decide(
+            key,
+            params.catalogue,
+            question.candidate,
+            question.items,
+            question.likes,
+            jnp.where(question.exists, logit, -jnp.inf),
+            self.semantics,
+            reasons,
+        )
+
+    def info(self, decision: Decision) -> dict[str, jax.Array]:
+        """What a step's info says about the decision."""
+        return {"votes": decision.votes}
+
+    def _encode_latest(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> jax.Array:
+        """f_sta's output after the latest W interactions of a history with pads anywhere, float32[width]."""
+        if items.shape[0] == 0:
+            return jnp.zeros(self.sasrec.width, jnp.float32)
+        order, length = _interactions_first(items)
+        size = min(self.window, items.shape[0])
+        latest = order[jnp.maximum(length - size, 0) + jnp.arange(size, dtype=jnp.int32)]
+        hidden, _ = self.sasrec.apply(params.sasrec, items[latest], likes[latest], method="encode")
+        return jnp.where(length > 0, hidden[jnp.clip(length - 1, 0, size - 1)], 0)
+
+    def _sta_logit(
+        self, params: EnvParams, hidden: jax.Array, candidate: jax.Array, user: jax.Array
+    ) -> jax.Array:
+        return self.sasrec.apply(params.sasrec, hidden, candidate, user, method="logit")
+
+
+@dataclass(frozen=True)
+class Taste:
+    """The user of the taste model (`jaxsim.taste`), who likes an item with probability p.
+
+    Attributes:
+        window: W.
+        history_length: H.
+        semantics: "calibrated" draws the like with probability p, and it earns 1; "soft" likes where p is at least
+            1/2, and every response earns p.
+    """
+
+    window: int
+    history_length: int
+    semantics: str
+
+    def start(self, params: EnvParams, user: jax.Array) -> Fields:
+        """The posterior after a user's initial history; its factor has H rows."""
+        histories, model = params.histories, _model(params)
+        if histories.posterior is None:
+            history = histories.items[user], histories.likes[user], histories.length[user]
+            posterior = taste.condition(model, *history)
+        else:
+            posterior = jax.tree.map(lambda x: x[user], histories.posterior)
+        missing = self.window - self.history_length
+        # The next sessions' rows may stay in the factor, but weights beyond the history must be zero.
+        wide = Posterior(
+            inverse_factor=jnp.pad(posterior.inverse_factor, ((0, 0), (0, missing))),
+            weights=jnp.pad(posterior.weights, (0, missing)),
+        )
+        return {"hidden": None, "key_values": None, "posterior": wide}
+
+    def pad(self, state: EnvState) -> EnvState:
+        """The state of a new session with room for W positions."""
+        padding = ((0, self.window - self.history_length), (0, 0))
+        factor = jnp.pad(state.posterior.inverse_factor, padding)
+        return state.replace(posterior=replace(state.posterior, inverse_factor=factor))
+
+    def decide(
+        self, key: jax.Array, params: EnvParams, state: EnvState, candidate: jax.Array
+    ) -> Decision:
+        """The decision on a candidate int32[]."""
+        model = _model(params)
+        kernel = taste.history_kernel(model, candidate, state.items, state.length)
+        expected = taste.expected_taste(state.posterior, kernel)
+        return self._outcome(key, model, candidate, expected)
+
+    def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
+        """The posterior with one more interaction."""
+        # XLA computes the kernel once for this and for `decide`.
+        model = _model(params)
+        kernel = taste.history_kernel(model, new.item, state.items, state.length)
+        length = jnp.where(new.valid, state.length, self.window)
+        return {
+            "posterior": taste.update(model, state.posterior, kernel, new.item, new.like, length)
+        }
+
+    def begin_evidence(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> None:
+        """None: the state has all that `expected` needs."""
+
+    def expected(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> jax.Array:
+        """Probability that each item is liked, float32[N]."""
+        model = _model(params)
+        tastes = taste.expected_tastes(model, state.posterior, state.items, state.length)
+        return jax.nn.sigmoid(model.log_odds(model.item_mean, tastes))
+
+    def respond(
+        self, key: jax.Array, params: EnvParams, question: Question, reasons: bool
+    ) -> Decision:
+        """The decision on a candidate after any history; see `UserSimulator.respond`."""
+        model = _model(params)
+        order, length = _interactions_first(question.items)
+        items, likes = question.items[order], question.likes[order]
+        posterior = taste.condition(model, items, likes, length)
+        kernel = taste.history_kernel(model, question.candidate, items, length)
+        expected = taste.expected_taste(posterior, kernel)
+        return self._outcome(key, model, question.candidate, expected)
+
+    def info(self, decision: Decision) -> dict[str, jax.Array]:
+        """What a step's info says about the decision."""
+        return {"probability": decision.probability}
+
+    def _outcome(
+        self, key: jax.Array, model: TasteModel, candidate: jax.Array, expected: jax.Array
+    ) -> Decision:
+        log_odds = model.log_odds(model.item_mean[candidate], expected)
+        probability = jax.nn.sigmoid(log_odds)
+        if self.semantics == "calibrated":
+            like = jax.random.bernoulli(key, probability)
+            reward = like.astype(jnp.float32)
+        else:
+            like, reward = log_odds >= 0, probability
+        return Decision(
+            probability=probability,
+            taste=expected,
+            reward=reward,
+            response=Response(like=like.astype(jnp.int8)),
+        )
+
+
+def _model(params: EnvParams) -> TasteModel:
+    assert params.taste is not None  # `make` puts it there for these semantics
+    return params.taste
+
+
+def _interactions_first(items: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """An order that puts padding last, int32[H], and the number of interactions, int32[]."""
+    order = jnp.argsort(items < 0, stable=True)
+    return order, jnp.sum(items >= 0, dtype=jnp.int32)
+
+
+def encode_history(
+    sasrec: SASRec, variables: dict[str, Any], items: jax.Array, likes: jax.Array, length: jax.Array
+) -> Prefix:
+    """f_sta's encoding of a left-aligned history: items int32[H], likes int8[H], number of them int32[]."""
+    hidden, key_values = sasrec.apply(variables, items, likes, method="encode")
+    latest = hidden[jnp.maximum(length - 1, 0)]
+    return Prefix(hidden=jnp.where(length > 0, latest, 0), key_values=key_values)

@@ -1,0 +1,463 @@
+"""Fitting of the taste model of `jaxsim.taste` to a dataset's training and validation interactions.
+
+1. Item effects b are the mean of a Gaussian process over items, given each item's mean residual. The means of
+   users are removed alternately, so that items that generous users rate do not look better than they are.
+2. The covariance part of the kernel holds the leading factors of the training residuals that remain.
+3. The weights of both kernels and the calibration w maximise the likelihood of validation labels, each predicted
+   from the interactions before it, with a Gaussian prior around the defaults. So a dataset with few validation
+   labels keeps the defaults, and a part that does not help gets a small weight.
+
+Labels of the test split are never read.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+from annotated_types import Ge
+from flax import struct
+from jax.flatten_util import ravel_pytree
+from scipy.sparse.linalg import svds
+from sklearn.linear_model import LogisticRegression
+
+from jaxsim.dataset import TRAIN, VALIDATION
+from jaxsim.settings import check_settings
+from jaxsim.taste_kernel import PARTS, part_features, weighted_features
+from prep.bounds import Amount, Count, Seed
+
+USER_SMOOTHING = 5.0  # as if every user had this many more residuals of 0
+FACTOR_SMOOTHING = 10.0
+# Where the search starts, and the centre of the prior: found on MovieLens 100K's validation split.
+ITEM_WEIGHTS = {"own": 0.2, "category": 0.05, "year": 0.1, "pros": 0.2, "cons": 0.2}
+TASTE_WEIGHTS = {
+    "constant": 0.06, "mood": 0.10, "category": 0.05, "year": 0.05, "pros": 0.10, "cons": 0.05,
+    "covariance": 0.02,
+}  # fmt: skip
+LABEL_NOISE = 4.0
+MOOD_DECAY = 0.85
+CALIBRATION = (-2.7, 5.3, 6.1)
+ALTERNATIONS = 5
+CALIBRATION_LABELS = 20_000
+CALIBRATION_STRENGTH = 100.0  # scikit-learn's C
+_AT_ONCE = 512
+_PRECISION = jax.lax.Precision.HIGHEST
+
+
+@dataclass(frozen=True)
+class TasteTraining:
+    """How the taste model is fitted."""
+
+    context: Count = 64
+    """Preceding interactions from which a validation label is predicted while the kernels' weights are fitted."""
+    max_labels: Count = 4_000
+    """Validation labels that the weights are fitted to, at most; drawn with the seed."""
+    iterations: Annotated[int, Ge(0)] = 40
+    """Steps of the search for the weights, at most; 0 keeps the defaults."""
+    prior_deviation: Amount = 1.0
+    """Standard deviation of the prior on the logarithm of each weight."""
+    covariance_rank: Annotated[int, Ge(0)] = 16
+    """Factors of the covariance of residuals; 0 leaves this part of the kernel out."""
+    calibration_context: Count = 120
+    """Preceding interactions from which a validation label is predicted while the calibration is fitted."""
+    seed: Seed = 0
+    """Seed of the choice of labels."""
+
+    def check(self) -> None:
+        """Check every setting.
+
+        Raises:
+            InputError: the first setting that is out of its bounds.
+        """
+        check_settings(self, option_prefix="--taste.")
+
+
+class Residuals(NamedTuple):
+    """The training labels of a dataset, less their mean.
+
+    Attributes:
+        mean: the mean label.
+        user, item: int64[R] of the R training interactions.
+        label: float64[R].
+        item_count: float64[N].
+        num_users: U.
+    """
+
+    mean: float
+    user: np.ndarray
+    item: np.ndarray
+    label: np.ndarray
+    item_count: np.ndarray
+    num_users: int
+
+
+class Examples(NamedTuple):
+    """E validation labels with the C interactions before each; the latest stand last.
+
+    Attributes:
+        item: int32[E].
+        label: float32[E].
+        history_items: int32[E, C], 0 for padding.
+        history_labels: float32[E, C].
+        present: bool[E, C], False for padding.
+    """
+
+    item: np.ndarray
+    label: np.ndarray
+    history_items: np.ndarray
+    history_labels: np.ndarray
+    present: np.ndarray
+
+
+@struct.dataclass
+class Weights:
+    """What is fitted.
+
+    Attributes:
+        item: weights of the kernel of item effects, float32[] by part.
+        taste: weights of the kernel of tastes, float32[] by part.
+        mood_decay: float32[].
+        calibration: float32[3], w of `jaxsim.taste`.
+    """
+
+    item: dict[str, jax.Array]
+    taste: dict[str, jax.Array]
+    mood_decay: jax.Array
+    calibration: jax.Array
+
+
+def train_taste(
+    arrays: Mapping[str, np.ndarray], years: np.ndarray, config: TasteTraining
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Fit the taste model of a packed dataset.
+
+    Args:
+        arrays: of the pack (see `jaxsim.Dataset`); labels of the test split are not read.
+        years: float32[N], NaN where an item has none.
+        config: settings.
+
+    Returns:
+        The arrays for `taste.safetensors`, and the manifest's `taste` entry.
+    """
+    residuals = training_residuals(arrays)
+    parts = part_features(arrays, years, None)
+    effect, user_mean = alternating_effects(residuals, parts, ITEM_WEIGHTS)
+    factors = covariance_factors(residuals, effect, user_mean, config.covariance_rank)
+    parts = part_features(arrays, years, factors)
+    item_mean = item_residual_means(residuals, user_mean)
+    has_times = bool(np.ptp(arrays["interaction_time"]) > 0)
+    start = default_weights(parts, has_times)
+    fitted, effort = _search(arrays, residuals, parts, item_mean, start, config)
+    effect = item_effects(residuals, parts, item_mean, _floats(fitted.item))
+    result = {
+        "item_effect": effect.astype(np.float32),
+        "item_year": years.astype(np.float32),
+        "covariance_factors": factors.astype(np.float32),
+    }
+    fitted = _calibrated(arrays, residuals, parts, effect, fitted, config)
+    entry = {
+        "mean": residuals.mean,
+        "item_weights": {**_floats(fitted.item), "label_noise": LABEL_NOISE},
+        "taste_weights": _floats(fitted.taste),
+        "mood_decay": float(fitted.mood_decay),
+        "calibration": [float(w) for w in fitted.calibration],
+        "training": asdict(config),
+        **effort,
+    }
+    return result, entry
+
+
+def training_residuals(arrays: Mapping[str, np.ndarray]) -> Residuals:
+    """The training labels of a pack's interaction arrays."""
+    rows = np.flatnonzero(arrays["interaction_split"] == TRAIN)
+    user = np.searchsorted(arrays["user_offsets"], rows, side="right") - 1
+    item = arrays["interaction_item"][rows].astype(np.int64)
+    label = arrays["interaction_label"][rows].astype(np.float64)
+    num_items = len(arrays["item_categories"])
+    return Residuals(
+        mean=float(label.mean()),
+        user=user,
+        item=item,
+        label=label - label.mean(),
+        item_count=np.bincount(item, minlength=num_items).astype(np.float64),
+        num_users=len(arrays["user_offsets"]) - 1,
+    )
+
+
+def item_residual_means(residuals: Residuals, user_mean: np.ndarray) -> np.ndarray:
+    """Each item's mean label without the means of its users, float64[N]; 0 for an item without labels."""
+    count = residuals.item_count
+    rest = residuals.label - user_mean[residuals.user]
+    return np.bincount(residuals.item, rest, len(count)) / np.maximum(count, 1)
+
+
+def alternating_effects(
+    residuals: Residuals, parts: Mapping[str, np.ndarray], weights: Mapping[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Item effects float64[N] and means of users float64[U], each fitted to what the other leaves."""
+    user_mean: np.ndarray = np.zeros(residuals.num_users, np.float64)
+    user_count = np.bincount(residuals.user, minlength=residuals.num_users)
+    for _ in range(ALTERNATIONS):
+        mean = item_residual_means(residuals, user_mean)
+        effect = item_effects(residuals, parts, mean, weights)
+        rest = residuals.label - effect[residuals.item]
+        total = np.bincount(residuals.user, rest, residuals.num_users)
+        user_mean = total / (user_count + USER_SMOOTHING)
+    return effect, user_mean
+
+
+def item_effects(
+    residuals: Residuals,
+    parts: Mapping[str, np.ndarray],
+    item_mean: np.ndarray,
+    weights: Mapping[str, float],
+) -> np.ndarray:
+    """The mean of the Gaussian process over items, float64[N].
+
+    Args:
+        residuals: of the training interactions.
+        parts: features of the kernel's parts.
+        item_mean: float64[N], of `item_residual_means`.
+        weights: of the parts, and of "own", the part of each item alone.
+    """
+    features = weighted_features(parts, weights, len(item_mean))
+    return _item_effects(np, features, residuals.item_count, item_mean, weights["own"])
+
+
+def _item_effects(xp: Any, features: Any, count: Any, mean: Any, own: Any) -> Any:
+    """`item_effects` for NumPy or JAX: a regression on the features, then each item's own part.
+
+    It is the posterior mean under the kernel features features' + own I with noise LABEL_NOISE / count.
+    """
+    precision = xp.where(count > 0, 1 / (own + LABEL_NOISE / xp.maximum(count, 1)), 0.0)
+    scaled = features * precision[:, None]
+    system = xp.eye(features.shape[1], dtype=features.dtype) + scaled.T @ features
+    shared = features @ xp.linalg.solve(system, scaled.T @ mean)
+    return shared + own * precision * (mean - shared)
+
+
+def covariance_factors(
+    residuals: Residuals, effect: np.ndarray, user_mean: np.ndarray, rank: int
+) -> np.ndarray:
+    """Leading factors of the covariance of items' residuals, float64[N, R]; mean square 1 over the interactions.
+
+    R is the rank, or less for a dataset with few users or items.
+    """
+    count = residuals.item_count
+    rank = min(rank, min(residuals.num_users, len(count)) - 1)
+    rest = residuals.label - effect[residuals.item] - user_mean[residuals.user]
+    scaled = rest / np.sqrt(count[residuals.item] + FACTOR_SMOOTHING)
+    if rank < 1 or not scaled.any():
+        return np.zeros((len(count), 0), np.float64)
+    shape = (residuals.num_users, len(count))
+    matrix = scipy.sparse.csr_matrix((scaled, (residuals.user, residuals.item)), shape)
+    # A fixed start, because the solver draws one otherwise.
+    _, size, vectors = svds(matrix, k=rank, v0=np.ones(min(shape), np.float64))
+    factors = vectors.T * size
+    square = (factors**2).sum(axis=1) @ count / count.sum()
+    return factors / np.sqrt(square) if square > 0 else factors
+
+
+def default_weights(parts: Mapping[str, np.ndarray], has_times: bool) -> Weights:
+    """Where the search starts: the defaults of the parts that the data has.
+
+    Args:
+        parts: of `jaxsim.taste_kernel.part_features`.
+        has_times: without times there is no mood.
+    """
+
+    def chosen(weights: Mapping[str, float], always: Sequence[str]) -> dict[str, jax.Array]:
+        return {n: jnp.float32(w) for n, w in weights.items() if n in parts or n in always}
+
+    always = ("constant", "mood") if has_times else ("constant",)
+    return Weights(
+        item=chosen(ITEM_WEIGHTS, ("own",)),
+        taste=chosen(TASTE_WEIGHTS, always),
+        mood_decay=jnp.float32(MOOD_DECAY),
+        calibration=jnp.asarray(CALIBRATION, jnp.float32),
+    )
+
+
+def validation_examples(
+    arrays: Mapping[str, np.ndarray], context: int, max_labels: int | None, seed: int
+) -> Examples:
+    """The validation labels, at most `max_labels` of them, with the interactions before each."""
+    rows = np.flatnonzero(arrays["interaction_split"] == VALIDATION)
+    if max_labels is not None and len(rows) > max_labels:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, max_labels, replace=False))
+    user = np.searchsorted(arrays["user_offsets"], rows, side="right") - 1
+    index = rows[:, None] + np.arange(-context, 0)
+    present = index >= arrays["user_offsets"][user][:, None]
+    index = np.where(present, index, 0)
+    labels = arrays["interaction_label"]
+    return Examples(
+        item=arrays["interaction_item"][rows],
+        label=labels[rows].astype(np.float32),
+        history_items=np.where(present, arrays["interaction_item"][index], 0).astype(np.int32),
+        history_labels=np.where(present, labels[index], 0).astype(np.float32),
+        present=present,
+    )
+
+
+def predicted_tastes(
+    weights: Weights, grams: jax.Array, residual: jax.Array, present: jax.Array
+) -> jax.Array:
+    """The tastes g of E examples, each from the C interactions before it, float32[E].
+
+    Args:
+        weights: of the kernel of tastes.
+        grams: float32[parts, E, C + 1, C + 1], each part's kernel of the history's items and, last, the example's.
+        residual: float32[E, C], labels less the mean and the items' effects.
+        present: bool[E, C].
+    """
+    context = present.shape[1]
+    place = jnp.arange(context + 1, dtype=jnp.float32)
+    kernel = weights.taste["constant"]
+    if "mood" in weights.taste:
+        distance = jnp.abs(place[:, None] - place[None])
+        kernel = kernel + weights.taste["mood"] * weights.mood_decay**distance
+    names = [name for name in PARTS if name in weights.taste]
+    kernel = kernel + sum(
+        weights.taste[name] * gram for name, gram in zip(names, grams, strict=True)
+    )
+    both = present[:, :, None] & present[:, None]
+    system = jnp.where(both, kernel[:, :-1, :-1], 0.0) + jnp.eye(context, dtype=jnp.float32)
+    alpha = jax.vmap(_solve)(system, jnp.where(present, residual, 0.0))
+    return jnp.sum(jnp.where(present, kernel[:, -1, :-1], 0.0) * alpha, axis=1)
+
+
+def _solve(system: jax.Array, right: jax.Array) -> jax.Array:
+    return jax.scipy.linalg.solve(system, right, assume_a="pos")
+
+
+def part_grams(
+    parts: Mapping[str, np.ndarray], names: Sequence[str], examples: Examples
+) -> jax.Array:
+    """The kernel of each part among an example's history and the example, float32[parts, E, C + 1, C + 1]."""
+    items = np.concatenate([examples.history_items, examples.item[:, None]], axis=1)
+
+    def gram(features: jax.Array) -> jax.Array:
+        def of_example(row: jax.Array) -> jax.Array:
+            return jnp.matmul(features[row], features[row].T, precision=_PRECISION)
+
+        return jax.lax.map(of_example, jnp.asarray(items), batch_size=64)
+
+    shape = (0, *items.shape, items.shape[1])
+    grams = [jax.jit(gram)(jnp.asarray(parts[name], jnp.float32)) for name in names]
+    return jnp.stack(grams) if grams else jnp.zeros(shape, jnp.float32)
+
+
+def log_loss(log_odds: jax.Array, label: jax.Array) -> jax.Array:
+    """Mean log-loss of labels 0 and 1, float32[]."""
+    return jnp.mean(jnp.logaddexp(0.0, log_odds) - label * log_odds)
+
+
+def _search(
+    arrays: Mapping[str, np.ndarray],
+    residuals: Residuals,
+    parts: Mapping[str, np.ndarray],
+    item_mean: np.ndarray,
+    start: Weights,
+    config: TasteTraining,
+) -> tuple[Weights, dict[str, Any]]:
+    """The weights with the highest posterior on the validation labels, and what the manifest says about it."""
+    examples = validation_examples(arrays, config.context, config.max_labels, config.seed)
+    count = len(examples.label)
+    if count == 0 or config.iterations == 0:
+        return start, {"labels": count, "steps": 0}
+    logs, unflatten = ravel_pytree(_to_unbounded(start))
+    names = [name for name in PARTS if name in start.taste]
+    data = jax.tree.map(jnp.asarray, (examples, part_grams(parts, names, examples)))
+    item_names = [name for name in PARTS if name in start.item]
+    features = [jnp.asarray(parts[name], jnp.float32) for name in item_names]
+    counts, means = (
+        jnp.asarray(residuals.item_count, jnp.float32),
+        jnp.asarray(item_mean, jnp.float32),
+    )
+
+    @jax.jit
+    @jax.value_and_grad
+    def objective(vector: jax.Array) -> jax.Array:
+        weights = _from_unbounded(unflatten(vector))
+        (example, grams) = data
+        scaled = [jnp.sqrt(weights.item[n]) * x for n, x in zip(item_names, features, strict=True)]
+        own_only = jnp.zeros((len(counts), 1), jnp.float32)
+        wide = jnp.concatenate([own_only, *scaled], axis=1)
+        effect = _item_effects(jnp, wide, counts, means, weights.item["own"])
+        residual = example.history_labels - residuals.mean - effect[example.history_items]
+        taste = predicted_tastes(weights, grams, residual, example.present)
+        w = weights.calibration
+        log_odds = w[0] + w[1] * (residuals.mean + effect[example.item]) + w[2] * taste
+        prior = jnp.sum(((vector - logs) / config.prior_deviation) ** 2) / 2
+        return count * log_loss(log_odds, example.label) + prior
+
+    def evaluate(vector: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = objective(jnp.asarray(vector, jnp.float32))
+        return float(value), np.asarray(slope, np.float64)
+
+    result = scipy.optimize.minimize(
+        evaluate,
+        np.asarray(logs, np.float64),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": config.iterations, "ftol": 1e-6},
+    )
+    fitted = _from_unbounded(unflatten(jnp.asarray(result.x, jnp.float32)))
+    return fitted, {"labels": count, "steps": int(result.nit)}
+
+
+def _calibrated(
+    arrays: Mapping[str, np.ndarray],
+    residuals: Residuals,
+    parts: Mapping[str, np.ndarray],
+    effect: np.ndarray,
+    weights: Weights,
+    config: TasteTraining,
+) -> Weights:
+    """The weights with a calibration for long histories: a logistic regression on validation labels."""
+    examples = validation_examples(
+        arrays, config.calibration_context, CALIBRATION_LABELS, config.seed
+    )
+    if len(np.unique(examples.label)) < 2:
+        return weights
+    names = [name for name in PARTS if name in weights.taste]
+    tastes = []
+    for first in range(0, len(examples.label), _AT_ONCE):
+        piece = Examples(*(x[first : first + _AT_ONCE] for x in examples))
+        residual = piece.history_labels - residuals.mean - effect[piece.history_items]
+        grams = part_grams(parts, names, piece)
+        arguments = jnp.asarray(residual, jnp.float32), jnp.asarray(piece.present)
+        tastes.append(np.asarray(jax.jit(predicted_tastes)(weights, grams, *arguments)))
+    features = np.stack([residuals.mean + effect[examples.item], np.concatenate(tastes)], axis=1)
+    # Weak regularisation keeps the weights finite where few labels can be parted.
+    model = LogisticRegression(C=CALIBRATION_STRENGTH).fit(features, examples.label)
+    fitted = [float(model.intercept_[0]), *(float(w) for w in model.coef_[0])]
+    return replace(weights, calibration=jnp.asarray(fitted, jnp.float32))
+
+
+def _to_unbounded(weights: Weights) -> Weights:
+    """Logarithms of the weights, log-odds of the decay, and the calibration as it is."""
+    decay = weights.mood_decay
+    return Weights(
+        item=jax.tree.map(jnp.log, weights.item),
+        taste=jax.tree.map(jnp.log, weights.taste),
+        mood_decay=jnp.log(decay) - jnp.log1p(-decay),
+        calibration=weights.calibration,
+    )
+
+
+def _from_unbounded(values: Weights) -> Weights:
+    return Weights(
+        item=jax.tree.map(jnp.exp, values.item),
+        taste=jax.tree.map(jnp.exp, values.taste),
+        mood_decay=jax.nn.sigmoid(values.mood_decay),
+        calibration=values.calibration,
+    )
+
+
+def _floats(weights: Mapping[str, jax.Array]) -> dict[str, float]:
+    return {name: float(value) for name, value in weights.items()}
