@@ -183,6 +183,7 @@ def _manifest(
             "like_threshold": ratings.like_threshold,
             "split": config.split,
             "state": ratings.raw.state,
+            "keep_adult": ratings.raw.keep_adult,
             "min_user_ratings": config.min_user_ratings,
             "min_item_ratings": config.min_item_ratings,
             "keep_unrated": config.keep_unrated,

@@ -55,6 +55,7 @@ def convert(
     items: Path | None = None,
     state: str | None = None,
     strict: bool = False,
+    keep_adult: bool = False,
     text: bool = True,
 ) -> None:
     """Read raw files and write them as Parquet tables, which build, annotate and other tools read.
@@ -66,9 +67,10 @@ def convert(
         items: for a table of your own: the file of items.
         state: for yelp: keep the businesses of this state; "" keeps all. Without it, MO.
         strict: stop at the first line that cannot be read.
+        keep_adult: for anime: keep the adult titles, those of genre Hentai.
         text: keep the texts of reviews, as prompts need them.
     """
-    options = SourceOptions(raw, items, state, strict)
+    options = SourceOptions(raw, items, state, strict, keep_adult)
     print(format_conversion(convert_dataset(get_source(dataset), options, out, text)))
 
 

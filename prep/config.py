@@ -47,13 +47,15 @@ class RatingsConfig:
     """Items with fewer ratings are dropped."""
     keep_unrated: bool = False
     """Keep the items that are described but that nobody rated."""
+    keep_adult: bool = False
+    """For anime: keep the adult titles, those of genre Hentai."""
     noun: str | None = None
     """What prompts call an item, such as book. Without it, the dataset's own."""
 
     @property
     def source_options(self) -> SourceOptions:
         """The options that a source reads its files with."""
-        return SourceOptions(self.raw, self.items, self.state, self.strict)
+        return SourceOptions(self.raw, self.items, self.state, self.strict, self.keep_adult)
 
     def check(self) -> None:
         """Check every setting.

@@ -1,6 +1,6 @@
 """What every source of data returns, whatever its own files look like."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,12 +20,14 @@ class SourceOptions:
         items: for a table of the user's own, the file of items beside it; None if there is none.
         state: for `yelp`, the state whose businesses are kept; empty for all, None for Missouri.
         strict: stop at the first line that cannot be read; without it such lines are left out and counted.
+        keep_adult: for `anime`, whether adult titles are kept.
     """
 
     raw: Path | None = None
     items: Path | None = None
     state: str | None = None
     strict: bool = False
+    keep_adult: bool = False
 
 
 class Reviews(Protocol):
@@ -55,6 +57,8 @@ class RawData:
         reviews: the texts that users wrote with their ratings; None where the source has none.
         left_out: reason -> how many valid rows the source left out on purpose, such as those of other states.
         state: the state whose businesses were kept, empty for all; None for sources without states.
+        keep_adult: whether adult titles were kept; None for sources that know of none.
+        left_out_items: raw ids of the items that the source left out on purpose. Replies about them are no error.
     """
 
     ratings: pd.DataFrame
@@ -65,6 +69,8 @@ class RawData:
     reviews: Reviews | None = None
     left_out: Mapping[str, int] | None = None
     state: str | None = None
+    keep_adult: bool | None = None
+    left_out_items: Set[str] = frozenset()
 
 
 class Source(Protocol):
