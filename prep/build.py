@@ -182,6 +182,10 @@ def _manifest(
         "settings": {
             "like_threshold": ratings.like_threshold,
             "split": config.split,
+            "order": ratings.interactions.order,
+            "order_seed": config.order_seed
+            if ratings.interactions.order == "permutation"
+            else None,
             "state": ratings.raw.state,
             "keep_adult": ratings.raw.keep_adult,
             "min_user_ratings": config.min_user_ratings,

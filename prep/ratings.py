@@ -14,6 +14,7 @@ from jaxsim import InputError
 from jaxsim.dataset import TRAIN
 from prep.config import RatingsConfig
 from prep.interactions import Interactions, index_interactions
+from prep.order import choose_order
 from prep.readers.lines import SkippedLines
 from prep.readers.rows import Item, items_table
 from prep.sources.base import RawData, Source, SourceOptions
@@ -106,6 +107,8 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
             f"--like-threshold: give the lowest rating with which a user of {source.name} likes an item"
         )
     raw = load_raw(source, config.source_options)
+    time = raw.ratings["time"].to_numpy(np.int64)
+    order = choose_order(time, config.file_order, config.order_seed)
     interactions = index_interactions(
         raw.ratings,
         threshold,
@@ -113,6 +116,8 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
         config.min_user_ratings,
         config.min_item_ratings,
         config.split,
+        order,
+        config.order_seed,
     )
     _check_labels(interactions, threshold, source.name, config.like_threshold is None, raw)
     items, unknown = items_in_order(raw.items, interactions.items)

@@ -47,7 +47,8 @@ class RawData:
 
     Attributes:
         ratings: one row a rating in the order of the file: `user_id` and `item_id` (categorical, of str),
-            `rating` (float32, finite) and `time` (int64, seconds; 0 throughout where the source has none).
+            `rating` (float32, finite) and `time` (int64, seconds; 0 throughout where the source has none, see
+            `prep.order.choose_order`).
         items: one row an item, in any order: `item_id` (str, unique), `name` (str), `categories` (tuple of str,
             in the source's own order) and `attributes` (dict of str to str: what else a prompt may say about the
             item, such as {"year": "1995"}). Items may lack ratings, and rated items may be missing here.
