@@ -179,7 +179,8 @@ class BuildConfig(AnnotationConfig):
     language_model: str | None = None
     """Name of the model that wrote --replies, for the record."""
     allow_missing_replies: bool = False
-    """Give items without a reply that parses no keywords, instead of stopping."""
+    """Give items without a reply that parses no keywords, instead of stopping. Replies that ship with anime cover
+    a part of its titles; with them, a missing reply never stops a build."""
     min_items: Count = 2
     """Keywords on fewer items are dropped."""
     max_share: Share = 0.10

@@ -98,8 +98,8 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
         config: where its raw files are, how to read them, which ratings to keep, and what is a like.
 
     Raises:
-        InputError: the files cannot be found, downloaded or read; there is no like threshold; or every rating is a
-            like, or none is.
+        InputError: the files cannot be found, downloaded or read; there is no like threshold; every rating is a
+            like, or none is; or an option has no meaning for this dataset.
     """
     threshold = source.like_threshold if config.like_threshold is None else config.like_threshold
     if threshold is None:
@@ -184,7 +184,7 @@ def _load_conversion(name: str, folder: Path, options: SourceOptions) -> RawData
         raise InputError(f"{path}: a conversion {which} --keep-adult; {advice}, or convert again")
     items = folder / "items.parquet"
     described = items.is_file() and pq.ParquetFile(items).metadata.num_rows
-    table = replace(options, raw=None, state=None, items=items if described else None)
+    table = SourceOptions(items=items if described else None, strict=options.strict)
     data = TableFile(folder / "ratings.parquet").load(table)
     return replace(
         data,

@@ -47,6 +47,7 @@ def format_report(result: BuildResult) -> str:
         "sessions": f"{counts['session_users']:,} users have the five ratings that a session needs",
         "words from": words.language_model,
         "T_obj": _replies(words.annotations.t_obj, counts["items_without_reply"]),
+        "without T_obj": _without_reply(counts),
         "T_sub": _replies(words.annotations.t_sub, 0),
         "keywords": (
             f"{counts['keywords']:,} of {counts['keywords_before_filter']:,} kept; "
@@ -108,6 +109,14 @@ def _dropped(counts: Mapping[str, int]) -> str:
 def _count_of(count: int, singular: str) -> str:
     plural = singular.replace("item is named by its id", "items are named by their ids")
     return f"{count:,} {singular if count == 1 else plural}" if count else ""
+
+
+def _without_reply(counts: Mapping[str, int]) -> str:
+    missing = counts["items_without_reply"]
+    share = counts["interactions_without_reply"] / counts["interactions"]
+    if not missing:
+        return ""
+    return f"{missing:,} of {counts['items']:,} items, which have {share:.1%} of the ratings"
 
 
 def _replies(counts: ReplyCounts, missing: int) -> str:

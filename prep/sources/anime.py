@@ -37,6 +37,7 @@ ITEM_COLUMNS = (
     Column("type"),
     Column("episodes"),
 )
+_SHIPPED = Path(__file__).parents[1] / "data" / "anime"
 _UNKNOWN = {"", "unknown"}
 
 RowTest = Callable[[RatingRows], np.ndarray]
@@ -56,8 +57,9 @@ class Anime:
     noun: str = "anime"
     like_threshold: float = 6.0
     best_rating: float = 10.0
-    replies: Sequence[Path] = ()
-    language_model: str = ""
+    replies: Sequence[Path] = (_SHIPPED / "t_obj_replies.jsonl.gz",)
+    replies_are_partial: bool = True
+    language_model: str = "Claude (Anthropic)"
     keep_unrated: bool = False
 
     def load(self, options: SourceOptions) -> RawData:

@@ -98,6 +98,10 @@ class Source(Protocol):
         """Files of language-model replies that ship with the package; empty when there are none."""
 
     @property
+    def replies_are_partial(self) -> bool:
+        """Whether `replies` are known to be about a part of the items, so that a missing one is no error."""
+
+    @property
     def language_model(self) -> str:
         """The language model that wrote `replies`; empty when there are none."""
 

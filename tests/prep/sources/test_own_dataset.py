@@ -201,7 +201,8 @@ def test_what_cannot_be_simulated_is_said(books, capsys):
 def test_vectors_are_made_for_replies_to_t_sub_too(books, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "prep.commands.encode", lambda words, name: made.extend(words) or np.zeros((len(words), 2))
+        "prep.features.embedding.encode",
+        lambda words, name: made.extend(words) or np.zeros((len(words), 2), np.float32),
     )
     run(["embed", str(books / "books.csv"), "--replies", str(write_replies(books)),
          "--out", str(books / "v.safetensors")])  # fmt: skip
