@@ -1,4 +1,4 @@
-"""What reading CSV with Arrow must not do to the process; tests/prep/sources/test_table_file.py reads real tables."""
+"""Reading CSV with Arrow must not abort the process. tests/prep/sources/test_table_file.py reads real tables."""
 
 import subprocess
 import sys
