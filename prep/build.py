@@ -192,7 +192,12 @@ def _manifest(
         "settings": {
             "like_threshold": ratings.like_threshold,
             "split": config.split,
+            "order": ratings.interactions.order,
+            "order_seed": config.order_seed
+            if ratings.interactions.order == "permutation"
+            else None,
             "state": ratings.raw.state,
+            "keep_adult": ratings.raw.keep_adult,
             "min_user_ratings": config.min_user_ratings,
             "min_item_ratings": config.min_item_ratings,
             "keep_unrated": config.keep_unrated,
@@ -224,6 +229,7 @@ def _manifest(
 def _counts(ratings: Ratings, words: Words, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
     per_user = np.diff(arrays["user_offsets"])
     annotations = words.annotations
+    lacks_reply = ratings.items["item_id"].isin(annotations.missing).to_numpy()
     return {
         "users": len(per_user),
         "session_users": int((per_user >= MIN_INTERACTIONS).sum()),
@@ -236,6 +242,7 @@ def _counts(ratings: Ratings, words: Words, arrays: Mapping[str, np.ndarray]) ->
         "keywords": len(words.filter.kept),
         "keywords_before_filter": len(words.filter.counts),
         "items_without_reply": len(annotations.missing),
+        "interactions_without_reply": int(lacks_reply[arrays["interaction_item"]].sum()),
         "replies_unparsed": len(annotations.unparsed),
         "items_without_pos_keywords": count_empty(arrays["item_pos_keywords"]),
         "items_without_neg_keywords": count_empty(arrays["item_neg_keywords"]),

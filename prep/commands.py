@@ -13,7 +13,13 @@ from prep.annotation.stored_replies import export_replies, format_prompts, forma
 from prep.build import build_dataset, build_synthetic
 from prep.config import AnnotationConfig, BuildConfig
 from prep.convert import convert_dataset, format_conversion
-from prep.features.embedding import DEFAULT_ENCODER, HASHED, KeywordVectors, encode, save_vectors
+from prep.features.embedding import (
+    DEFAULT_ENCODER,
+    HASHED,
+    KeywordVectors,
+    keyword_vectors,
+    save_vectors,
+)
 from prep.replies.files import read_replies
 from prep.replies.merge import vocabulary
 from prep.report import format_report, format_synthetic, warnings_of
@@ -55,6 +61,7 @@ def convert(
     items: Path | None = None,
     state: str | None = None,
     strict: bool = False,
+    keep_adult: bool = False,
     text: bool = True,
 ) -> None:
     """Read raw files and write them as Parquet tables, which build, annotate and other tools read.
@@ -66,9 +73,10 @@ def convert(
         items: for a table of your own: the file of items.
         state: for yelp: keep the businesses of this state; "" keeps all. Without it, MO.
         strict: stop at the first line that cannot be read.
+        keep_adult: for anime: keep the adult titles, those of genre Hentai.
         text: keep the texts of reviews, as prompts need them.
     """
-    options = SourceOptions(raw, items, state, strict)
+    options = SourceOptions(raw, items, state, strict, keep_adult)
     print(format_conversion(convert_dataset(get_source(dataset), options, out, text)))
 
 
@@ -94,6 +102,7 @@ def embed(
     out: Path,
     replies: tyro.conf.UseAppendAction[tuple[Path, ...]] = (),
     encoder: str = DEFAULT_ENCODER,
+    vectors: tyro.conf.UseAppendAction[tuple[Path, ...]] = (),
 ) -> None:
     """Compute the vectors of all keywords in replies, for `build --vectors` (needs torch).
 
@@ -102,6 +111,7 @@ def embed(
         out: the file to write.
         replies: files of replies, in place of those that ship with the dataset.
         encoder: name or path of a BERT.
+        vectors: files of vectors, of which those of this encoder are copied and not computed again.
     """
     files = replies or tuple(get_source(dataset).replies)
     if encoder == HASHED:
@@ -113,7 +123,9 @@ def embed(
     keywords = vocabulary(line for path in files for line in read_replies(path).lines)
     if not keywords:
         raise InputError(f"{', '.join(map(str, files))}: no reply with keywords")
-    save_vectors(out, KeywordVectors(encoder, keywords, encode(keywords, encoder)))
+    save_vectors(
+        out, KeywordVectors(encoder, keywords, keyword_vectors(keywords, encoder, vectors))
+    )
     print(f"{len(keywords):,} keyword vectors of {encoder} written to {out}")
 
 

@@ -13,7 +13,7 @@ from annotated_types import Gt
 
 from jaxsim import InputError
 from jaxsim.settings import check_settings
-from prep.bounds import Amount, Count, Share
+from prep.bounds import Amount, Count, Seed, Share
 from prep.features.embedding import DEFAULT_ENCODER
 from prep.interactions import SplitRule
 from prep.sources.base import SourceOptions
@@ -39,22 +39,29 @@ class RatingsConfig:
     like_threshold: float | None = None
     """A rating of at least this is a like. Without it, the dataset's own."""
     split: SplitRule = "ratio"
-    """How each user's ratings are split, in the order of time. ratio: the first 80 % for training, the next 10 %
-    for validation, the rest for testing. loo (leave one out): the last one for testing, the one before it for
+    """How each user's ratings are split, in their order. ratio: the first 80 % for training, the next 10 % for
+    validation, the rest for testing. loo (leave one out): the last one for testing, the one before it for
     validation, the others for training."""
+    file_order: bool = False
+    """For a dataset without times: the order of each user's ratings is that of the file, which may be one of ids.
+    Without it, the order is a random permutation."""
+    order_seed: Seed = 0
+    """For a dataset without times: seed of the permutation of each user's ratings."""
     min_user_ratings: Count = 1
     """Users with fewer ratings are dropped."""
     min_item_ratings: Count = 1
     """Items with fewer ratings are dropped."""
     keep_unrated: bool = False
     """Keep the items that are described but that nobody rated."""
+    keep_adult: bool = False
+    """For anime: keep the adult titles, those of genre Hentai."""
     noun: str | None = None
     """What prompts call an item, such as book. Without it, the dataset's own."""
 
     @property
     def source_options(self) -> SourceOptions:
         """The options that a source reads its files with."""
-        return SourceOptions(self.raw, self.items, self.state, self.strict)
+        return SourceOptions(self.raw, self.items, self.state, self.strict, self.keep_adult)
 
     def check(self) -> None:
         """Check every setting.
@@ -63,6 +70,11 @@ class RatingsConfig:
             InputError: the first setting that is out of its bounds or does not go with another one.
         """
         check_settings(self, option_prefix="--")
+        if self.file_order and self.order_seed:
+            raise InputError(
+                f"--file-order and --order-seed {self.order_seed}: the order of the file has no seed; "
+                "leave out one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -168,7 +180,8 @@ class BuildConfig(AnnotationConfig):
     language_model: str | None = None
     """Name of the model that wrote --replies, for the record."""
     allow_missing_replies: bool = False
-    """Give items without a reply that parses no keywords, instead of stopping."""
+    """Give items without a reply that parses no keywords, instead of stopping. Replies that ship with anime cover
+    a part of its titles; with them, a missing reply never stops a build."""
     min_items: Count = 2
     """Keywords on fewer items are dropped."""
     max_share: Share = 0.10

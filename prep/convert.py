@@ -71,6 +71,8 @@ def convert_dataset(
             "raw": dict(raw.files),
             "skipped": [asdict(skipped) for skipped in raw.skipped if skipped.total],
             "left_out": dict(raw.left_out or {}),
+            "keep_adult": raw.keep_adult,
+            "left_out_items": sorted(raw.left_out_items),
             "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
         }
         (folder / CONVERSION).write_text(json.dumps(record, indent=1) + "\n", "utf-8")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from jaxsim import InputError
 from jaxsim.dataset import MIN_INTERACTIONS, TEST, TRAIN, VALIDATION
+from prep.order import Order, permutation_keys
 
 SplitRule = Literal["ratio", "loo"]
 
@@ -23,7 +24,7 @@ def sorted_ids(ids: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Interactions:
-    """The interactions of all users, user after user, those of a user in the order of time.
+    """The interactions of all users, user after user, those of a user in their `order`.
 
     Attributes:
         users, items: raw ids in index order; U and N of them.
@@ -33,6 +34,7 @@ class Interactions:
         rows: int64[M], the row of each interaction in the table of ratings.
         duplicates: how many ratings were dropped because the user rated the item again later.
         too_few: how many others were dropped because their user or item has too few ratings.
+        order: what the interactions of a user are ordered by.
     """
 
     users: list[str]
@@ -41,6 +43,7 @@ class Interactions:
     rows: np.ndarray
     duplicates: int
     too_few: int
+    order: Order
 
     @property
     def users_of_rows(self) -> np.ndarray:
@@ -56,8 +59,10 @@ def index_interactions(
     min_user_ratings: int = 1,
     min_item_ratings: int = 1,
     split: SplitRule = "ratio",
+    order: Order = "time",
+    order_seed: int = 0,
 ) -> Interactions:
-    """Order the ratings by (user, time, original row), keep a user's last of each item, and split.
+    """Keep a user's last rating of each item by (time, original row), order each user's ratings, and split them.
 
     Args:
         ratings: as in `prep.sources.base.RawData`.
@@ -66,6 +71,9 @@ def index_interactions(
         min_user_ratings, min_item_ratings: users and items with fewer ratings are dropped until all others have
             as many (the k-core, if both are k).
         split: as for `split_codes`.
+        order: what a user's ratings are ordered by, as `prep.order.choose_order` says. "time": by (time, original
+            row). "permutation": by `prep.order.permutation_keys`. "file": by original row; all times are equal.
+        order_seed: of the permutation.
 
     Raises:
         InputError: no rating is left.
@@ -73,38 +81,41 @@ def index_interactions(
     user, user_ids = _codes(ratings["user_id"])
     item, item_ids = _codes(ratings["item_id"])
     time = ratings["time"].to_numpy(np.int64)
-    order = np.lexsort((time, user))  # stable: rows of a second stay in their order
-    pairs = pd.Series(user[order].astype(np.int64) * len(item_ids) + item[order])
-    order = order[~pairs.duplicated(keep="last").to_numpy()]
-    unique = len(order)
-    order = order[k_core(user[order], item[order], min_user_ratings, min_item_ratings)]
-    if not len(order):
+    rows = _last_of_pairs(user, item, time)
+    unique = len(rows)
+    rows = rows[k_core(user[rows], item[rows], min_user_ratings, min_item_ratings)]
+    if not len(rows):
         raise InputError(
             f"no user has {min_user_ratings} ratings of items with {min_item_ratings}: "
             "lower --min-user-ratings or --min-item-ratings"
         )
-    users = sorted_ids(user_ids[np.unique(user[order])])
-    items = sorted_ids([*item_ids[np.unique(item[order])], *more_items])
+    users = sorted_ids(user_ids[np.unique(user[rows])])
+    items = sorted_ids([*item_ids[np.unique(item[rows])], *more_items])
     place_of_user = pd.Index(users).get_indexer(pd.Index(user_ids))
     place_of_item = pd.Index(items).get_indexer(pd.Index(item_ids)).astype(np.int32)
-    order = order[np.argsort(place_of_user[user[order]], kind="stable")]
-    counts = np.bincount(place_of_user[user[order]], minlength=len(users))
-    rating = ratings["rating"].to_numpy(np.float32)[order]
-    return Interactions(
-        users=users,
-        items=items,
-        arrays={
-            "user_offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            "interaction_item": place_of_item[item[order]],
-            "interaction_label": (rating >= like_threshold).astype(np.int8),
-            "interaction_rating": rating,
-            "interaction_time": time[order],
-            "interaction_split": split_codes(counts, split),
-        },
-        rows=order,
-        duplicates=len(user) - unique,
-        too_few=unique - len(order),
-    )
+    if order == "permutation":
+        keys = permutation_keys(user[rows], user_ids, item[rows], item_ids, order_seed)
+        rows = rows[np.argsort(keys, kind="stable")]
+    rows = rows[np.argsort(place_of_user[user[rows]], kind="stable")]
+    counts = np.bincount(place_of_user[user[rows]], minlength=len(users))
+    rating = ratings["rating"].to_numpy(np.float32)[rows]
+    arrays = {
+        "user_offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        "interaction_item": place_of_item[item[rows]],
+        "interaction_label": (rating >= like_threshold).astype(np.int8),
+        "interaction_rating": rating,
+        "interaction_time": time[rows],
+        "interaction_split": split_codes(counts, split),
+    }
+    duplicates, too_few = len(user) - unique, unique - len(rows)
+    return Interactions(users, items, arrays, rows, duplicates, too_few, order)
+
+
+def _last_of_pairs(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """The row of the last rating of each pair of user and item, int64[M], by (user, time, row)."""
+    rows = np.lexsort((time, user))  # stable: rows of a second stay in their order
+    pairs = pd.Series(user[rows].astype(np.int64) * (int(item.max(initial=0)) + 1) + item[rows])
+    return rows[~pairs.duplicated(keep="last").to_numpy()]
 
 
 def _codes(ids: pd.Series) -> tuple[np.ndarray, np.ndarray]:

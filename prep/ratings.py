@@ -14,6 +14,7 @@ from jaxsim import InputError
 from jaxsim.dataset import TRAIN
 from prep.config import RatingsConfig
 from prep.interactions import Interactions, index_interactions
+from prep.order import choose_order
 from prep.readers.lines import SkippedLines
 from prep.readers.rows import Item, items_table
 from prep.sources.base import RawData, Source, SourceOptions
@@ -46,9 +47,9 @@ class Ratings:
 
     @property
     def left_out_items(self) -> frozenset[str]:
-        """Raw ids of the source's items that were not kept."""
-        all_items = {*self.raw.items["item_id"], *self.raw.ratings["item_id"].cat.categories}
-        return frozenset(all_items.difference(self.interactions.items))
+        """Raw ids of the dataset's items that were not kept, by the source or by the build."""
+        read = {*self.raw.items["item_id"], *self.raw.ratings["item_id"].cat.categories}
+        return frozenset(read.union(self.raw.left_out_items).difference(self.interactions.items))
 
     @cached_property
     def training(self) -> "TrainingLabels":
@@ -97,8 +98,8 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
         config: where its raw files are, how to read them, which ratings to keep, and what is a like.
 
     Raises:
-        InputError: the files cannot be found, downloaded or read; there is no like threshold; or every rating is a
-            like, or none is.
+        InputError: the files cannot be found, downloaded or read; there is no like threshold; every rating is a
+            like, or none is; or an option has no meaning for this dataset.
     """
     threshold = source.like_threshold if config.like_threshold is None else config.like_threshold
     if threshold is None:
@@ -106,6 +107,8 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
             f"--like-threshold: give the lowest rating with which a user of {source.name} likes an item"
         )
     raw = load_raw(source, config.source_options)
+    time = raw.ratings["time"].to_numpy(np.int64)
+    order = choose_order(time, config.file_order, config.order_seed)
     interactions = index_interactions(
         raw.ratings,
         threshold,
@@ -113,6 +116,8 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
         config.min_user_ratings,
         config.min_item_ratings,
         config.split,
+        order,
+        config.order_seed,
     )
     _check_labels(interactions, threshold, source.name, config.like_threshold is None, raw)
     items, unknown = items_in_order(raw.items, interactions.items)
@@ -137,8 +142,8 @@ def load_raw(source: Source, options: SourceOptions) -> RawData:
     """Read a source from its own files, or from the tables that `python -m prep convert` made of them.
 
     Raises:
-        InputError: as for `Source.load`; or the conversion is of another dataset or state; or an option has no
-            meaning for this source.
+        InputError: as for `Source.load`; or the conversion is of another dataset or state, or was made with
+            another `--keep-adult`; or an option has no meaning for this source.
     """
     own_table = isinstance(source, TableFile)
     if options.items is not None and not own_table:
@@ -147,6 +152,10 @@ def load_raw(source: Source, options: SourceOptions) -> RawData:
         raise InputError(f"--raw: {source.name} is read from its own path; leave it out")
     if options.state is not None and source.name != "yelp":
         raise InputError(f"--state: {source.name} has no states; leave it out")
+    if options.keep_adult and (own_table or source.name != "anime"):
+        raise InputError(
+            f"--keep-adult: {source.name} leaves out no adult items; leave the option out"
+        )
     if options.raw is None or not (options.raw / CONVERSION).is_file():
         return source.load(options)
     return _load_conversion(source.name, options.raw, options)
@@ -158,7 +167,8 @@ def _load_conversion(name: str, folder: Path, options: SourceOptions) -> RawData
         record = json.loads(path.read_text("utf-8"))
         converted, state, files = record["dataset"], record["state"], dict(record["raw"])
         skipped = [SkippedLines(**entry) for entry in record["skipped"]]
-        left_out = dict(record["left_out"])
+        left_out, left_out_items = dict(record["left_out"]), frozenset(record["left_out_items"])
+        keep_adult = record["keep_adult"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
             f"{path}: not what `python -m prep convert` writes; convert again"
@@ -169,9 +179,12 @@ def _load_conversion(name: str, folder: Path, options: SourceOptions) -> RawData
         raise InputError(
             f"{path}: a conversion with --state {state!r}; convert again, or leave --state out"
         )
+    if keep_adult is not None and keep_adult != options.keep_adult:
+        which, advice = ("with", "give it here, too") if keep_adult else ("without", "leave it out")
+        raise InputError(f"{path}: a conversion {which} --keep-adult; {advice}, or convert again")
     items = folder / "items.parquet"
     described = items.is_file() and pq.ParquetFile(items).metadata.num_rows
-    table = replace(options, raw=None, state=None, items=items if described else None)
+    table = SourceOptions(items=items if described else None, strict=options.strict)
     data = TableFile(folder / "ratings.parquet").load(table)
     return replace(
         data,
@@ -181,6 +194,8 @@ def _load_conversion(name: str, folder: Path, options: SourceOptions) -> RawData
         skipped=skipped,
         left_out=left_out,
         state=state,
+        keep_adult=keep_adult,
+        left_out_items=left_out_items,
     )
 
 

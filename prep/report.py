@@ -16,6 +16,11 @@ from prep.synthetic import SyntheticData
 _WORDS_SHOWN = 8
 _CATEGORIES_SHOWN = 12
 _BAR_WIDTH = 30
+_ORDERS = {
+    "time": "",
+    "permutation": "there are no times, so each user's ratings are permuted at random (--order-seed {seed})",
+    "file": "there are no times, so each user's ratings have the order of the file",
+}
 _LOO = "loo: each user's last rating is for testing, the one before it for validation"
 
 
@@ -37,10 +42,12 @@ def format_report(result: BuildResult) -> str:
         "not read": "\n                ".join(skipped_lines(result.ratings.raw, words.skipped)),
         "not described": _count_of(counts["items_not_described"], "item is named by its id alone"),
         "likes": f"{like_share:.1%} of the ratings (at least {settings['like_threshold']:g})",
+        "order": _ORDERS[settings["order"]].format(seed=settings["order_seed"]),
         "split": _LOO if settings["split"] == "loo" else "",
         "sessions": f"{counts['session_users']:,} users have the five ratings that a session needs",
         "words from": words.language_model,
         "T_obj": _replies(words.annotations.t_obj, counts["items_without_reply"]),
+        "without T_obj": _without_reply(counts),
         "T_sub": _replies(words.annotations.t_sub, 0),
         "keywords": (
             f"{counts['keywords']:,} of {counts['keywords_before_filter']:,} kept; "
@@ -103,6 +110,14 @@ def _dropped(counts: Mapping[str, int]) -> str:
 def _count_of(count: int, singular: str) -> str:
     plural = singular.replace("item is named by its id", "items are named by their ids")
     return f"{count:,} {singular if count == 1 else plural}" if count else ""
+
+
+def _without_reply(counts: Mapping[str, int]) -> str:
+    missing = counts["items_without_reply"]
+    share = counts["interactions_without_reply"] / counts["interactions"]
+    if not missing:
+        return ""
+    return f"{missing:,} of {counts['items']:,} items, which have {share:.1%} of the ratings"
 
 
 def _replies(counts: ReplyCounts, missing: int) -> str:

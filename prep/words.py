@@ -94,7 +94,7 @@ def _words_of_files(source: Source, config: BuildConfig, ratings: Ratings) -> Wo
             "--annotate openai, huggingface or ray, or do without one by --annotate none"
         )
     model = config.language_model or ("not named" if config.replies else source.language_model)
-    merger, skipped = _merger(ratings), []
+    merger, skipped = _merger(ratings, not config.replies and source.replies_are_partial), []
     for path in files:
         file = read_replies(path, config.strict)
         skipped.append(file.skipped)
@@ -104,14 +104,22 @@ def _words_of_files(source: Source, config: BuildConfig, ratings: Ratings) -> Wo
     return Words(model, annotations, _filter(annotations, config), files, skipped)
 
 
-def _merger(ratings: Ratings) -> ReplyMerger:
+def _merger(ratings: Ratings, partial: bool = False) -> ReplyMerger:
     items = ratings.items
     names = dict(zip(items["item_id"], items["name"], strict=True))
-    return ReplyMerger(names, left_out=ratings.left_out_items, ratings=ratings.training)
+    return ReplyMerger(
+        names, left_out=ratings.left_out_items, ratings=ratings.training, partial=partial
+    )
 
 
 def _finish(merger: ReplyMerger, config: BuildConfig, advice: str) -> Annotations:
     annotations = merger.annotations(config.allow_missing_replies, advice)
+    if not annotations.keywords:
+        items = len(annotations.missing) + len(annotations.unparsed)
+        raise InputError(
+            f"none of the {items:,} items has a reply with keywords: give others with --replies, or do without a "
+            "language model by --annotate none"
+        )
     for note in annotations.notes:
         print(f"note: {note}", file=sys.stderr)
     return annotations

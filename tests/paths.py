@@ -4,4 +4,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 # Real data beside a checkout; tests that need it are skipped without it.
-SAMPLES = ROOT.parent / "shared" / "data" / "samples"
+DATA = ROOT.parent / "shared" / "data"
+SAMPLES = DATA / "samples"
+ANIME = DATA / "anime"

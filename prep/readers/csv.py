@@ -135,7 +135,10 @@ def _split_by_arrow(
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(content),
-            pa.csv.ReadOptions(column_names=[str(at) for at in range(header.width)]),
+            # Arrow's threads may abort the process if it ends right after them, as it does with an error.
+            pa.csv.ReadOptions(
+                use_threads=False, column_names=[str(at) for at in range(header.width)]
+            ),
             pa.csv.ParseOptions(delimiter=header.separator, newlines_in_values=quoted),
             pa.csv.ConvertOptions(
                 column_types=types,

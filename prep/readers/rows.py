@@ -1,6 +1,6 @@
 """What every reader returns: rows of ratings, items, and the two tables of `prep.sources.base.RawData`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -29,6 +29,11 @@ class EncodedIds:
 
     codes: np.ndarray
     values: Sequence[str]
+
+    def among(self, ids: Set[str]) -> np.ndarray:
+        """Which rows have an id that is in `ids`, bool[R]."""
+        is_among = np.array([value in ids for value in self.values], bool)
+        return is_among[self.codes]
 
 
 @dataclass(frozen=True)

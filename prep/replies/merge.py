@@ -25,7 +25,7 @@ class ReplyCounts:
     Attributes:
         parsed: gave keywords.
         unparsed: could not be parsed.
-        left_out: are about an item that the data has but the build left out.
+        left_out: are about an item that the build left out, or that a part of the published data lacks.
         not_training: are about a rating that is not in the training split (T_sub only).
         unknown: are about a rating that the data does not have (T_sub only).
         repeated: repeat another reply about the same item or review, word for word.
@@ -89,6 +89,7 @@ class ReplyMerger:
         *,
         left_out: Collection[str] = frozenset(),
         ratings: Mapping[tuple[str, str], bool | None] = MappingProxyType({}),
+        partial: bool = False,
     ) -> None:
         """Begin without replies.
 
@@ -98,8 +99,11 @@ class ReplyMerger:
             ratings: (raw user id, raw item id) -> whether a rating in the training split is a like; None for a
                 rating in another split. Needs to hold only what replies to T_sub are about; a pair that is not
                 in it counts as a rating that does not exist.
+            partial: whether the replies are known to be about a part of the published items, of which the data may
+                be a part, too. Then an item without a reply is no error, nor is a reply about an unknown item.
         """
         self._items, self._left_out, self._ratings = items, left_out, ratings
+        self._partial = partial
         self._seen: dict[tuple[str | None, str], tuple[str, bytes]] = {}
         self._keywords: dict[str, tuple[set[str], set[str]]] = {}
         self._unparsed: dict[str, str] = {}
@@ -124,18 +128,19 @@ class ReplyMerger:
         """Return the name of the count that the reply belongs to, and a few words about it."""
         about = f"item {reply.item_id}"
         polarities: tuple[str, ...] = POLARITIES
-        if reply.item_id in self._left_out:
+        is_unknown = reply.item_id not in self._items
+        if reply.item_id in self._left_out or (self._partial and is_unknown):
             return "left_out", about
         if reply.user_id is not None:
             about = f"user {reply.user_id}, {about}"
             pair = (reply.user_id, reply.item_id)
-            if pair not in self._ratings or reply.item_id not in self._items:
+            if pair not in self._ratings or is_unknown:
                 return "unknown", about
             liked = self._ratings[pair]
             if liked is None:
                 return "not_training", about
             polarities = ("pos",) if liked else ("neg",)
-        elif reply.item_id not in self._items:
+        elif is_unknown:
             raise InputError(f"{reply.place}: a reply for {about}, which does not exist")
         if self._is_repeated(reply, about):
             return "repeated", about
@@ -172,8 +177,8 @@ class ReplyMerger:
             advice: what the user may do about such a reply, besides allowing it.
 
         Raises:
-            InputError: unless allowed, a missing or unparseable reply to T_obj; or replies to T_sub none of
-                which is about a rating that exists.
+            InputError: unless allowed, an unparseable reply to T_obj, or a missing one if the replies are not
+                partial; or replies to T_sub none of which is about a rating that exists.
         """
         self._check_ratings()
         if not allow_missing:
@@ -210,7 +215,7 @@ class ReplyMerger:
                 f"not parse: {problem}{others}; {advice}"
             )
         missing = self._missing()
-        if missing:
+        if missing and not self._partial:
             raise InputError(
                 f"{', '.join(self._files) or 'replies'}: no reply for {len(missing):,} of "
                 f"{len(self._items):,} items, such as item {missing[0]} ({self._items[missing[0]]}); "

@@ -148,6 +148,7 @@ class Amazon:
     like_threshold: float = 3.0
     best_rating: float = 5.0
     replies: Sequence[Path] = ()
+    replies_are_partial: bool = False
     language_model: str = ""
 
     def load(self, options: SourceOptions) -> RawData:

@@ -1,6 +1,6 @@
 """What every source of data returns, whatever its own files look like."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,12 +20,14 @@ class SourceOptions:
         items: for a table of the user's own, the file of items beside it; None if there is none.
         state: for `yelp`, the state whose businesses are kept; empty for all, None for Missouri.
         strict: stop at the first line that cannot be read; without it such lines are left out and counted.
+        keep_adult: for `anime`, whether adult titles are kept.
     """
 
     raw: Path | None = None
     items: Path | None = None
     state: str | None = None
     strict: bool = False
+    keep_adult: bool = False
 
 
 class Reviews(Protocol):
@@ -45,7 +47,8 @@ class RawData:
 
     Attributes:
         ratings: one row a rating in the order of the file: `user_id` and `item_id` (categorical, of str),
-            `rating` (float32, finite) and `time` (int64, seconds; 0 throughout where the source has none).
+            `rating` (float32, finite) and `time` (int64, seconds; 0 throughout where the source has none, see
+            `prep.order.choose_order`).
         items: one row an item, in any order: `item_id` (str, unique), `name` (str), `categories` (tuple of str,
             in the source's own order) and `attributes` (dict of str to str: what else a prompt may say about the
             item, such as {"year": "1995"}). Items may lack ratings, and rated items may be missing here.
@@ -55,6 +58,8 @@ class RawData:
         reviews: the texts that users wrote with their ratings; None where the source has none.
         left_out: reason -> how many valid rows the source left out on purpose, such as those of other states.
         state: the state whose businesses were kept, empty for all; None for sources without states.
+        keep_adult: whether adult titles were kept; None for sources that know of none.
+        left_out_items: raw ids of the items that the source left out on purpose. Replies about them are no error.
     """
 
     ratings: pd.DataFrame
@@ -65,6 +70,8 @@ class RawData:
     reviews: Reviews | None = None
     left_out: Mapping[str, int] | None = None
     state: str | None = None
+    keep_adult: bool | None = None
+    left_out_items: Set[str] = frozenset()
 
 
 class Source(Protocol):
@@ -89,6 +96,10 @@ class Source(Protocol):
     @property
     def replies(self) -> Sequence[Path]:
         """Files of language-model replies that ship with the package; empty when there are none."""
+
+    @property
+    def replies_are_partial(self) -> bool:
+        """Whether `replies` are known to be about a part of the items, so that a missing one is no error."""
 
     @property
     def language_model(self) -> str:

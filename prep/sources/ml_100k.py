@@ -77,6 +77,7 @@ class MovieLens100K:
     like_threshold: float = 4.0
     best_rating: float = 5.0
     replies: Sequence[Path] = (_SHIPPED / "t_obj_replies.jsonl.gz",)
+    replies_are_partial: bool = False
     language_model: str = "Claude (Anthropic)"
 
     def load(self, options: SourceOptions) -> RawData:

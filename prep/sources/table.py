@@ -3,7 +3,7 @@
 The columns may have any order, and other columns are ignored; `user_id`, `item_id` and `time` are accepted as
 names too. Ids are text as written: "007" is not "7"; in Parquet, whole numbers become their decimal digits. Times
 are seconds since 1970 or ISO 8601 dates, in UTC where they have no offset; milli-, micro- and nanoseconds are
-recognised if all times are that large. Without times, the order of the file counts.
+recognised if all times are that large.
 """
 
 from collections.abc import Sequence
@@ -43,6 +43,7 @@ class TableFile:
     like_threshold: float | None = None
     best_rating: float | None = None
     replies: Sequence[Path] = ()
+    replies_are_partial: bool = False
     language_model: str = ""
 
     @property

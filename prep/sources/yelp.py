@@ -73,6 +73,7 @@ class Yelp:
     like_threshold: float = 3.0
     best_rating: float = 5.0
     replies: Sequence[Path] = ()
+    replies_are_partial: bool = False
     language_model: str = ""
 
     def load(self, options: SourceOptions) -> RawData:

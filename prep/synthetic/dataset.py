@@ -166,6 +166,8 @@ def _manifest(
         "settings": {
             "like_threshold": 1.0,
             "split": "ratio",
+            "order": "time",
+            "order_seed": None,
             "min_items": MIN_ITEMS,
             "max_share": MAX_SHARE,
             "max_category_share": MAX_CATEGORY_SHARE,

@@ -10,6 +10,8 @@ import pytest
 from benchmarks import table1
 from benchmarks.table1 import PAPER, Counts, distance, measure, run_table1
 from jaxsim import InputError
+from prep.convert import convert_dataset
+from prep.sources.anime import Anime
 from prep.sources.base import SourceOptions
 from tests.paths import SAMPLES
 
@@ -83,6 +85,26 @@ def test_a_copy_counted_by_hand(anime):
     assert "1 lines cannot be read: rating is not a number" in notes
     assert "92.9% are kept" in notes  # 13 of 14
     assert "of the paper's users: it is a part" in notes
+
+
+def test_adult_titles_count_as_in_the_paper(anime, capsys):
+    """A build leaves title 5 out: with it, there is one item more, and two ratings."""
+    path = anime / "anime.csv"
+    path.write_text(path.read_text().replace("Title 5,Drama", "Title 5,Hentai"))
+    result = measure("anime", SourceOptions(raw=anime))
+    assert by_name(result)["as built"] == (3, 6, 12)
+    assert result["left_out"] == {"watched, but not rated (-1)": 1}
+    assert len(Anime().load(SourceOptions(raw=anime)).ratings) == 11
+    run_table1("anime", raw=anime)
+    shown = capsys.readouterr().out
+    assert "your copy, as built with --keep-adult" in shown
+    assert "Adult titles count here" in shown
+
+
+def test_a_conversion_of_anime_lacks_rows_that_count(anime, tmp_path):
+    convert_dataset(Anime(), SourceOptions(raw=anime), tmp_path / "tables")
+    with pytest.raises(InputError, match="a conversion lacks rows that count here"):
+        measure("anime", SourceOptions(raw=tmp_path / "tables"))
 
 
 def test_the_nearest_variant_is_that_of_the_paper(anime, monkeypatch):

@@ -62,12 +62,17 @@ def test_what_is_packed(tiny, capsys):
 
     manifest = dataset.manifest
     assert manifest["settings"]["max_share"] == 1.0
+    assert (manifest["settings"]["order"], manifest["settings"]["order_seed"]) == ("time", None)
+    assert manifest["settings"]["keep_adult"] is None
+    assert manifest["counts"]["interactions_without_reply"] == 0
     assert manifest["language_model"]["name"] == "nobody"
     assert manifest["raw"].keys() == {"u.data", "u.item"}
     assert manifest["counts"]["session_users"] == 2
     report = capsys.readouterr().out
     for fact in ("3 users, 6 items, 11 ratings", "54.5% of the ratings", "8 of 8 kept", str(out)):
         assert fact in report
+    assert "\norder " not in report  # of time goes without saying
+    assert "without T_obj" not in report
 
 
 @pytest.mark.slow
@@ -147,7 +152,10 @@ def test_items_without_usable_replies_are_allowed_on_request(tiny, capsys):
     assert (dataset.arrays["item_pos_keywords"][:2] == -1).all()
     assert not dataset.arrays["item_neg_embedding"][:2].any()
     assert dataset.items["has_reply"].tolist() == [False, False, True, True, True, True]
-    assert "4 parsed, 1 missing, 1 that do not parse" in capsys.readouterr().out
+    report = capsys.readouterr().out
+    assert "4 parsed, 1 missing, 1 that do not parse" in report
+    # User 12 rated item 2, which has no reply; item 1 has one that does not parse.
+    assert "without T_obj   1 of 6 items, which have 9.1% of the ratings" in report
 
 
 def spoil(name, change):
@@ -276,6 +284,23 @@ BAD_OPTIONS = {
     "no keyword left": (["--min-items", "5"], "none of 8 keywords is on at least 5"),
     "missing vectors": (["--vectors", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
     "missing replies": (["--replies", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+    "file order": (
+        ["--file-order"],
+        "--file-order: these ratings have times, and are ordered by them",
+    ),
+    "order seed": (["--order-seed", "3"], "--order-seed 3: these ratings have times"),
+    "order seed below 0": (
+        ["--order-seed", "-1"],
+        "--order-seed is -1: give a whole number from 0",
+    ),
+    "order twice": (
+        ["--file-order", "--order-seed", "3"],
+        "--file-order and --order-seed 3: the order of the file has no seed; leave out one of them",
+    ),
+    "adult titles": (
+        ["--keep-adult"],
+        "--keep-adult: ml-100k leaves out no adult items; leave the",
+    ),
 }
 
 

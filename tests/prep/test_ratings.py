@@ -219,7 +219,19 @@ def test_a_conversion_without_descriptions_is_read_again(tmp_path):
     assert read_ratings(Bare(), RatingsConfig(raw=tmp_path / "c")).unknown_items == 2
 
 
-@pytest.mark.parametrize("option", ["items", "state"])
+def test_items_that_the_source_left_out_are_known(tmp_path):
+    """Also from a conversion: replies about them are no error."""
+
+    class Choosy(Invented):
+        def load(self, options):
+            return replace(super().load(options), left_out_items=frozenset({"y"}))
+
+    convert_dataset(Choosy(), SourceOptions(), tmp_path / "c")
+    for config in (RatingsConfig(), RatingsConfig(raw=tmp_path / "c")):
+        assert read_ratings(Choosy(), config).left_out_items == {"x", "y"}
+
+
+@pytest.mark.parametrize("option", ["items", "state", "keep_adult"])
 def test_options_of_other_sources_are_refused(option):
-    with pytest.raises(InputError, match=f"--{option}: invented"):
+    with pytest.raises(InputError, match=f"--{option.replace('_', '-')}: invented"):
         load_raw(Invented(), SourceOptions(**{option: "x"}))

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import sys
 
 import numpy as np
@@ -8,6 +10,7 @@ from hypothesis.extra import numpy as arrays_of
 
 import prep.features.embedding
 from jaxsim import InputError
+from prep.__main__ import run
 from prep.features.embedding import (
     DEFAULT_ENCODER,
     SHIPPED_VECTORS,
@@ -20,12 +23,19 @@ from prep.features.embedding import (
 )
 from prep.replies.files import read_replies
 from prep.replies.parser import parse_reply
-from prep.sources import get_source
+from prep.sources import SOURCES
+from tests.prep.conftest import reply_text
 
 
-def shipped_keywords():
-    (path,) = get_source("ml-100k").replies
-    parsed = [parse_reply(reply.text).keywords for reply in read_replies(path).lines]
+def shipped_keywords(*names):
+    """The keywords of the replies that come with these datasets, sorted."""
+    lines = [
+        line
+        for name in names
+        for path in SOURCES[name].replies
+        for line in read_replies(path).lines
+    ]
+    parsed = [parse_reply(reply.text).keywords for reply in lines]
     return sorted({word for pos, neg in parsed for word in pos | neg})
 
 
@@ -66,9 +76,18 @@ def test_item_embeddings_do_not_depend_on_the_chunks(rows, vectors, at_once):
 def test_shipped_vectors_are_those_of_the_shipped_replies():
     store = load_vectors(SHIPPED_VECTORS)
     assert store.encoder == DEFAULT_ENCODER
-    assert list(store.keywords) == shipped_keywords()
-    assert store.vectors.shape == (1515, 384)
+    assert list(store.keywords) == shipped_keywords(*SOURCES)
+    assert store.vectors.shape == (len(store.keywords), 384)
     assert np.isfinite(store.vectors).all()
+
+
+def test_the_shipped_vectors_of_movielens_never_change():
+    """A packed ml-100k is the same to the bit, whatever is added for other datasets."""
+    keywords = shipped_keywords("ml-100k")
+    assert len(keywords) == 1515
+    vectors = keyword_vectors(keywords, DEFAULT_ENCODER)
+    digest = hashlib.sha256(vectors.astype("<f4").tobytes()).hexdigest()
+    assert digest == "652bca9011c55da046ea245acdd75760c723acb8bdaef772479d97a3f8bee533"
 
 
 def test_vectors_are_looked_up_by_encoder_and_word(tmp_path):
@@ -107,6 +126,27 @@ def test_only_what_no_file_has_is_encoded_and_once(tmp_path, monkeypatch):
     actual = keyword_vectors(["a", "b", "c"], "mine", [tmp_path / "v"])
     np.testing.assert_array_equal(actual, [[2, 2], [1, 1], [2, 2]])
     assert asked == [(["a", "c"], "mine")]
+
+
+def test_embedding_again_copies_the_vectors_that_are_there(tmp_path, monkeypatch, capsys):
+    """What was computed on another machine stays the same to the bit."""
+    old = KeywordVectors("mine", ["dull"], np.array([[0.1, -0.2]], np.float32))
+    save_vectors(tmp_path / "old", old)
+    lines = [{"item_id": "1", "reply": reply_text(["witty"], ["dull"])}]
+    (tmp_path / "replies.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    asked = []
+    monkeypatch.setattr(
+        prep.features.embedding,
+        "encode",
+        lambda words, name: asked.extend(words) or np.ones((len(words), 2), np.float32),
+    )
+    run(["embed", "ml-100k", "--replies", str(tmp_path / "replies.jsonl"), "--encoder", "mine",
+         "--vectors", str(tmp_path / "old"), "--out", str(tmp_path / "new")])  # fmt: skip
+    assert asked == ["witty"]
+    store = load_vectors(tmp_path / "new")
+    assert list(store.keywords) == ["dull", "witty"]
+    np.testing.assert_array_equal(store.vectors, np.array([[0.1, -0.2], [1, 1]], np.float32))
+    assert "2 keyword vectors of mine written" in capsys.readouterr().out
 
 
 WORDS = ["slow", "moving", "plot", "warm", "score", "crisp", "dialogue"]

@@ -27,8 +27,8 @@ def replies(*rows):
     return [Reply(f"r.jsonl:{number}", *row) for number, row in enumerate(rows, start=1)]
 
 
-def merge(rows, allow_missing=True, left_out=(), ratings=RATINGS):
-    merger = ReplyMerger(ITEMS, left_out=left_out, ratings=ratings)
+def merge(rows, allow_missing=True, left_out=(), ratings=RATINGS, partial=False):
+    merger = ReplyMerger(ITEMS, left_out=left_out, ratings=ratings, partial=partial)
     for row in rows:
         merger.add(row)
     return merger.annotations(allow_missing)
@@ -150,6 +150,19 @@ def test_replies_to_t_sub_cannot_stand_in_for_a_missing_one_to_t_obj():
     rows = [*ALL_OBJ[:2], ("3", t_sub("Pros", "fun"), "a")]
     with pytest.raises(InputError, match="no reply for 1 of 3 items, such as item 3"):
         merge(replies(*rows), allow_missing=False, ratings={("a", "3"): True})
+
+
+def test_partial_replies_may_lack_items_and_know_others():
+    rows = replies(ALL_OBJ[1], ("9", t_obj("p", "n")))
+    merged = merge(rows, allow_missing=False, partial=True)
+    assert merged.keywords == {"2": ({"p2"}, {"n2"})}
+    assert merged.missing == ["1", "3"]
+    assert merged.t_obj == ReplyCounts(parsed=1, left_out=1)
+
+
+def test_a_partial_reply_that_does_not_parse_still_stops_a_build():
+    with pytest.raises(InputError, match=r"the reply for item 2 .* does not parse"):
+        merge(replies(ALL_OBJ[0], ("2", "?")), allow_missing=False, partial=True)
 
 
 ROW = st.tuples(

@@ -45,8 +45,9 @@ def write(folder, titles=TITLES, ratings=RATINGS):
     return folder
 
 
-def load(raw, strict=False, source=None):
-    return (source or Anime()).load(SourceOptions(raw=raw, strict=strict))
+def load(raw, strict=False, source=None, keep_adult=False):
+    options = SourceOptions(raw=raw, strict=strict, keep_adult=keep_adult)
+    return (source or Anime()).load(options)
 
 
 def test_what_is_read(folder):
@@ -88,6 +89,49 @@ def test_unrated_titles_on_request(folder):
     assert len(data.ratings) == 6
     assert data.ratings["user_id"].nunique() == 3
     assert data.left_out == {}
+
+
+ADULT_TITLE = '50,Yoru,"Comedy, Hentai",OVA,2,6.1,40\n'
+ADULT_RATINGS = "1,50,9\n2,50,-1\n4,50,3\n"  # user 4 rates nothing else
+
+
+def test_adult_titles_and_their_ratings_are_left_out(folder):
+    """The second line has no rating: it counts as such."""
+    write(folder, TITLES + ADULT_TITLE, RATINGS + ADULT_RATINGS)
+    data = load(folder)
+    assert rows(data) == ROWS
+    assert data.items["item_id"].tolist() == ["7", "12", "30"]
+    assert data.ratings["user_id"].cat.categories.tolist() == ["1", "2"]
+    assert data.left_out == {
+        "watched, but not rated (-1)": 3,
+        "of adult titles (genre Hentai); --keep-adult keeps them": 2,
+    }
+    assert (data.keep_adult, data.left_out_items) == (False, {"50"})
+
+
+def test_adult_titles_on_request(folder):
+    write(folder, TITLES + ADULT_TITLE, RATINGS + ADULT_RATINGS)
+    data = load(folder, keep_adult=True)
+    assert rows(data) == [*ROWS, ("1", "50", 9.0, 0), ("4", "50", 3.0, 0)]
+    assert data.items["item_id"].tolist() == ["7", "12", "30", "50"]
+    assert data.left_out == {"watched, but not rated (-1)": 3}
+    assert (data.keep_adult, data.left_out_items) == (True, set())
+    everything = load(folder, source=Anime(keep_unrated=True), keep_adult=True)
+    assert len(everything.ratings) == 9
+    assert everything.left_out == {}
+
+
+def test_genres_that_only_sound_alike_are_kept(folder):
+    write(folder, TITLES + '50,Yoru,"Ecchi, Harem, Not Hentai",OVA,2,6.1,40\n', RATINGS)
+    assert load(folder).left_out_items == set()
+
+
+def test_adult_ratings_alone_are_no_dataset(folder):
+    write(folder, TITLES + ADULT_TITLE, "user_id,anime_id,rating\n" + ADULT_RATINGS)
+    message = r"none of its 3 lines has a rating that counts: 1 watched.*; 2 of adult titles"
+    with pytest.raises(InputError, match=message):
+        load(folder)
+    assert len(load(folder, keep_adult=True).ratings) == 2
 
 
 def test_gzip_and_zip_are_the_same_data(folder, tmp_path):
@@ -211,14 +255,23 @@ def test_messages_name_the_file_within_the_zip(folder, tmp_path):
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the excerpts are not on this machine")
 def test_the_real_excerpt():
     data = load(SAMPLE)
+    titles = pd.read_csv(SAMPLE / "anime.csv", dtype=str, keep_default_na=False)
+    is_adult = titles["genre"].str.split(", ").map(lambda names: "Hentai" in names)
+    adult, titles = set(titles["anime_id"][is_adult]), titles[~is_adult]
     ratings = pd.read_csv(SAMPLE / "rating.csv", dtype=str)
     rated = ratings[ratings["rating"] != "-1"]
+    left_out = rated["anime_id"].isin(adult)
+    rated = rated[~left_out]
     assert data.ratings["user_id"].astype(str).tolist() == rated["user_id"].tolist()
     assert data.ratings["item_id"].astype(str).tolist() == rated["anime_id"].tolist()
     assert data.ratings["rating"].tolist() == rated["rating"].astype(float).tolist()
-    assert data.left_out == {"watched, but not rated (-1)": len(ratings) - len(rated)}
+    assert left_out.sum() > 0
+    assert data.left_out == {
+        "watched, but not rated (-1)": (ratings["rating"] == "-1").sum(),
+        "of adult titles (genre Hentai); --keep-adult keeps them": left_out.sum(),
+    }
+    assert data.left_out_items == adult
     assert skipped(data) == [{}, {}]
-    titles = pd.read_csv(SAMPLE / "anime.csv", dtype=str, keep_default_na=False)
     assert data.items["item_id"].tolist() == titles["anime_id"].tolist()
     genres = titles["genre"].map(
         lambda names: tuple(dict.fromkeys(filter(None, names.split(", "))))

@@ -5,6 +5,7 @@ import random
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
 import jaxsim
@@ -38,8 +39,8 @@ def books(tmp_path):
     return tmp_path
 
 
-def build(folder, *more):
-    run(["build", str(folder / "books.csv"), "--items", str(folder / "items.csv"), "--like-threshold", "4",
+def build(folder, *more, name="books.csv"):
+    run(["build", str(folder / name), "--items", str(folder / "items.csv"), "--like-threshold", "4",
          "--noun", "book", "--out", str(folder / "out"), *map(str, more), *SMALL])  # fmt: skip
     return jaxsim.load_dataset(folder / "out")
 
@@ -79,6 +80,45 @@ def test_items_without_anything_to_say_still_build(books, capsys):
     told = capsys.readouterr()
     assert "f_mat and f_sim toss coins" in told.err
     assert "39 items are named by their ids alone" in told.out
+
+
+@pytest.mark.usefixtures("no_training")
+def test_without_times_the_order_is_a_permutation_in_csv_and_parquet(books, capsys):
+    """The readers' lines are sorted by book, so the last tenth of the file would be the books added last."""
+    table = pd.read_csv(books / "books.csv").drop(columns=["timestamp", "text"])
+    table = table.sort_values(["user", "item"])
+    options = ("--annotate", "none", "--max-share", "1")
+    packed = []
+    for ending, write in (("csv", table.to_csv), ("parquet", table.to_parquet)):
+        write(books / f"untimed.{ending}", index=False)
+        packed.append(build(books, *options, name=f"untimed.{ending}"))
+    assert packed[0].manifest["settings"]["order"] == "permutation"
+    for name, array in packed[0].arrays.items():
+        assert array.tobytes() == packed[1].arrays[name].tobytes(), name
+    assert "there are no times" in capsys.readouterr().out
+    in_file_order = build(books, *options, "--file-order", name="untimed.csv")
+    assert in_file_order.manifest["settings"]["order"] == "file"
+    per_user = [item.tolist() for item in np.split(in_file_order.arrays["interaction_item"], 30)]
+    ids = in_file_order.items["item_id"]
+    assert all(ids[items].is_monotonic_increasing for items in per_user)
+    permuted = np.split(packed[0].arrays["interaction_item"], 30)
+    assert [sorted(items.tolist()) for items in permuted] == [sorted(items) for items in per_user]
+    assert not any(ids[items.tolist()].is_monotonic_increasing for items in permuted)
+
+
+@pytest.mark.usefixtures("no_training")
+def test_times_that_are_all_the_same_are_no_times(books):
+    table = pd.read_csv(books / "books.csv").drop(columns="text")
+    options = ("--annotate", "none", "--max-share", "1")
+    arrays = []
+    for name, times in (("same", 1_400_000_000), ("none", None)):
+        changed = table.assign(timestamp=times) if times else table.drop(columns="timestamp")
+        changed.to_csv(books / f"{name}.csv", index=False)
+        dataset = build(books, *options, name=f"{name}.csv")
+        assert dataset.manifest["settings"]["order"] == "permutation"
+        arrays.append(dataset.arrays)
+    np.testing.assert_array_equal(arrays[0]["interaction_item"], arrays[1]["interaction_item"])
+    np.testing.assert_array_equal(arrays[0]["interaction_split"], arrays[1]["interaction_split"])
 
 
 def write_replies(books, changed=()):
@@ -161,7 +201,8 @@ def test_what_cannot_be_simulated_is_said(books, capsys):
 def test_vectors_are_made_for_replies_to_t_sub_too(books, monkeypatch):
     made = []
     monkeypatch.setattr(
-        "prep.commands.encode", lambda words, name: made.extend(words) or np.zeros((len(words), 2))
+        "prep.features.embedding.encode",
+        lambda words, name: made.extend(words) or np.zeros((len(words), 2), np.float32),
     )
     run(["embed", str(books / "books.csv"), "--replies", str(write_replies(books)),
          "--out", str(books / "v.safetensors")])  # fmt: skip

@@ -116,10 +116,12 @@ def test_amazon_2018_without_metadata(tmp_path, capsys):
 def test_anime(tmp_path):
     dataset = build("anime", "anime", tmp_path / "out", "--annotate", "none", "--encoder", HASHED)
     ratings = pd.read_csv(SAMPLES / "anime" / "rating.csv")
-    kept = ratings[ratings.rating != -1].drop_duplicates(["user_id", "anime_id"], keep="last")
+    titles = pd.read_csv(SAMPLES / "anime" / "anime.csv").set_index("anime_id")
+    adult = titles.index[titles.genre.fillna("").str.contains("Hentai")]
+    rated = ratings[(ratings.rating != -1) & ~ratings.anime_id.isin(adult)]
+    kept = rated.drop_duplicates(["user_id", "anime_id"], keep="last")
     assert counts(dataset) == (kept.user_id.nunique(), kept.anime_id.nunique(), len(kept))
     assert dataset.arrays["interaction_label"].sum() == (kept.rating >= 6).sum()
-    titles = pd.read_csv(SAMPLES / "anime" / "anime.csv").set_index("anime_id")
     described = titles.reindex(dataset.items.item_id.astype(int))
     assert dataset.manifest["counts"]["items_not_described"] == described.name.isna().sum()
     known = described.name.notna().to_numpy()
