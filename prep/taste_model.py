@@ -4,8 +4,8 @@
    users are removed alternately, so that items that generous users rate do not look better than they are.
 2. The covariance part of the kernel holds the leading factors of the training residuals that remain.
 3. The weights of both kernels and the calibration w maximise the likelihood of validation labels, each predicted
-   from the interactions before it, with a Gaussian prior around the defaults. So a dataset with few validation
-   labels keeps the defaults, and a part that does not help gets a small weight.
+   from the interactions before it, with a Gaussian prior around the defaults. A part that does not help gets a
+   small weight. A dataset with fewer than 200 validation labels keeps the defaults.
 
 Labels of the test split are never read.
 """
@@ -42,6 +42,7 @@ LABEL_NOISE = 4.0
 MOOD_DECAY = 0.85
 CALIBRATION = (-2.7, 5.3, 6.1)
 ALTERNATIONS = 5
+MIN_LABELS = 200  # with fewer validation labels the defaults stay
 CALIBRATION_LABELS = 20_000
 CALIBRATION_STRENGTH = 100.0  # scikit-learn's C
 _AT_ONCE = 512
@@ -367,7 +368,7 @@ def _search(
     """The weights with the highest posterior on the validation labels, and what the manifest says about it."""
     examples = validation_examples(arrays, config.context, config.max_labels, config.seed)
     count = len(examples.label)
-    if count == 0 or config.iterations == 0:
+    if count < MIN_LABELS or config.iterations == 0:
         return start, {"labels": count, "steps": 0}
     logs, unflatten = ravel_pytree(_to_unbounded(start))
     names = [name for name in PARTS if name in start.taste]
@@ -422,7 +423,7 @@ def _calibrated(
     examples = validation_examples(
         arrays, config.calibration_context, CALIBRATION_LABELS, config.seed
     )
-    if len(np.unique(examples.label)) < 2:
+    if len(examples.label) < MIN_LABELS or len(np.unique(examples.label)) < 2:
         return weights
     names = [name for name in PARTS if name in weights.taste]
     tastes = []

@@ -22,7 +22,6 @@ from jaxsim import (
     Observation,
     UserSimulator,
     add_evidence,
-    gather_evidence,
 )
 from jaxsim.dataset import TRAIN
 
@@ -82,14 +81,14 @@ class Oracle:
 
     name: str = struct.field(pytree_node=False, default="oracle")
 
-    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Evidence:
-        """The evidence of the initial history."""
-        return gather_evidence(params.catalogue, obs.items, obs.responses)
+    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Evidence | None:
+        """The evidence of the initial history; None if the state itself holds what the simulator needs."""
+        return env.user_model.begin_evidence(params, obs.items, obs.responses)
 
     def act(
         self,
         key: jax.Array,
-        memory: Evidence,
+        memory: Evidence | None,
         env: UserSimulator,
         obs: Observation,
         state: EnvState,
@@ -100,9 +99,11 @@ class Oracle:
         return best_allowed(expected, env.action_mask(obs, params))
 
     def remember(
-        self, memory: Evidence, item: jax.Array, like: jax.Array, params: EnvParams
-    ) -> Evidence:
+        self, memory: Evidence | None, item: jax.Array, like: jax.Array, params: EnvParams
+    ) -> Evidence | None:
         """The evidence with the new interaction."""
+        if memory is None:
+            return None
         return add_evidence(params.catalogue, memory, item, like)
 
 

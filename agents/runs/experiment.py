@@ -70,7 +70,8 @@ class Experiment:
     evaluation_seed: Annotated[int, Ge(0), Lt(NUM_KEYS)] = 1_000_000
     """Seed of the fixed sessions of the evaluation."""
     semantics: Semantics = "paper"
-    """Decide as the paper says, or as its authors' public code does."""
+    """How users decide: by the paper's votes, as in its authors' public code, or by the taste model; see
+    `jaxsim.make`."""
     repeats: Repeats = "mask"
     """Whether an item of the window may be recommended again."""
     history_length: Annotated[int, Ge(1)] = 50

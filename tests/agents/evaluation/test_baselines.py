@@ -84,8 +84,9 @@ def test_repeat_last_liked(even_with_repeats):
     assert len(items) > 5
 
 
-def test_the_oracles_evidence_is_the_expected_response_from_scratch(either):
-    _, env, params = either
+@pytest.mark.parametrize("semantics", ["paper", "released", "calibrated"])
+def test_the_oracles_evidence_is_the_expected_response_from_scratch(dataset, semantics):
+    _, env, params = simulator_of(dataset, semantics=semantics)
     policy = Oracle()
     obs, state = env.reset(jax.random.key(3), params)
     memory = policy.begin(env, obs, params)
