@@ -31,7 +31,7 @@ class TasteShare:
         item, name, categories: as in `Candidate`.
         year: of the item; None if it has none.
         liked: the response.
-        weight: alpha_j, its weight among the responses of the history.
+        weight: alpha_j; positive if the user liked the item more than all other interactions let the model expect.
         kernel: k(c, j), how alike the candidate and the item are, with the mood.
         taste: alpha_j k(c, j), the share of g(c).
         log_odds: the same in log-odds, w_2 alpha_j k(c, j).
