@@ -21,7 +21,9 @@ from jaxsim.ensemble import (
 )
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
-from jaxsim.explanation.explain import Explanation, explain
+from jaxsim.explanation.explain import explain
+from jaxsim.explanation.taste import TasteExplanation
+from jaxsim.explanation.votes import Explanation
 from jaxsim.factory import Repeats, Users, make
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
 from jaxsim.registration import environment_id, register_environments
@@ -54,6 +56,7 @@ __all__ = [
     "Response",
     "SASRec",
     "Semantics",
+    "TasteExplanation",
     "UserSimulator",
     "Users",
     "__version__",

@@ -26,7 +26,10 @@ _JITTER = 1e-9
 
 
 def part_features(
-    arrays: Mapping[str, np.ndarray], years: np.ndarray, factors: np.ndarray | None
+    arrays: Mapping[str, np.ndarray],
+    years: np.ndarray,
+    factors: np.ndarray | None,
+    items: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """The features of every part that the data has, float64[N, F_part] each.
 
@@ -34,15 +37,17 @@ def part_features(
         arrays: of a packed dataset.
         years: float32[N], the items' years; NaN where one has none.
         factors: float32[N, R] of the covariance; None leaves this part out.
+        items: int[n], only the features of these items, [n, F_part]; None for all.
     """
+    rows = slice(None) if items is None else items
     features = {
-        "category": category_features(arrays["item_categories"]),
-        "year": year_features(years),
-        "pros": centred(arrays["item_pos_embedding"]),
-        "cons": centred(arrays["item_neg_embedding"]),
+        "category": category_features(arrays["item_categories"][rows]),
+        "year": year_features(years[rows]),
+        "pros": centred(arrays["item_pos_embedding"], rows),
+        "cons": centred(arrays["item_neg_embedding"], rows),
     }
     if factors is not None:
-        features["covariance"] = factors.astype(np.float64)
+        features["covariance"] = factors[rows].astype(np.float64)
     return {name: values for name, values in features.items() if values.any()}
 
 
@@ -71,17 +76,18 @@ def year_features(years: np.ndarray) -> np.ndarray:
     return features
 
 
-def centred(embedding: np.ndarray) -> np.ndarray:
+def centred(embedding: np.ndarray, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
     """Unit vectors after the mean over the items with keywords is subtracted, float64[N, D].
 
     Args:
         embedding: float32[N, D]; zero rows, of items without keywords, stay zero.
+        rows: the items to return, all by default. The mean is over all N.
     """
-    has_keyword = embedding.any(axis=1)
-    if not has_keyword.any():
-        return np.zeros(embedding.shape, np.float64)
-    vectors = embedding.astype(np.float64)
-    vectors[has_keyword] -= vectors[has_keyword].mean(axis=0)
+    has_keyword = np.asarray(embedding.any(axis=1))
+    vectors = embedding[rows].astype(np.float64)
+    if has_keyword.any():
+        mean = embedding.mean(axis=0, dtype=np.float64, where=has_keyword[:, None])
+        vectors[has_keyword[rows]] -= mean
     return _unit(vectors)
 
 
@@ -98,6 +104,32 @@ def weighted_features(
     columns = [np.full((num_items, 1), np.sqrt(weights.get("constant", 0.0)), np.float64)]
     columns += [np.sqrt(weights[name]) * x for name, x in parts.items() if weights.get(name)]
     return np.concatenate(columns, axis=1)
+
+
+def sequence_kernels(dataset: Dataset, items: np.ndarray) -> dict[str, np.ndarray]:
+    """Each part's share of the kernel among n items that follow one another, float64[n, n] each.
+
+    The parts are those that have a weight: "constant", "mood", then those of `PARTS`. Their sum is the kernel of
+    `jaxsim.taste`.
+
+    Args:
+        dataset: with a taste model.
+        items: int[n], in the order of time; an item may be there more than once.
+    """
+    assert dataset.taste is not None
+    fit, arrays = dataset.manifest["taste"], dataset.taste
+    weights, size = fit["taste_weights"], len(items)
+    features = part_features(
+        dataset.arrays, arrays["item_year"], arrays["covariance_factors"], items
+    )
+    place = np.arange(size, dtype=np.float64)
+    kernels = {
+        "constant": np.ones((size, size), np.float64),
+        "mood": fit["mood_decay"] ** np.abs(place[:, None] - place[None]),
+        **{name: np.zeros((size, size), np.float64) for name in PARTS},
+        **{name: x @ x.T for name, x in features.items()},
+    }
+    return {name: weights[name] * x for name, x in kernels.items() if weights.get(name)}
 
 
 def build_taste_model(dataset: Dataset, budget: int, kind: CatalogueKind) -> TasteModel:
@@ -122,7 +154,7 @@ def build_taste_model(dataset: Dataset, budget: int, kind: CatalogueKind) -> Tas
     features = weighted_features(parts, weights, dataset.num_items)
     return TasteModel(
         kernel=_item_kernel(features, budget, kind),
-        mood_weight=jnp.float32(weights["mood"]),
+        mood_weight=jnp.float32(weights.get("mood", 0.0)),  # none in data without times
         mood_decay=jnp.float32(fit["mood_decay"]),
         item_mean=jnp.asarray(fit["mean"] + arrays["item_effect"], jnp.float32),
         calibration=jnp.asarray(fit["calibration"], jnp.float32),

@@ -1,19 +1,21 @@
 """The question that an explanation puts to the simulator, and the outcomes that it gets.
 
 A question is one decision of `UserSimulator.respond`. Counterfactuals ask it again on changed histories, a batch
-at a time and with the same coins.
+at a time and with the same key. How a decision is read depends on the model of the user: `VoteOutcomes` and
+`TasteOutcomes`.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
 
 import jax
 import numpy as np
 
-from jaxsim.ensemble import Decision, majority_probability
+from jaxsim.ensemble import Decision
 from jaxsim.environment import UserSimulator
-from jaxsim.explanation.types import Change, Flip
 from jaxsim.types import EnvParams
 
 BATCH = 64  # histories in one compiled call
@@ -44,7 +46,7 @@ def respond_to_each(
     params: EnvParams,
     user: jax.Array,
 ) -> Decision:
-    """`env.respond` for each of B histories int32[B, H], int8[B, H], with the same coins."""
+    """`env.respond` for each of B histories int32[B, H], int8[B, H], with the same key."""
 
     def respond(items: jax.Array, likes: jax.Array) -> Decision:
         return env.respond(key, items, likes, candidate, params, user, reasons=True)
@@ -52,79 +54,48 @@ def respond_to_each(
     return jax.vmap(respond)(items, likes)
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """Decisions on R histories, or on R versions of the candidate.
-
-    Attributes:
-        votes: int8[R, 3], after the coins fell.
-        tied: bool[R, 3], whether a coin decided the vote.
-        sta_probability: float32[R], f_sta's probability of a like.
-        keyed: whether the caller gave a key; without one the coins stay open.
-        decision: what `respond` returned for R histories.
-    """
-
-    votes: np.ndarray
-    tied: np.ndarray
-    sta_probability: np.ndarray
-    keyed: bool
-    decision: Decision
+class Outcomes(ABC):
+    """Decisions on R histories, or on R versions of the candidate."""
 
     @property
+    @abstractmethod
     def like_probability(self) -> np.ndarray:
-        """Probability of a like over the coins, float64[R]."""
-        return majority_probability(*np.where(self.tied, 0.5, self.votes).T)
+        """Probability of a like, float64[R]."""
 
     @property
+    @abstractmethod
     def leaning(self) -> np.ndarray:
-        """1 towards a like, -1 towards a dislike, 0 if open coins leave it undecided; float64[R]."""
-        likes = self.votes.sum(axis=1) >= 2 if self.keyed else self.like_probability
-        return np.sign(likes - 0.5)
+        """1 towards a like, -1 towards a dislike, 0 if neither; float64[R]."""
 
-    def flipped(self, base: "Outcomes") -> np.ndarray:
-        """Which rows flip the one decision of `base`, bool[R]; see `ExplanationFields.flips`."""
+    def flipped(self, base: Self) -> np.ndarray:
+        """Which rows flip the one decision of `base`, bool[R]."""
         before = base.leaning[0]
         return self.leaning != 0 if before == 0 else self.leaning == -before
 
-    def margin(self, base: "Outcomes") -> np.ndarray:
+    def margin(self, base: Self) -> np.ndarray:
         """How far `like_probability` is from 1/2, away from the decision of `base`; float64[R]."""
         away = self.like_probability - 0.5
         return np.abs(away) if base.leaning[0] == 0 else -base.leaning[0] * away
 
-    def open_votes(self, row: int) -> tuple[int | None, ...]:
-        """The votes of a row; None where an open coin has to decide."""
-        is_open = self.tied[row] & (not self.keyed)
-        return tuple(
-            None if coin else int(vote) for coin, vote in zip(is_open, self.votes[row], strict=True)
-        )
+    def distance(self, base: Self) -> np.ndarray:
+        """How far the decision of `base` is from turning, float64[R]; only the order of these means something."""
+        return -self.margin(base)
 
-    def like(self, row: int) -> bool | None:
-        """The decision of a row; None if open coins have to make it."""
-        if self.keyed:
-            return bool(self.votes[row].sum() >= 2)
-        return {0.0: False, 1.0: True}.get(float(self.like_probability[row]))
 
-    def flip(self, row: int, changes: Iterable[Change]) -> Flip:
-        """The decision of a row as a `Flip`."""
-        return Flip(
-            changes=tuple(changes),
-            votes=self.open_votes(row),
-            sta_probability=float(self.sta_probability[row]),
-            like=self.like(row),
-            like_probability=float(self.like_probability[row]),
-        )
+OutcomesT = TypeVar("OutcomesT", bound=Outcomes)
 
 
 @dataclass(frozen=True)
-class Question:
-    """The arguments of one `respond`; if `key` is None, coins stay open.
+class Question(Generic[OutcomesT]):
+    """The arguments of one `respond`; if `key` is None, coins and draws stay open.
 
     Attributes:
         env, params: of `jaxsim.make`.
-        key: PRNG key of the coins.
+        key: PRNG key of the coins, or of the draw.
         history: of the user.
         candidate: the item.
         user: index of the user; -1 for the mean user effect.
+        read: the outcomes of what `respond` returned for R histories, and of whether the caller gave a key.
     """
 
     env: UserSimulator
@@ -133,19 +104,20 @@ class Question:
     history: History
     candidate: int
     user: int
+    read: Callable[[Decision, bool], OutcomesT]
 
-    def ask(self) -> Outcomes:
+    def ask(self) -> OutcomesT:
         """The outcome on the unchanged history, one row."""
         return self.ask_of(self.history.items[None], self.history.likes[None])
 
-    def ask_without(self, left_out: Sequence[Sequence[int]]) -> Outcomes:
+    def ask_without(self, left_out: Sequence[Sequence[int]]) -> OutcomesT:
         """Outcomes on the history without each of R lists of its interactions."""
         return self.ask_of(*without(self.history, left_out))
 
-    def ask_of(self, items: np.ndarray, likes: np.ndarray) -> Outcomes:
+    def ask_of(self, items: np.ndarray, likes: np.ndarray) -> OutcomesT:
         """Outcomes on R other histories, int32[R, n] (-1 pads) and int8[R, n]."""
         rows, length = items.shape
-        # respond needs a key; where coins are open, nothing reads how they fall.
+        # respond needs a key; where coins and draws are open, nothing reads how they fall.
         key = jax.random.key(0) if self.key is None else self.key
         parts = []
         for start in range(0, rows, BATCH):
@@ -163,14 +135,7 @@ class Question:
             )
             parts.append(jax.device_get(part))
         joined: Decision = jax.tree.map(lambda *xs: np.concatenate(xs)[:rows], *parts)
-        assert joined.reasons is not None
-        return Outcomes(
-            votes=np.asarray(joined.votes),
-            tied=np.pad(np.asarray(joined.reasons.tied), ((0, 0), (0, 1))),  # f_sta never ties
-            sta_probability=np.asarray(joined.sta_probability),
-            keyed=self.key is not None,
-            decision=joined,
-        )
+        return self.read(joined, self.key is not None)
 
 
 def _padded_length(env: UserSimulator, length: int) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from jaxsim.dataset import Dataset
+from jaxsim.explanation.types import Candidate
 
 
 class ItemWords:
@@ -36,6 +37,17 @@ class ItemWords:
     def spell_categories(self, item: int) -> tuple[str, ...]:
         """The names of an item's categories."""
         return tuple(self.dataset.categories[c] for c in self.categories(item))
+
+    def describe(self, item: int) -> Candidate:
+        """The item in words."""
+        cons, pros = (self.spell(self.keywords(item, polarity)) for polarity in (0, 1))
+        return Candidate(item, self.name(item), self.spell_categories(item), pros, cons)
+
+    def year(self, item: int) -> int | None:
+        """The item's year in a dataset with a taste model; None if the item has none."""
+        assert self.dataset.taste is not None
+        year = self.dataset.taste["item_year"][item]
+        return int(year) if np.isfinite(year) else None
 
 
 def _members(row: np.ndarray) -> list[int]:

@@ -14,7 +14,8 @@ import jaxsim
 from jaxsim import InputError, taste
 from jaxsim.taste_kernel import build_taste_model, part_features, year_features
 from tests.conftest import CAPACITY, HISTORY, WINDOW, allowed, leaving_with, simulator_of
-from tests.factory import TASTE, random_dataset, write_pack
+from tests.factory import random_dataset, write_pack
+from tests.taste_reference import expected_tastes, probabilities
 
 NUM_ITEMS = 40
 TOLERANCE = (
@@ -40,54 +41,6 @@ def either(request, dataset):
 @pytest.fixture(scope="module")
 def calibrated(dataset):
     return simulator_of(dataset, semantics="calibrated")
-
-
-# ---- a reference in NumPy ------------------------------------------------------------------------------
-
-
-def item_kernel(dataset) -> np.ndarray:
-    """The kernel of every pair of items, from the definitions of its parts, one pair at a time."""
-    arrays, weights = dataset.arrays, TASTE["taste_weights"]
-    names = [set(row[row >= 0].tolist()) for row in arrays["item_categories"]]
-    years, factors = dataset.taste["item_year"], dataset.taste["covariance_factors"]
-    vectors = {}
-    for part, side in (("pros", "pos"), ("cons", "neg")):
-        rows = arrays[f"item_{side}_embedding"].astype(np.float64)
-        present = [i for i in range(len(rows)) if rows[i].any()]
-        mean = sum(rows[i] for i in present) / len(present)
-        vectors[part] = {i: rows[i] - mean for i in present}
-
-    def between(a: int, b: int) -> float:
-        value = weights["constant"]
-        if names[a] and names[b]:
-            shared = len(names[a] & names[b])
-            value += weights["category"] * shared / np.sqrt(len(names[a]) * len(names[b]))
-        if np.isfinite(years[a]) and np.isfinite(years[b]):
-            value += weights["year"] * np.exp(-abs(float(years[a]) - float(years[b])) / 10)
-        for part, of_item in vectors.items():
-            if a in of_item and b in of_item:
-                x, y = of_item[a], of_item[b]
-                value += weights[part] * (x @ y) / (np.linalg.norm(x) * np.linalg.norm(y))
-        return value + weights["covariance"] * float(factors[a] @ factors[b])
-
-    return np.array([[between(a, b) for b in range(len(names))] for a in range(len(names))])
-
-
-def expected_tastes(dataset, items, likes) -> np.ndarray:
-    """g of every item after a history, by the dense formula."""
-    kernel, size = item_kernel(dataset), len(items)
-    mood, decay = TASTE["taste_weights"]["mood"], TASTE["mood_decay"]
-    place = np.arange(size)
-    among = kernel[np.ix_(items, items)] + mood * decay ** np.abs(place[:, None] - place[None])
-    residual = np.asarray(likes) - TASTE["mean"] - dataset.taste["item_effect"][items]
-    alpha = np.linalg.solve(among + np.eye(size), residual)
-    return (kernel[:, items] + mood * decay ** (size - place)) @ alpha
-
-
-def probabilities(dataset, items, likes) -> np.ndarray:
-    w0, w1, w2 = TASTE["calibration"]
-    log_odds = w0 + w1 * (TASTE["mean"] + dataset.taste["item_effect"])
-    return 1 / (1 + np.exp(-log_odds - w2 * expected_tastes(dataset, items, likes)))
 
 
 # ---- the model -----------------------------------------------------------------------------------------
@@ -269,6 +222,21 @@ def test_the_paper_s_semantics_needs_no_taste_model(dataset):
     simulator_of(without)
     with pytest.raises(InputError, match=r"built without a taste model.*build it again"):
         simulator_of(without, semantics="calibrated")
+
+
+def test_a_part_without_weight_counts_nothing(dataset):
+    """A dataset without times has no mood: its manifest holds no weight for it."""
+    entry = dataset.manifest["taste"]
+    weights = {
+        name: w for name, w in entry["taste_weights"].items() if name not in ("mood", "cons")
+    }
+    manifest = {**dataset.manifest, "taste": {**entry, "taste_weights": weights}}
+    timeless = dataclasses.replace(dataset, manifest=manifest)
+    _, env, params = simulator_of(timeless, semantics="soft")
+    items, likes = jnp.array([3, 7, 9], jnp.int32), jnp.array([1, 0, 1], jnp.int8)
+    answer = env.respond(jax.random.key(0), items, likes, 5, params)
+    expected = probabilities(timeless, np.array([3, 7, 9]), [1, 0, 1])[5]
+    assert float(answer.probability) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_table_that_does_not_fit_is_refused(dataset):
