@@ -173,7 +173,7 @@ class UserSimulator(environment.Environment):
 
     def _begin(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
         """The first observation and state of a user's session."""
-        state = self.user_model.pad(self._start(user, params))
+        state = self.user_model.pad(params, self._start(user, params))
         return self.get_obs(state), state
 
     def _start(self, user: jax.Array, params: EnvParams) -> EnvState:

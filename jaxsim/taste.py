@@ -9,9 +9,8 @@ With the history h of items and labels y_h,
     g(c) = k(c, h)' (K_hh + I)^-1 (y_h - m - b_h)
     p(c) = sigmoid(w_0 + w_1 (m + b_c) + w_2 g(c))
 
-The posterior is updated one interaction at a time. The state holds the inverse L^-1 of the Cholesky factor of
-K_hh + I, to which each interaction appends a row, and the weights alpha = (K_hh + I)^-1 (y_h - m - b_h) of the
-history. So a step costs two products of a vector with L^-1. docs/taste.md derives it.
+With the Cholesky factor L of K_hh + I, both are products with L^-1: for the scores z = L^-1 (y_h - m - b_h) and
+l = L^-1 k(c, h), g(c) = l'z. `jaxsim.taste_session` updates them one interaction at a time.
 """
 
 import chex
@@ -102,82 +101,79 @@ class Posterior:
     """What a history of n interactions says about a user's taste, in arrays for H of them.
 
     Attributes:
-        inverse_factor: float32[H, H], L^-1 with L L' = K_hh + I; rows from n on are meaningless.
-        weights: float32[H], alpha = (K_hh + I)^-1 (y_h - m - b_h); zero from n on.
+        inverse_factor: float32[H, H], L^-1 with L L' = K_hh + I; zero from n on.
+        scores: float32[H], z = L^-1 (y_h - m - b_h); zero from n on.
     """
 
     inverse_factor: jax.Array
-    weights: jax.Array
+    scores: jax.Array
+
+    @property
+    def weights(self) -> jax.Array:
+        """Alpha = (K_hh + I)^-1 (y_h - m - b_h), so that g(c) = k(c, h)' alpha; float32[H]."""
+        return product(self.scores, self.inverse_factor)
 
 
-def history_kernel(
-    model: TasteModel, candidate: jax.Array, items: jax.Array, length: jax.Array
+def product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """A matrix product at full precision, which a GPU would otherwise round."""
+    return jnp.matmul(left, right, precision=_PRECISION)
+
+
+def kernel_with(
+    model: TasteModel,
+    candidate: jax.Array,
+    items: jax.Array,
+    position: jax.Array,
+    valid: jax.Array,
+    length: jax.Array,
 ) -> jax.Array:
     """k(c, h): the kernel of a candidate that comes next with each interaction of a history, float32[H].
 
     Args:
         model: the fitted model.
         candidate: int32[].
-        items: int32[H], left-aligned.
-        length: int32[], the number of interactions n; the kernel is 0 from there on.
+        items: int32[H].
+        position: int32[H], of each interaction, counted from 0.
+        valid: bool[H], False for padding, where the kernel is 0.
+        length: int32[], the candidate's position.
     """
-    chex.assert_rank([candidate, items, length], [0, 1, 0])
-    position = jnp.arange(items.shape[0], dtype=jnp.int32)
+    chex.assert_equal_shape([items, position, valid])
     of_items = model.kernel.between(candidate, jnp.maximum(items, 0))
-    of_mood = model.mood_weight * model.mood_decay ** (length - position).astype(jnp.float32)
-    return jnp.where(position < length, of_items + of_mood, 0.0)
+    lag = jnp.maximum(length - position, 0).astype(jnp.float32)
+    return jnp.where(valid, of_items + model.mood_weight * model.mood_decay**lag, 0.0)
 
 
-def expected_taste(posterior: Posterior, kernel: jax.Array) -> jax.Array:
-    """The taste g(c) from `history_kernel`, float32[]."""
-    return jnp.matmul(kernel, posterior.weights, precision=_PRECISION)
+def history_kernel(
+    model: TasteModel, candidate: jax.Array, items: jax.Array, length: jax.Array
+) -> jax.Array:
+    """`kernel_with` for left-aligned items int32[H], of which `length` int32[] count; float32[H]."""
+    position = jnp.arange(items.shape[0], dtype=jnp.int32)
+    return kernel_with(model, candidate, items, position, position < length, length)
+
+
+def own_kernel(model: TasteModel, item: jax.Array) -> jax.Array:
+    """k(c, c) of an item int32[], float32[]."""
+    return model.kernel.between(item, item) + model.mood_weight
 
 
 def expected_tastes(
-    model: TasteModel, posterior: Posterior, items: jax.Array, length: jax.Array
-) -> jax.Array:
-    """The taste g for every item after the history items int32[H], of length int32[]; float32[N]."""
-    position = jnp.arange(items.shape[0], dtype=jnp.int32)
-    decay = model.mood_decay ** jnp.maximum(length - position, 0).astype(jnp.float32)
-    mood = model.mood_weight * jnp.sum(decay * posterior.weights)  # weights are zero for padding
-    return model.kernel.weighted_sums(jnp.maximum(items, 0), posterior.weights) + mood
-
-
-def update(
     model: TasteModel,
-    posterior: Posterior,
-    kernel: jax.Array,
-    item: jax.Array,
-    like: jax.Array,
+    weights: jax.Array,
+    items: jax.Array,
+    position: jax.Array,
     length: jax.Array,
-) -> Posterior:
-    """The posterior after one more interaction.
-
-    With k = k(c, h), the new row of the Cholesky factor is [l', d], l = L^-1 k and d^2 = k(c, c) + 1 - l'l. So the
-    new row of its inverse is [-(l' L^-1) / d, 1 / d], and alpha grows by this row times (y - m - b - g(c)) / d.
+) -> jax.Array:
+    """The taste g for every item, which would come next; float32[N].
 
     Args:
         model: the fitted model.
-        posterior: of the history before, [H].
-        kernel: float32[H], `history_kernel` of the item.
-        item: int32[].
-        like: int8[], 1 like, any other number dislike.
-        length: int32[], interactions before this one; H or more appends nothing.
+        weights: float32[H], alpha; zero for padding.
+        items, position: int32[H], of the history.
+        length: int32[], the candidates' position.
     """
-    inverse = posterior.inverse_factor
-    in_use = jnp.arange(inverse.shape[0], dtype=jnp.int32) < length
-    residual = (like > 0).astype(jnp.float32) - model.item_mean[item]
-    surprise = residual - expected_taste(posterior, kernel)
-    explained = jnp.where(in_use, jnp.matmul(inverse, kernel, precision=_PRECISION), 0.0)
-    own = model.kernel.between(item, item) + model.mood_weight + 1.0
-    pivot = jnp.sqrt(own - jnp.sum(explained**2))  # at least 1, the noise
-    row = -jnp.matmul(explained, inverse, precision=_PRECISION) / pivot
-    row = row.at[length].set(1.0 / pivot, mode="drop")
-    appended = length < inverse.shape[0]
-    return Posterior(
-        inverse_factor=inverse.at[length].set(row, mode="drop"),
-        weights=posterior.weights + jnp.where(appended, row * (surprise / pivot), 0.0),
-    )
+    decay = model.mood_decay ** jnp.maximum(length - position, 0).astype(jnp.float32)
+    mood = model.mood_weight * jnp.sum(decay * weights)
+    return model.kernel.weighted_sums(jnp.maximum(items, 0), weights) + mood
 
 
 def condition(
@@ -201,8 +197,10 @@ def condition(
     factor = jnp.linalg.cholesky(kernel + identity)
     inverse = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
     inverse = jnp.where(valid[:, None], inverse, 0.0)
-    residual = jnp.where(valid, (likes > 0).astype(jnp.float32) - model.item_mean[safe], 0.0)
-    weights = jnp.matmul(
-        jnp.matmul(inverse, residual, precision=_PRECISION), inverse, precision=_PRECISION
-    )
-    return Posterior(inverse_factor=inverse, weights=weights)
+    residual = jnp.where(valid, residual_of(model, safe, likes), 0.0)
+    return Posterior(inverse_factor=inverse, scores=product(inverse, residual))
+
+
+def residual_of(model: TasteModel, item: jax.Array, like: jax.Array) -> jax.Array:
+    """Y - m - b of items int32[...] and responses int8[...] (1 like, any other number dislike), float32[...]."""
+    return (like > 0).astype(jnp.float32) - model.item_mean[item]

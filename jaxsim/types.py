@@ -9,6 +9,7 @@ from gymnax.environments import environment, spaces
 from jaxsim.catalogue import Catalogue
 from jaxsim.sasrec import KeyValues
 from jaxsim.taste import Posterior, TasteModel
+from jaxsim.taste_session import SessionPosterior
 
 
 @struct.dataclass
@@ -80,8 +81,8 @@ class EnvState(environment.EnvState):
         history_length: int32[], how many of these are initial history.
         hidden: float32[width], f_sta's output after the latest interaction.
         key_values: f_sta's cache, float32[W, width] for each block; entries beyond `length` are meaningless.
-        posterior: of the taste model; rows of its factor beyond `length` are meaningless. None, as `hidden` and
-            `key_values` are, if the semantics does not ask the model.
+        posterior: of the taste model. It is None, as `hidden` and `key_values` are, if the semantics does not ask
+            the model.
     """
 
     time: jax.Array
@@ -92,7 +93,7 @@ class EnvState(environment.EnvState):
     history_length: jax.Array
     hidden: jax.Array
     key_values: KeyValues
-    posterior: Posterior = None  # type: ignore[assignment]
+    posterior: SessionPosterior = None  # type: ignore[assignment]
 
     @property
     def session_length(self) -> jax.Array:

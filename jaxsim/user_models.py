@@ -5,16 +5,16 @@ what each item would earn (`expected`). The environment does the rest: users, wi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxsim import ensemble, taste
+from jaxsim import ensemble, taste, taste_session
 from jaxsim.ensemble import Decision, Evidence, Response
 from jaxsim.sasrec import SASRec
-from jaxsim.taste import Posterior, TasteModel
+from jaxsim.taste import TasteModel
 from jaxsim.types import EnvParams, EnvState, Prefix
 
 TASTE_SEMANTICS = ("calibrated", "soft")
@@ -83,7 +83,7 @@ class Votes:
             prefix = jax.tree.map(lambda x: x[user], histories.prefix)
         return {"hidden": prefix.hidden, "key_values": prefix.key_values}
 
-    def pad(self, state: EnvState) -> EnvState:
+    def pad(self, params: EnvParams, state: EnvState) -> EnvState:
         """The state of a new session with room for W positions."""
         padding = ((0, self.window - self.history_length), (0, 0))
         padded = jax.tree.map(lambda x: jnp.pad(x, padding), state.key_values)
@@ -177,45 +177,39 @@ class Taste:
     semantics: str
 
     def start(self, params: EnvParams, user: jax.Array) -> Fields:
-        """The posterior after a user's initial history; its factor has H rows."""
-        histories, model = params.histories, _model(params)
+        """The posterior after a user's initial history, with no rows for the session."""
+        return self._start(params, user, whole=False)
+
+    def pad(self, params: EnvParams, state: EnvState) -> EnvState:
+        """The state of a new session with room for W positions."""
+        return state.replace(**self._start(params, state.user, whole=True))
+
+    def _start(self, params: EnvParams, user: jax.Array, whole: bool) -> Fields:
+        histories = params.histories
         if histories.posterior is None:
             history = histories.items[user], histories.likes[user], histories.length[user]
-            posterior = taste.condition(model, *history)
+            posterior = taste.condition(_model(params), *history)
         else:
             posterior = jax.tree.map(lambda x: x[user], histories.posterior)
-        missing = self.window - self.history_length
-        # The next sessions' rows may stay in the factor, but weights beyond the history must be zero.
-        wide = Posterior(
-            inverse_factor=jnp.pad(posterior.inverse_factor, ((0, 0), (0, missing))),
-            weights=jnp.pad(posterior.weights, (0, missing)),
-        )
-        return {"hidden": None, "key_values": None, "posterior": wide}
-
-    def pad(self, state: EnvState) -> EnvState:
-        """The state of a new session with room for W positions."""
-        padding = ((0, self.window - self.history_length), (0, 0))
-        factor = jnp.pad(state.posterior.inverse_factor, padding)
-        return state.replace(posterior=replace(state.posterior, inverse_factor=factor))
+        capacity = self.window - self.history_length
+        session = taste_session.begin(posterior, capacity, whole)
+        return {"hidden": None, "key_values": None, "posterior": session}
 
     def decide(
         self, key: jax.Array, params: EnvParams, state: EnvState, candidate: jax.Array
     ) -> Decision:
         """The decision on a candidate int32[]."""
-        model = _model(params)
-        kernel = taste.history_kernel(model, candidate, state.items, state.length)
-        expected = taste.expected_taste(state.posterior, kernel)
-        return self._outcome(key, model, candidate, expected)
+        _, projection = _project(params, state, candidate)
+        return self._outcome(key, _model(params), candidate, projection.taste)
 
     def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
         """The posterior with one more interaction."""
-        # XLA computes the kernel once for this and for `decide`.
-        model = _model(params)
-        kernel = taste.history_kernel(model, new.item, state.items, state.length)
-        length = jnp.where(new.valid, state.length, self.window)
-        return {
-            "posterior": taste.update(model, state.posterior, kernel, new.item, new.like, length)
-        }
+        # XLA projects the item once for this and for `decide`.
+        window, projection = _project(params, state, new.item)
+        posterior = taste_session.update(
+            _model(params), state.posterior, window, projection, new.like, new.valid
+        )
+        return {"posterior": posterior}
 
     def begin_evidence(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> None:
         """None: the state has all that `expected` needs."""
@@ -223,7 +217,7 @@ class Taste:
     def expected(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> jax.Array:
         """Probability that each item is liked, float32[N]."""
         model = _model(params)
-        tastes = taste.expected_tastes(model, state.posterior, state.items, state.length)
+        tastes = taste_session.tastes(model, state.posterior, _place(state))
         return jax.nn.sigmoid(model.log_odds(model.item_mean, tastes))
 
     def respond(
@@ -235,7 +229,7 @@ class Taste:
         items, likes = question.items[order], question.likes[order]
         posterior = taste.condition(model, items, likes, length)
         kernel = taste.history_kernel(model, question.candidate, items, length)
-        expected = taste.expected_taste(posterior, kernel)
+        expected = taste.product(kernel, posterior.weights)
         return self._outcome(key, model, question.candidate, expected)
 
     def info(self, decision: Decision) -> dict[str, jax.Array]:
@@ -258,6 +252,17 @@ class Taste:
             reward=reward,
             response=Response(like=like.astype(jnp.int8)),
         )
+
+
+def _place(state: EnvState) -> taste_session.Place:
+    return taste_session.place(state.posterior, state.items, state.history_length, state.length)
+
+
+def _project(
+    params: EnvParams, state: EnvState, candidate: jax.Array
+) -> tuple[taste_session.Place, taste_session.Projection]:
+    window = _place(state)
+    return window, taste_session.project(_model(params), state.posterior, window, candidate)
 
 
 def _model(params: EnvParams) -> TasteModel:

@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxsim.dataset import TRAIN, VALIDATION
 from jaxsim.settings import check_settings
-from jaxsim.taste_kernel import PARTS, part_features, weighted_features
+from jaxsim.taste_kernel import part_features, weighted_features
 from prep.bounds import Amount, Count, Seed
 
 USER_SMOOTHING = 5.0  # as if every user had this many more residuals of 0
@@ -305,26 +305,23 @@ def validation_examples(
 
 
 def predicted_tastes(
-    weights: Weights, grams: jax.Array, residual: jax.Array, present: jax.Array
+    of_items: jax.Array,
+    mood: jax.Array | float,
+    decay: jax.Array | float,
+    residual: jax.Array,
+    present: jax.Array,
 ) -> jax.Array:
     """The tastes g of E examples, each from the C interactions before it, float32[E].
 
     Args:
-        weights: of the kernel of tastes.
-        grams: float32[parts, E, C + 1, C + 1], each part's kernel of the history's items and, last, the example's.
+        of_items: float32[E, C + 1, C + 1], the kernel of the history's items and, last, the example's item.
+        mood, decay: weight and decay of the mood.
         residual: float32[E, C], labels less the mean and the items' effects.
         present: bool[E, C].
     """
     context = present.shape[1]
     place = jnp.arange(context + 1, dtype=jnp.float32)
-    kernel = weights.taste["constant"]
-    if "mood" in weights.taste:
-        distance = jnp.abs(place[:, None] - place[None])
-        kernel = kernel + weights.taste["mood"] * weights.mood_decay**distance
-    names = [name for name in PARTS if name in weights.taste]
-    kernel = kernel + sum(
-        weights.taste[name] * gram for name, gram in zip(names, grams, strict=True)
-    )
+    kernel = of_items + mood * decay ** jnp.abs(place[:, None] - place[None])
     both = present[:, :, None] & present[:, None]
     system = jnp.where(both, kernel[:, :-1, :-1], 0.0) + jnp.eye(context, dtype=jnp.float32)
     alpha = jax.vmap(_solve)(system, jnp.where(present, residual, 0.0))
@@ -335,26 +332,43 @@ def _solve(system: jax.Array, right: jax.Array) -> jax.Array:
     return jax.scipy.linalg.solve(system, right, assume_a="pos")
 
 
-def part_grams(
-    parts: Mapping[str, np.ndarray], names: Sequence[str], examples: Examples
-) -> jax.Array:
-    """The kernel of each part among an example's history and the example, float32[parts, E, C + 1, C + 1]."""
+def gram_matrices(features: np.ndarray, examples: Examples) -> jax.Array:
+    """Inner products of features float64[N, F] among an example's history and it, float32[E, C + 1, C + 1]."""
     items = np.concatenate([examples.history_items, examples.item[:, None]], axis=1)
-
-    def gram(features: jax.Array) -> jax.Array:
-        def of_example(row: jax.Array) -> jax.Array:
-            return jnp.matmul(features[row], features[row].T, precision=_PRECISION)
-
-        return jax.lax.map(of_example, jnp.asarray(items), batch_size=64)
-
-    shape = (0, *items.shape, items.shape[1])
-    grams = [jax.jit(gram)(jnp.asarray(parts[name], jnp.float32)) for name in names]
-    return jnp.stack(grams) if grams else jnp.zeros(shape, jnp.float32)
+    return _grams(jnp.asarray(features, jnp.float32), jnp.asarray(items))
 
 
-def log_loss(log_odds: jax.Array, label: jax.Array) -> jax.Array:
-    """Mean log-loss of labels 0 and 1, float32[]."""
-    return jnp.mean(jnp.logaddexp(0.0, log_odds) - label * log_odds)
+@jax.jit
+def _grams(features: jax.Array, items: jax.Array) -> jax.Array:
+    """Inner products of features float32[N, F] among each row of items int32[E, C], float32[E, C, C]."""
+
+    def gram(row: jax.Array) -> jax.Array:
+        return jnp.matmul(features[row], features[row].T, precision=_PRECISION)
+
+    return jax.lax.map(gram, items, batch_size=64)
+
+
+class SearchData(NamedTuple):
+    """What the search for weights reads; an argument of the compiled objective, which must not hold it.
+
+    Attributes:
+        start: where the search starts, unbounded.
+        deviation: of the prior around it.
+        examples: E validation labels.
+        grams: float32[E, C + 1, C + 1] of each part of the kernel of tastes.
+        features: float32[N, F] of each part of the kernel of item effects.
+        item_count, item_mean: float32[N].
+        mean: of the training labels.
+    """
+
+    start: Weights
+    deviation: float
+    examples: Examples
+    grams: dict[str, jax.Array]
+    features: dict[str, jax.Array]
+    item_count: jax.Array
+    item_mean: jax.Array
+    mean: float
 
 
 def _search(
@@ -370,45 +384,61 @@ def _search(
     count = len(examples.label)
     if count < MIN_LABELS or config.iterations == 0:
         return start, {"labels": count, "steps": 0}
-    logs, unflatten = ravel_pytree(_to_unbounded(start))
-    names = [name for name in PARTS if name in start.taste]
-    data = jax.tree.map(jnp.asarray, (examples, part_grams(parts, names, examples)))
-    item_names = [name for name in PARTS if name in start.item]
-    features = [jnp.asarray(parts[name], jnp.float32) for name in item_names]
-    counts, means = (
-        jnp.asarray(residuals.item_count, jnp.float32),
-        jnp.asarray(item_mean, jnp.float32),
+    unbounded = _to_unbounded(start)
+    data = SearchData(
+        start=unbounded,
+        deviation=config.prior_deviation,
+        examples=jax.tree.map(jnp.asarray, examples),
+        grams={n: gram_matrices(x, examples) for n, x in parts.items() if n in start.taste},
+        features={n: jnp.asarray(x, jnp.float32) for n, x in parts.items() if n in start.item},
+        item_count=jnp.asarray(residuals.item_count, jnp.float32),
+        item_mean=jnp.asarray(item_mean, jnp.float32),
+        mean=residuals.mean,
     )
-
-    @jax.jit
-    @jax.value_and_grad
-    def objective(vector: jax.Array) -> jax.Array:
-        weights = _from_unbounded(unflatten(vector))
-        (example, grams) = data
-        scaled = [jnp.sqrt(weights.item[n]) * x for n, x in zip(item_names, features, strict=True)]
-        own_only = jnp.zeros((len(counts), 1), jnp.float32)
-        wide = jnp.concatenate([own_only, *scaled], axis=1)
-        effect = _item_effects(jnp, wide, counts, means, weights.item["own"])
-        residual = example.history_labels - residuals.mean - effect[example.history_items]
-        taste = predicted_tastes(weights, grams, residual, example.present)
-        w = weights.calibration
-        log_odds = w[0] + w[1] * (residuals.mean + effect[example.item]) + w[2] * taste
-        prior = jnp.sum(((vector - logs) / config.prior_deviation) ** 2) / 2
-        return count * log_loss(log_odds, example.label) + prior
+    vector, unflatten = ravel_pytree(unbounded)
 
     def evaluate(vector: np.ndarray) -> tuple[float, np.ndarray]:
-        value, slope = objective(jnp.asarray(vector, jnp.float32))
-        return float(value), np.asarray(slope, np.float64)
+        value, slope = _objective(unflatten(jnp.asarray(vector, jnp.float32)), data)
+        return float(value), np.asarray(ravel_pytree(slope)[0], np.float64)
 
     result = scipy.optimize.minimize(
         evaluate,
-        np.asarray(logs, np.float64),
+        np.asarray(vector, np.float64),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": config.iterations, "ftol": 1e-6},
     )
     fitted = _from_unbounded(unflatten(jnp.asarray(result.x, jnp.float32)))
     return fitted, {"labels": count, "steps": int(result.nit)}
+
+
+@jax.jit
+@jax.value_and_grad
+def _objective(unbounded: Weights, data: SearchData) -> jax.Array:
+    """Negative log-posterior of the weights, float32[]."""
+    weights, example = _from_unbounded(unbounded), data.examples
+    own_only = jnp.zeros((len(data.item_count), 1), jnp.float32)
+    scaled = [jnp.sqrt(weights.item[name]) * x for name, x in data.features.items()]
+    effect = _item_effects(
+        jnp,
+        jnp.concatenate([own_only, *scaled], axis=1),
+        data.item_count,
+        data.item_mean,
+        weights.item["own"],
+    )
+    of_items = sum(
+        (weights.taste[name] * gram for name, gram in data.grams.items()), weights.taste["constant"]
+    )
+    residual = jnp.asarray(example.history_labels) - data.mean - effect[example.history_items]
+    mood = weights.taste.get("mood", 0.0)
+    taste = predicted_tastes(
+        of_items, mood, weights.mood_decay, residual, jnp.asarray(example.present)
+    )
+    intercept, of_item, of_taste = weights.calibration
+    log_odds = intercept + of_item * (data.mean + effect[example.item]) + of_taste * taste
+    losses = jnp.logaddexp(0.0, log_odds) - example.label * log_odds
+    distance = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), unbounded, data.start)
+    return losses.sum() + sum(jax.tree.leaves(distance)) / (2 * data.deviation**2)
 
 
 def _calibrated(
@@ -425,19 +455,23 @@ def _calibrated(
     )
     if len(examples.label) < MIN_LABELS or len(np.unique(examples.label)) < 2:
         return weights
-    names = [name for name in PARTS if name in weights.taste]
-    tastes = []
+    features = weighted_features(parts, _floats(weights.taste), len(effect))
+    mood = weights.taste.get("mood", 0.0)
+    tastes: list[jax.Array] = []
     for first in range(0, len(examples.label), _AT_ONCE):
         piece = Examples(*(x[first : first + _AT_ONCE] for x in examples))
-        residual = piece.history_labels - residuals.mean - effect[piece.history_items]
-        grams = part_grams(parts, names, piece)
-        arguments = jnp.asarray(residual, jnp.float32), jnp.asarray(piece.present)
-        tastes.append(np.asarray(jax.jit(predicted_tastes)(weights, grams, *arguments)))
-    features = np.stack([residuals.mean + effect[examples.item], np.concatenate(tastes)], axis=1)
+        rest = piece.history_labels - residuals.mean - effect[piece.history_items]
+        arguments = jnp.asarray(rest, jnp.float32), jnp.asarray(piece.present)
+        of_items = gram_matrices(features, piece)
+        tastes.append(_predicted_tastes(of_items, mood, weights.mood_decay, *arguments))
+    predictors = np.stack([residuals.mean + effect[examples.item], np.concatenate(tastes)], axis=1)
     # Weak regularisation keeps the weights finite where few labels can be parted.
-    model = LogisticRegression(C=CALIBRATION_STRENGTH).fit(features, examples.label)
+    model = LogisticRegression(C=CALIBRATION_STRENGTH).fit(predictors, examples.label)
     fitted = [float(model.intercept_[0]), *(float(w) for w in model.coef_[0])]
     return replace(weights, calibration=jnp.asarray(fitted, jnp.float32))
+
+
+_predicted_tastes = jax.jit(predicted_tastes)
 
 
 def _to_unbounded(weights: Weights) -> Weights:

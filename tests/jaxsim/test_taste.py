@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import jaxsim
-from jaxsim import InputError, taste
+from jaxsim import InputError, taste, taste_session
 from jaxsim.taste_kernel import build_taste_model, part_features, year_features
 from tests.conftest import CAPACITY, HISTORY, WINDOW, allowed, leaving_with, simulator_of
 from tests.factory import random_dataset, write_pack
@@ -57,8 +55,8 @@ def test_one_like_by_hand():
         calibration=jnp.array([-1.0, 2.0, 3.0], jnp.float32),
     )
     items, likes = jnp.array([0, -1], jnp.int32), jnp.array([1, 0], jnp.int8)
-    posterior = taste.condition(model, items, likes, jnp.int32(1))
-    tastes = taste.expected_tastes(model, posterior, items, jnp.int32(1))
+    alpha = taste.condition(model, items, likes, jnp.int32(1)).weights
+    tastes = taste.expected_tastes(model, alpha, items, jnp.arange(2), jnp.int32(1))
     np.testing.assert_allclose(tastes, [0.75 / 2, 0.4 * 0.75 / 2], rtol=1e-6)
     np.testing.assert_allclose(
         model.log_odds(model.item_mean, tastes), [-1 + 0.5 + 1.125, -1 + 1 + 0.45], rtol=1e-6
@@ -77,7 +75,10 @@ def test_mood_by_hand():
     items, likes = jnp.array([0, 1], jnp.int32), jnp.array([1, 0], jnp.int8)
     posterior = taste.condition(model, items, likes, jnp.int32(2))
     alpha = np.linalg.solve([[2, 0.5], [0.5, 2]], [0.5, -0.5])
-    tastes = taste.expected_tastes(model, posterior, items, jnp.int32(2))
+    np.testing.assert_allclose(posterior.weights, alpha, rtol=1e-6)
+    tastes = taste.expected_tastes(
+        model, posterior.weights, items, jnp.arange(2, dtype=jnp.int32), jnp.int32(2)
+    )
     np.testing.assert_allclose(tastes, np.full(3, 0.25 * alpha[0] + 0.5 * alpha[1]), rtol=1e-6)
 
 
@@ -93,31 +94,44 @@ def test_parts_that_the_data_lacks_are_left_out(dataset):
     assert part_features(arrays, np.full(NUM_ITEMS, np.nan, np.float32), None) == {}
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.integers(0, 10_000))
-def test_steps_agree_with_the_dense_formula(model, dataset, seed):
-    rng = np.random.default_rng(seed)
-    size, first = int(rng.integers(1, WINDOW + 1)), int(rng.integers(0, HISTORY + 1))
-    first = min(first, size)
-    items = rng.integers(0, NUM_ITEMS, size)
-    likes = rng.integers(0, 2, size)
-    padded_items = jnp.asarray(np.pad(items, (0, WINDOW - size), constant_values=-1), jnp.int32)
-    padded_likes = jnp.asarray(np.pad(likes, (0, WINDOW - size)), jnp.int8)
-    posterior = _condition(model, padded_items, padded_likes, jnp.int32(first))
-    for n in range(first, size):
-        posterior = _update(model, posterior, padded_items, padded_likes, jnp.int32(n))
-    ours = _tastes(model, posterior, padded_items, jnp.int32(size))
-    np.testing.assert_allclose(ours, expected_tastes(dataset, items, likes), atol=TOLERANCE)
+@pytest.mark.parametrize("block_rows", [25, 5, 1])
+def test_steps_agree_with_the_dense_formula(model, dataset, block_rows, monkeypatch):
+    """Short and full initial histories, then a session that grows through the blocks of the factor."""
+    monkeypatch.setattr(taste_session, "_BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(taste_session, "_MOST_BLOCKS", CAPACITY)
+    step, tastes = jax.jit(_step), jax.jit(_tastes)
+    rng = np.random.default_rng(block_rows)
+    for first in (0, 3, HISTORY):
+        items = rng.integers(0, NUM_ITEMS, first + CAPACITY)
+        likes = rng.integers(0, 2, len(items))
+        short = len(items), WINDOW - len(items)
+        window = jnp.asarray(np.pad(items, (0, short[1]), constant_values=-1), jnp.int32)
+        start = jnp.int32(first)
+        history = window[:HISTORY], jnp.asarray(np.pad(likes, (0, short[1]))[:HISTORY], jnp.int8)
+        session = taste_session.begin(taste.condition(model, *history, start), CAPACITY, True)
+        # What another session left behind must not count.
+        session = session.replace(
+            rows=tuple(x + 7 for x in session.rows), inverses=session.inverses - 3
+        )
+        for n in range(first, len(items)):
+            expected = expected_tastes(dataset, items[:n], likes[:n])
+            ours = tastes(model, session, window, start, jnp.int32(n))
+            np.testing.assert_allclose(ours, expected, atol=TOLERANCE)
+            like = jnp.int8(likes[n])
+            session, one = step(model, session, window, start, jnp.int32(n), like)
+            assert float(one) == pytest.approx(expected[items[n]], abs=TOLERANCE)
 
 
-_condition = jax.jit(taste.condition)
-_tastes = jax.jit(taste.expected_tastes)
+def _tastes(model, session, window, start, n):
+    return taste_session.tastes(model, session, taste_session.place(session, window, start, n))
 
 
-@jax.jit
-def _update(model, posterior, items, likes, n):
-    kernel = taste.history_kernel(model, items[n], items, n)
-    return taste.update(model, posterior, kernel, items[n], likes[n], n)
+def _step(model, session, window, start, n, like):
+    """The session with the n-th item of the window, and the taste for it before."""
+    place = taste_session.place(session, window, start, n)
+    projection = taste_session.project(model, session, place, window[n])
+    after = taste_session.update(model, session, place, projection, like, jnp.bool_(True))
+    return after, projection.taste
 
 
 # ---- the environment -----------------------------------------------------------------------------------
@@ -188,7 +202,7 @@ def test_an_invalid_action_earns_nothing_and_is_not_appended(either):
     assert float(after[2]) == 0
     assert bool(after[5]["invalid_action"])
     assert int(after[1].length) == int(state.length)
-    chex.assert_trees_all_equal(after[1].posterior.weights, state.posterior.weights)
+    chex.assert_trees_all_equal(after[1].posterior, state.posterior)
 
 
 def test_tables_and_features_and_both_prefixes_agree(dataset):

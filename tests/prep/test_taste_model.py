@@ -15,6 +15,7 @@ from prep.taste_model import (
     alternating_effects,
     covariance_factors,
     default_weights,
+    gram_matrices,
     item_effects,
     item_residual_means,
     predicted_tastes,
@@ -94,19 +95,19 @@ def test_predicted_tastes_are_the_dense_formula(dataset, years):
     parts = part_features(dataset.arrays, years, np.random.default_rng(0).normal(size=(40, 2)))
     weights = default_weights(parts, has_times=True)
     items = np.concatenate([examples.history_items, examples.item[:, None]], axis=1)
-    grams = np.stack([[x[row] @ x[row].T for row in items] for x in parts.values()])
+    grams = {n: np.stack([x[row] @ x[row].T for row in items]) for n, x in parts.items()}
+    of_items = 0.06 + sum(float(weights.taste[n]) * g for n, g in grams.items())
     residual = np.random.default_rng(1).normal(size=examples.present.shape)
-    ours = predicted_tastes(weights, jnp.asarray(grams, jnp.float32), jnp.asarray(residual, jnp.float32),
-                            jnp.asarray(examples.present))  # fmt: skip
+    ours = predicted_tastes(
+        *(jnp.asarray(x, jnp.float32) for x in (of_items, 0.1, 0.85, residual)),
+        jnp.asarray(examples.present),
+    )
+    ones = gram_matrices(next(iter(parts.values())), examples)
+    np.testing.assert_allclose(ones, next(iter(grams.values())), atol=1e-5)
     for e in range(0, len(items), 5):
         here = np.append(examples.present[e], True)
         place = np.arange(8)
-        kernel = float(weights.taste["constant"]) + float(weights.taste["mood"]) * 0.85 ** np.abs(
-            place[:, None] - place[None]
-        )
-        kernel = kernel + sum(
-            float(weights.taste[n]) * g[e] for n, g in zip(parts, grams, strict=True)
-        )
+        kernel = of_items[e] + 0.1 * 0.85 ** np.abs(place[:, None] - place[None])
         kernel = kernel[np.ix_(here, here)]
         alpha = np.linalg.solve(kernel[:-1, :-1] + np.eye(here.sum() - 1), residual[e][here[:-1]])
         assert float(ours[e]) == pytest.approx(kernel[-1, :-1] @ alpha, abs=1e-5)
