@@ -15,7 +15,6 @@ from benchmarks.fidelity.predictor import (
 )
 from benchmarks.fidelity.simulator import Simulator, vote
 from jaxsim.ensemble import STA_THRESHOLD, majority_probability
-from jaxsim.sasrec import restore
 from prep.statistic_model import SASRecTraining, train_sasrec
 
 _CLIP = 1e-6  # log-odds of a probability of 0 or 1 are infinite
@@ -50,9 +49,9 @@ def _fit_sta(data: TrainingData) -> Fitted:
     """f_sta of the packed folder, or trained again on changed data with the same settings."""
     if not data.changed:
         return Fitted(data.simulator.probability, dict(data.dataset.sasrec))
-    entry = data.dataset.manifest["sasrec"]
-    model, _ = restore(entry, data.dataset.sasrec)
-    settings = entry.get("training", {"window": model.window, "width": model.width})
+    model = data.simulator.env.sasrec
+    settings = {"window": model.window, "width": model.width}
+    settings = data.dataset.manifest["sasrec"].get("training", settings)
     weights, entry = train_sasrec(data.dataset.arrays, SASRecTraining(**settings))
     return Fitted(data.simulator.with_sta(weights, entry).probability, weights)
 

@@ -13,11 +13,11 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}%"
 
 
-def range_of(estimate: Estimate) -> str:
-    """The interval of a share in brackets; nothing if there is none."""
+def range_of(estimate: Estimate, form: str = ".1f") -> str:
+    """The interval of a share in brackets, in per cent; nothing if there is none."""
     if estimate["low"] is None or estimate["high"] is None:
         return ""
-    return f" ({percent(estimate['low'])} to {percent(estimate['high'])})"
+    return f" ({100 * estimate['low']:{form}}% to {100 * estimate['high']:{form}}%)"
 
 
 def best_model(result: Mapping[str, Any]) -> str | None:
@@ -112,6 +112,6 @@ def _cold(result: Mapping[str, Any]) -> Iterator[str]:
         for name, gain in row["keyword_gain"].items():
             if gain["value"] is not None:
                 yield (
-                    f"For these items, the keywords add {100 * gain['value']:.1f} points to the ROC-AUC of "
-                    f"{name}{range_of(gain)}."
+                    f"For these items, keywords change the ROC-AUC of {name} by {100 * gain['value']:+.1f} points"
+                    f"{range_of(gain, '+.1f')}."
                 )

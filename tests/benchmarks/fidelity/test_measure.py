@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.fidelity import votes
+from benchmarks.fidelity import histories, votes
 from benchmarks.fidelity.accuracy import best_baseline
 from benchmarks.fidelity.cold_items import cold_scores
 from benchmarks.fidelity.long_table import long_table
@@ -31,7 +31,9 @@ def with_other_test_labels(dataset: Dataset) -> Dataset:
     return with_labels(dataset, labels)
 
 
-def fitted_parameters(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def fitted_parameters(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, ratings: tuple[int, ...] = (0, 3)
+) -> dict[str, Any]:
     """Everything that is estimated for a report, by name of the fit, predictor and parameter.
 
     The training of f_sta is replaced by a sum of what it reads; tests/prep/test_statistic_model.py shows that its
@@ -65,8 +67,8 @@ def fitted_parameters(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> dict
         collected["reference"] = best_baseline(study, study.fit(study.data))
         for earlier in (False, True):
             study.fit(replace(study.data, context=4, strictly_earlier=earlier))
-        for ratings in (0, 3):
-            cold_scores(study, [p for p in PREDICTORS if p.refit != "never"], ratings)
+        for number in ratings:
+            cold_scores(study, [p for p in PREDICTORS if p.refit != "never"], number)
     return collected
 
 
@@ -83,7 +85,7 @@ def test_nothing_that_is_fitted_depends_on_test_labels(people, monkeypatch):
 def test_training_labels_do_reach_the_fits(people, monkeypatch):
     """So that the test above cannot pass because nothing is recorded."""
     flipped = with_labels(people, people.arrays["interaction_label"] ^ 1)
-    ours, theirs = (fitted_parameters(x, monkeypatch) for x in (people, flipped))
+    ours, theirs = (fitted_parameters(x, monkeypatch, ratings=()) for x in (people, flipped))
     for name in ("soft", "bias_residual", "bias_running", "bias", "counts"):
         keys = [key for key in ours if f" {name} " in key]
         assert any((ours[key] != theirs[key]).any() for key in keys), name
@@ -118,9 +120,8 @@ def test_the_result_has_the_keys_that_others_read(result):
 
 def test_the_seed_decides_everything(people):
     settings = replace(QUICK, resamples=20)
-    first, again, other = (
-        fidelity(people, s) for s in (settings, settings, replace(settings, seed=1))
-    )
+    seeds = (settings, settings, replace(settings, seed=1))
+    first, again, other = (fidelity(people, one) for one in seeds)
     for result in (first, again, other):
         del result["seconds"]
     assert first == again
@@ -133,7 +134,9 @@ def test_the_seed_decides_everything(people):
 
 def report_of(dataset: Dataset, settings: Settings = QUICK) -> dict[str, Any]:
     """The result of a dataset; it can be shown in every form."""
-    result = fidelity(dataset, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(histories, "CONTEXTS", (50,))
+        result = fidelity(dataset, settings)
     json.dumps(result, allow_nan=False)
     text = format_report(result)
     assert "nan" not in text
