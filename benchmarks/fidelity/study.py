@@ -40,7 +40,7 @@ class Settings:
     seed: Annotated[int, Ge(0)] = 0
     cold_items: bool = True
     refit_f_sta: bool = True
-    repeats: Annotated[int, Ge(1)] = 5
+    repeats: Annotated[int, Ge(1)] = 10
 
     def check(self) -> None:
         """Check every setting.

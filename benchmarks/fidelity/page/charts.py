@@ -2,7 +2,8 @@
 
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from benchmarks.fidelity.bootstrap import Estimate
@@ -73,9 +74,9 @@ def track(
 def scale(low: float, high: float, form: str = "g") -> ET.Element:
     """The numbers below the strips of a table."""
     strip = tag("div", class_="track scale")
-    for value in ticks(low, high, 5):
+    for value in ticks(low, high, 7):
         where = f"left:{round(100 * (value - low) / (high - low), 2)}%"
-        strip.append(tag("span", format(value, form), style=where))
+        strip.append(tag("span", format(value, form) if value else "0", style=where))
     return strip
 
 
@@ -110,36 +111,43 @@ def line_chart(
     for place, name in enumerate(names):
         chart.append(tag("text", name, x=x(place), y=HEIGHT - 10, text_anchor="middle"))
     for name, line in lines.items():
-        points = [(x(i), e) for i, e in enumerate(line) if e is not None and e["value"] is not None]
-        chart.append(_line(name, points, y, series.get(name, "")))
+        places = [(i, e) for i, e in enumerate(line) if e is not None and e["value"] is not None]
+        group = tag("g", class_=series.get(name, ""))
+        for _, run in groupby(enumerate(places), key=lambda pair: pair[1][0] - pair[0]):
+            _add_line(group, name, [(x(place), e) for _, (place, e) in run], y)
+        chart.append(group)
     return chart
 
 
-def _line(name: str, points: Sequence[tuple[float, Estimate]], y: Any, style: str) -> ET.Element:
-    """One line with its band and its dots."""
-    group = tag("g", class_=style)
-    ends = [(x, e["low"], e["high"]) for x, e in points if e["low"] is not None]
-    outline = [f"{x},{y(low)}" for x, low, _ in ends]
-    outline += [f"{x},{y(high)}" for x, _, high in reversed(ends)]
+def _add_line(
+    group: ET.Element,
+    name: str,
+    points: Sequence[tuple[float, Estimate]],
+    y: Callable[[float], float],
+) -> None:
+    """Add a line without gaps to a group, with its band and its dots."""
+    ends = [(x, e["low"], e["high"]) for x, e in points]
+    outline = [f"{x},{y(low)}" for x, low, _ in ends if low is not None]
+    outline += [f"{x},{y(high)}" for x, _, high in reversed(ends) if high is not None]
     group.append(tag("polygon", points=" ".join(outline), class_="band"))
-    path = " ".join(f"{x},{y(e['value'])}" for x, e in points)
+    values = [(x, e, y(e["value"])) for x, e in points if e["value"] is not None]
+    path = " ".join(f"{x},{height}" for x, _, height in values)
     group.append(tag("polyline", points=path, class_="line"))
-    for x, e in points:
+    for x, e, height in values:
         label = tag("title", f"{name} {with_interval(e)}")
-        group.append(tag("circle", label, cx=x, cy=y(e["value"]), r=2.5, fill="currentColor"))
-    return group
+        group.append(tag("circle", label, cx=x, cy=height, r=2.5, fill="currentColor"))
 
 
 def reliability_chart(bins: Sequence[Mapping[str, Any]], style: str, title: str) -> ET.Element:
     """Like rate against predicted probability; the area of a dot is the number of its labels."""
-    margin = 30
-    side = SQUARE - margin - 10
+    margin, room = 30, 16  # room for half of a circle at the upper and right edges
+    side = SQUARE - margin - room
 
     def x(value: float) -> float:
         return round(margin + side * value, 1)
 
     def y(value: float) -> float:
-        return round(10 + side * (1 - value), 1)
+        return round(room + side * (1 - value), 1)
 
     chart = _svg(SQUARE, SQUARE, title)
     chart.append(tag("rect", x=x(0), y=y(1), width=side, height=side, class_="frame"))

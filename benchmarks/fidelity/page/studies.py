@@ -42,6 +42,7 @@ def histories(result: Mapping[str, Any]) -> list[ET.Element]:
             row_head(name),
             number_cell(result["auc"][name], ".4f"),
             number_cell(earlier["auc"][name], ".4f"),
+            number_cell(earlier["difference"].get(name), "+.4f"),
         ]
         for name in ranked(result["auc"])
         if name in earlier["auc"]
@@ -51,11 +52,12 @@ def histories(result: Mapping[str, Any]) -> list[ET.Element]:
         "histories hold only ratings with a smaller time than the one to be predicted. That changes "
         f"{percent(earlier['changed'])} of the histories, and {earlier['without_history']:,} ratings have none."
     )
+    reference = result["reference"] or "the best baseline"
     return [
         *parts,
         tag("h3", "Strictly earlier times only"),
         tag("p", text),
-        table(("ROC-AUC", "all before", "earlier times"), rows, sortable=True),
+        table(("ROC-AUC", "all before", "earlier times", f"over {reference}"), rows, sortable=True),
     ]
 
 
@@ -67,10 +69,15 @@ def cold_items(result: Mapping[str, Any]) -> list[ET.Element]:
     names = list(curve[0]["auc"])
     columns = {str(row["ratings"]): row["auc"] for row in curve}
     columns["all"] = {name: result["auc"][name] for name in names}
-    figures = [_curve(result, columns, names, "ROC-AUC", "training ratings left to an item")]
+    shown = [name for name in shown_in_charts(result) if name in names]
+    figures = [_curve(result, columns, shown, "ROC-AUC", "training ratings left to an item")]
     gains = {str(row["ratings"]): row["keyword_gain"] for row in curve}
     if any(gains.values()):
-        figures.append(_curve(result, gains, names, "Gain by keywords", "training ratings left"))
+        figures.append(_curve(result, gains, shown, "Gain by keywords", "training ratings left"))
+    rows = [
+        [row_head(name), *(number_cell(column.get(name), ".3f") for column in columns.values())]
+        for name in ranked(columns["all"])
+    ]
     text = (
         "A fifth of the items at a time loses its ratings everywhere, and the predictors are fitted again. "
         "At 0, an item is new. Keywords are there before any rating, so this is where they can help most."
@@ -79,6 +86,7 @@ def cold_items(result: Mapping[str, Any]) -> list[ET.Element]:
         tag("h2", "Items that nobody has rated"),
         tag("p", text),
         tag("div", figures, class_="charts"),
+        table(("ratings left", *columns), rows),
     ]
 
 

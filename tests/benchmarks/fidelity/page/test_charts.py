@@ -44,17 +44,23 @@ def test_a_strip_by_hand():
     assert strip[2].get("title") == "a 0.500 (0.250 to 0.750)"
 
 
-def test_a_line_has_a_point_where_there_is_a_value():
-    lines = {"a": [estimate(0.5, 0.4, 0.6), None, estimate(0.7, 0.6, 0.8)], "b": [None] * 3}
-    chart = charts.line_chart(lines, {"a": "s2"}, ["x", "y", "z"], "title")
+def test_a_line_has_a_point_where_there_is_a_value_and_no_bridge_over_a_gap():
+    lines = {
+        "a": [estimate(0.5, 0.4, 0.6), estimate(0.6, 0.5, 0.7), None, estimate(0.7, 0.6, 0.8)],
+        "b": [None] * 4,
+    }
+    chart = charts.line_chart(lines, {"a": "s2"}, ["w", "x", "y", "z"], "title")
     group = next(child for child in chart if child.get("class") == "s2")
-    polygon, line, *dots = group
-    assert len(line.get("points").split()) == len(dots) == 2
-    assert len(polygon.get("points").split()) == 4
-    heights = [float(dot.get("cy")) for dot in dots]
-    assert heights[0] > heights[1]  # 0.5 stands lower than 0.7
+    parts = {
+        kind: [p for p in group if p.tag == kind] for kind in ("polyline", "polygon", "circle")
+    }
+    assert [len(line.get("points").split()) for line in parts["polyline"]] == [2, 1]
+    assert [len(band.get("points").split()) for band in parts["polygon"]] == [4, 2]
+    heights = [float(dot.get("cy")) for dot in parts["circle"]]
+    assert heights == sorted(heights, reverse=True)  # 0.5 stands lower than 0.7
+    assert len(heights) == 3
     assert chart[0].text == "title"
-    assert [text.text for text in chart if text.tag == "text"][-3:] == ["x", "y", "z"]
+    assert [text.text for text in chart if text.tag == "text"][-4:] == ["w", "x", "y", "z"]
 
 
 def test_dots_of_a_reliability_chart_lie_in_its_frame():
