@@ -65,7 +65,7 @@ def _fit_bias_running(data: TrainingData) -> Fitted:
         likes = (weight * events.history_labels).sum(axis=1)
         return item_rate[events.item] + smoothed(likes, weight.sum(axis=1), mean)
 
-    return Fitted(predict, {"item_rate": item_rate, "like_rate": np.float64(mean)})
+    return Fitted(predict, {"item_rate": item_rate, "like_rate": np.array(mean)})
 
 
 def _fit_counts(data: TrainingData) -> Fitted:
@@ -79,7 +79,7 @@ def _fit_counts(data: TrainingData) -> Fitted:
         liked = (counted * events.history_labels).sum(axis=1)
         return smoothed(liked, counted.sum(axis=1), mean)
 
-    return Fitted(predict, {"like_rate": np.float64(mean)})
+    return Fitted(predict, {"like_rate": np.array(mean)})
 
 
 def _fit_bias_residual(data: TrainingData) -> Fitted:

@@ -31,8 +31,15 @@ class Simulator:
         """The simulator of a dataset; f_sta reads histories as long as it was trained for."""
         window = int(dataset.manifest["sasrec"]["architecture"]["window"])
         # Sessions are never played: how the window is divided, and repeats, change nothing.
-        lengths = {"history_length": max(1, window - 1), "session_capacity": 1}
-        return cls(*make(dataset, **lengths, repeats="allow", users="all", prefixes="encode"))
+        env, params = make(
+            dataset,
+            repeats="allow",
+            history_length=max(1, window - 1),
+            session_capacity=1,
+            users="all",
+            prefixes="encode",
+        )
+        return cls(env, params)
 
     def margins(self, events: Events) -> tuple[np.ndarray, ...]:
         """alpha_pos - alpha_neg of f_mat, and beta_pos - beta_neg of f_sim, float64[E] each.
@@ -57,7 +64,7 @@ class Simulator:
         parts = []
         # At least one batch, so that no events have results of the right number, too.
         for first in range(0, max(1, len(events)), BATCH):
-            batch = [_padded(x[first : first + BATCH]) for x in arrays]
+            batch = [jnp.asarray(_padded(x[first : first + BATCH])) for x in arrays]
             parts.append(jax.device_get(_respond(self.env, self.params, batch, read)))
         return tuple(
             np.concatenate(x).astype(np.float64)[: len(events)] for x in zip(*parts, strict=True)
@@ -101,7 +108,7 @@ def _sta_probability(decision: Decision) -> tuple[jax.Array, ...]:
 def _respond(
     env: UserSimulator,
     params: EnvParams,
-    batch: list[np.ndarray],
+    batch: list[jax.Array],
     read: Callable[[Decision], tuple[jax.Array, ...]],
 ) -> tuple[jax.Array, ...]:
     """What `read` takes from the decision on each of a batch of events; XLA leaves out the rest."""

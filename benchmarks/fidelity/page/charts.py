@@ -17,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 10, 30  # margins of a line chart
 
 def limits(estimates: Sequence[Estimate], *more: float) -> tuple[float, float]:
     """A range that holds all values and intervals, and some more values, with a little room."""
-    ends = [e[key] for e in estimates for key in ("value", "low", "high")]  # type: ignore[literal-required]
+    ends = [e[key] for e in estimates for key in ("value", "low", "high")]
     values = [float(x) for x in (*ends, *more) if x is not None]
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = 0.04 * (high - low) or 0.01

@@ -3,11 +3,12 @@
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Union
 
-Child = ET.Element | str | None
+Child = Union[ET.Element, str, None, Iterable["Child"]]  # noqa: UP007 - an alias that names itself
 
 
-def tag(name: str, /, *children: Child | Iterable[Child], **attributes: object) -> ET.Element:
+def tag(name: str, /, *children: Child, **attributes: object) -> ET.Element:
     """An element.
 
     Args:
@@ -22,7 +23,7 @@ def tag(name: str, /, *children: Child | Iterable[Child], **attributes: object) 
     return element
 
 
-def _append(element: ET.Element, child: Child | Iterable[Child]) -> None:
+def _append(element: ET.Element, child: Child) -> None:
     if child is None:
         return
     if isinstance(child, ET.Element):
