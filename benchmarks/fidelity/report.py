@@ -5,6 +5,7 @@ from typing import Any
 
 from benchmarks.fidelity.bootstrap import Estimate
 from benchmarks.fidelity.controls import EXCHANGED, OWN, PERMUTED, SHUFFLED
+from benchmarks.fidelity.registry import BEST_MODELS
 from jaxsim.tables import format_table
 
 _NOTHING = "-"
@@ -78,10 +79,27 @@ def format_summary(result: Mapping[str, Any]) -> str:
     parts = [
         _title(result),
         format_table(header, rows),
-        format_like_rates(result),
-        _controls(result),
+        f"{format_like_rates(result)}\n{_brief_controls(result)}".strip(),
+        _cold_items(result),
     ]
-    return "\n\n".join(part for part in [*parts, _cold_items(result)] if part)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _brief_controls(result: Mapping[str, Any]) -> str:
+    """The controls of exchanged histories and of permuted keywords, a line each."""
+    rows = dict(control_rows(result))
+    best = next((name for name in BEST_MODELS if name in rows), None)
+    lines = []
+    if best is not None and rows[best][EXCHANGED]:
+        own, other = (number(rows[best][suffix]) for suffix in (OWN, EXCHANGED))
+        lines.append(
+            f"ROC-AUC of {best} within items: {own}; with another person's history: {other}"
+        )
+    permuted = {name: row[PERMUTED] for name, row in rows.items() if row[PERMUTED]}
+    if permuted:
+        values = ", ".join(f"{name} {number(estimate)}" for name, estimate in permuted.items())
+        lines.append(f"ROC-AUC with keywords permuted between items: {values}")
+    return "\n".join(lines)
 
 
 def _title(result: Mapping[str, Any]) -> str:
