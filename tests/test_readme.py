@@ -140,7 +140,9 @@ def test_the_readmes_words_on_fidelity_hold_of_the_kept_result():
     assert result["like_rate_error"]["paper"]["low"] > 0, "simulated users like more"
     for name in ("f_mat", "f_sim"):
         assert result["controls"][f"{name}_permuted"]["high"] < auc[name], "permuted: worse"
-    assert result["cold_items"]["f_mat"]["value"] > auc["f_mat"] - 0.01, "f_mat is nearly as good for new items"
+    assert result["cold_items"]["f_mat"]["value"] > auc["f_mat"] - 0.01, (
+        "f_mat is nearly as good for new items"
+    )
     assert result["cold_items"]["bias_residual"]["value"] < auc["bias_residual"] - 0.05
 
 

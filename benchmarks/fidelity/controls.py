@@ -56,7 +56,7 @@ def _exchanged(study: Study, scores: Scores, fitted: Mapping[str, Fitted]) -> di
     aucs: dict[str, list[float]] = {name: [] for name in scores}
     for seed in study.repeated_seeds:
         for name, values in predictions(fitted, exchanged(study.events, seed)).items():
-            aucs[name].append(float(study.auc(values, blocks=items)[0]))
+            aucs[name].append(study.auc_value(values, blocks=items))
     return result | _over_repeats(aucs, EXCHANGED)
 
 
@@ -94,7 +94,7 @@ def _repeated(
         changed = data(seed)
         events = events_of(changed.dataset, study.settings.split, changed.context)
         for name, scores in predictions(study.fit(changed, predictors), events).items():
-            aucs.setdefault(name, []).append(float(study.auc(scores)[0]))
+            aucs.setdefault(name, []).append(study.auc_value(scores))
     return _over_repeats(aucs, control)
 
 

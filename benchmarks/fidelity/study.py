@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any
 
 import numpy as np
@@ -136,6 +137,14 @@ class Study:
     def auc(self, scores: np.ndarray, blocks: np.ndarray | None = None) -> np.ndarray:
         """Replicates of the ROC-AUC of scores float64[E] of the study's events: see `metrics.auc`."""
         return auc(self.bootstrap, self.events.label, scores, blocks)
+
+    def auc_value(self, scores: np.ndarray, blocks: np.ndarray | None = None) -> float:
+        """`auc` without resamples."""
+        return float(auc(self._once, self.events.label, scores, blocks)[0])
+
+    @cached_property
+    def _once(self) -> UserBootstrap:
+        return UserBootstrap(self.events.user, 0, self.settings.seed)
 
     def compare(self, scores: Scores, reference: str | None) -> dict[str, Any]:
         """ROC-AUC of each predictor, and its paired difference to a reference.
