@@ -5,7 +5,8 @@
   events with the same item, this part is equal. The AUC within items, over pairs of a like and a dislike of one
   item, must therefore be 1/2, and its excess over 1/2 with people's own histories is what is personal.
 - *Shuffled labels.* All labels that a predictor sees, in training, validation and histories, are permuted between
-  all interactions. Fitted on these, it must have an AUC of 1/2 on the true labels.
+  all interactions. Fitted on these, it must have an AUC of 1/2 on the true labels. Margins that are not fitted are
+  left out: an item with many pros and few cons has a high margin whatever the labels are.
 - *Permuted keywords.* The keywords of the items, with their vectors, are permuted between the items. The fall of
   the AUC is what the assignment of keywords to items is worth.
 """
@@ -37,7 +38,7 @@ def controls(study: Study, scores: Scores, fitted: Mapping[str, Fitted]) -> dict
     """
     result = {
         **_exchanged(study, scores, fitted),
-        **_shuffled(study),
+        **_shuffled(study, fitted),
         **_permuted(study),
     }
     best = next((name for name in BEST_MODELS if f"{name}_{EXCHANGED}" in result), None)
@@ -60,12 +61,14 @@ def _exchanged(study: Study, scores: Scores, fitted: Mapping[str, Fitted]) -> di
     return result | _over_repeats(aucs, EXCHANGED)
 
 
-def _shuffled(study: Study) -> dict[str, Estimate]:
+def _shuffled(study: Study, fitted: Mapping[str, Fitted]) -> dict[str, Estimate]:
     def data(seed: int) -> TrainingData:
         dataset = with_shuffled_labels(study.dataset, seed)
         return replace(study.data, dataset=dataset, changed=True)
 
-    return _repeated(study, SHUFFLED, study.refitted("fast"), data)
+    learned = {name for name, predictor in fitted.items() if predictor.parameters}
+    chosen = [p for p in study.refitted("fast") if p.name in learned]
+    return _repeated(study, SHUFFLED, chosen, data)
 
 
 def _permuted(study: Study) -> dict[str, Estimate]:

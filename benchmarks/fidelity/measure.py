@@ -35,7 +35,7 @@ def fidelity(
     Args:
         dataset: of `jaxsim.load_dataset`.
         settings: by default those of `Settings()`.
-        say: is told what is being done.
+        say: called with a line before each part, for progress.
 
     Raises:
         InputError: nobody has a label in the split, or a setting is out of its bounds.

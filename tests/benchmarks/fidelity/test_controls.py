@@ -37,6 +37,7 @@ def test_with_shuffled_labels_nothing_is_left(opinionated):
     for name in ("bias_running", "bias", "bias_residual", "counts"):
         assert abs(result[f"{name}_labels_shuffled"]["value"] - 0.5) < 0.1
     assert "f_sta_labels_shuffled" not in result  # to train it again takes long
+    assert "f_mat_labels_shuffled" not in result  # it is not fitted
 
 
 def test_shuffled_labels_are_what_a_predictor_sees_but_not_what_it_is_judged_by(people):
@@ -44,7 +45,7 @@ def test_shuffled_labels_are_what_a_predictor_sees_but_not_what_it_is_judged_by(
         assert data.changed == bool(
             (data.dataset.arrays["interaction_label"] != people.arrays["interaction_label"]).any()
         )
-        return Fitted(lambda events: events.label.astype(float))
+        return Fitted(lambda events: events.label.astype(float), {"anything": np.zeros(1)})
 
     spy = Predictor("spy", "model", "", fit, refit="fast")
     result = controls_of(Study.of(people, Settings(resamples=5, repeats=4), (spy,)))
