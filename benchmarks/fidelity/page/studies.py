@@ -119,7 +119,7 @@ def settings(result: Mapping[str, Any]) -> list[ET.Element]:
         "repetitions of controls": result["repeats"],
         "device": result["device"],
         "versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
-        "seconds": f"{result['seconds']:,.0f}",
+        "seconds": f"{result['seconds']:,.0f} ({result['processor_seconds']:,.0f} of processor time)",
     }
     pairs = [[tag("dt", name), tag("dd", str(value))] for name, value in entries.items()]
     parts = [tag("h2", "How this was measured")]
