@@ -22,7 +22,7 @@ def values(estimates):
 
 def test_data_keywords_and_votes_of_movielens(movielens):
     """The figures of an independent program with these settings, on the last 20 % of every user."""
-    settings = Settings(split="validation+test", resamples=20, cold_items=False)
+    settings = Settings(split="validation+test", resamples=20, repeats=3, cold_items=False)
     result = fidelity(movielens, settings)
     assert result["labels"] == 20_381
     auc, controls = values(result["auc"]), values(result["controls"])
