@@ -2,7 +2,7 @@
 
 from benchmarks.agreement import run_agreement
 from benchmarks.convert import run_convert
-from benchmarks.fidelity import run_fidelity
+from benchmarks.fidelity.command import run_fidelity
 from benchmarks.quotes import run_quotes
 from benchmarks.search import search
 from benchmarks.statistic_model import search_statistic_model

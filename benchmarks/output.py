@@ -11,8 +11,8 @@ from jaxsim import InputError
 from jaxsim.files import check_writable, staged_file, write_text
 
 
-def check_json(path: Path | None) -> None:
-    """Make sure, before any long work, that `--json` can be written, if it is given.
+def check_file(option: str, path: Path | None) -> None:
+    """Make sure, before any long work, that the file of an option can be written, if it is given.
 
     Raises:
         InputError: it is a folder, or cannot be written.
@@ -21,7 +21,12 @@ def check_json(path: Path | None) -> None:
         return
     check_writable(path)
     if path.is_dir():
-        raise InputError(f"--json {path}: is a folder; give a file")
+        raise InputError(f"{option} {path}: is a folder; give a file")
+
+
+def check_json(path: Path | None) -> None:
+    """`check_file` of `--json`."""
+    check_file("--json", path)
 
 
 def write_json(path: Path | None, result: Any) -> None:
@@ -36,12 +41,11 @@ def check_plot(path: Path | None) -> None:
     Raises:
         InputError: it is a folder, cannot be written, or its name does not end in a picture format.
     """
-    if path is None:
-        return
-    check_writable(path)
-    if path.is_dir():
-        raise InputError(f"--plot {path}: is a folder; give a file")
-    if path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes():
+    check_file("--plot", path)
+    if (
+        path is not None
+        and path.suffix[1:].lower() not in FigureCanvasBase.get_supported_filetypes()
+    ):
         raise InputError(f"--plot {path}: no picture format; end it in .png, .pdf or .svg")
 
 

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import fidelity
+from benchmarks.fidelity.report import format_summary
 from benchmarks.training.report import format_results
 from jaxsim import InputError
 from jaxsim.files import write_text
@@ -150,6 +150,6 @@ def demo_block(output: str) -> str:
 BLOCKS: dict[str, Callable[[Any], str]] = {
     "table2": table2_block,
     "training": lambda result: _code(format_results(result)),
-    "fidelity": lambda result: _code(fidelity.format_report(result)),
+    "fidelity": lambda result: _code(format_summary(result)),
     "demo": demo_block,
 }

@@ -244,6 +244,8 @@ def _counts(ratings: Ratings, words: Words, arrays: Mapping[str, np.ndarray]) ->
         "items_without_reply": len(annotations.missing),
         "interactions_without_reply": int(lacks_reply[arrays["interaction_item"]].sum()),
         "replies_unparsed": len(annotations.unparsed),
+        "review_replies": annotations.t_sub.parsed,
+        "review_replies_not_training": annotations.t_sub.not_training,
         "items_without_pos_keywords": count_empty(arrays["item_pos_keywords"]),
         "items_without_neg_keywords": count_empty(arrays["item_neg_keywords"]),
     }

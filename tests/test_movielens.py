@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from benchmarks import fidelity
-from benchmarks.fidelity import run_fidelity
+from benchmarks.fidelity.command import run_fidelity
+from benchmarks.fidelity.measure import fidelity
+from benchmarks.fidelity.study import Settings
 from benchmarks.training.target import SESSIONS_SEED, like_rate_target
 from jaxsim import make
 from tests.paths import ROOT
@@ -15,34 +16,45 @@ README = ROOT / "README.md"
 pytestmark = pytest.mark.slow  # the build trains the statistic model for half a minute
 
 
+def values(estimates):
+    return {name: estimate["value"] for name, estimate in estimates.items()}
+
+
 def test_data_keywords_and_votes_of_movielens(movielens):
     """The figures of an independent program with these settings, on the last 20 % of every user."""
-    result = fidelity.fidelity(movielens, "validation+test")
+    settings = Settings(split="validation+test", resamples=20, repeats=3, cold_items=False)
+    result = fidelity(movielens, settings)
     assert result["labels"] == 20_381
-    auc = result["auc"]
+    auc, controls = values(result["auc"]), values(result["controls"])
     assert auc["f_mat"] == pytest.approx(0.685, abs=0.003)
     assert auc["f_sim"] == pytest.approx(0.659, abs=0.003)
     assert auc["f_mat_vote"] == pytest.approx(0.648, abs=0.003)
     assert auc["f_sim_vote"] == pytest.approx(0.589, abs=0.003)
-    assert result["controls"]["f_mat_permuted"] < auc["f_mat"] - 0.02
-    assert result["controls"]["f_sim_permuted"] < auc["f_sim"] - 0.02
+    assert controls["f_mat_permuted"] < auc["f_mat"] - 0.02
+    assert controls["f_sim_permuted"] < auc["f_sim"] - 0.02
 
 
 def test_movielens_test_split(movielens_cache, tmp_path, monkeypatch, capsys):
-    """The command's JSON; the statistic model beats the simple predictors in the same run."""
+    """The command's JSON; the statistic model beats all simple predictors but bias_residual in the same run."""
     monkeypatch.setenv("JAXSIM_CACHE_DIR", str(movielens_cache))
-    run_fidelity(json=tmp_path / "out" / "fidelity.json")
-    result = json.loads((tmp_path / "out" / "fidelity.json").read_text())
-    auc = result["auc"]
+    files = {name: tmp_path / "out" / f"fidelity.{name}" for name in ("json", "csv", "html")}
+    run_fidelity(resamples=100, refit_f_sta=False, **files)
+    result = json.loads(files["json"].read_text("utf-8"))
+    auc = values(result["auc"])
     assert result["labels"] == 10_439
     assert auc["f_sta"] > auc["bias_running"] == pytest.approx(0.797, abs=0.002)
+    assert auc["bias_residual"] >= 0.815
+    assert result["reference"] == "bias_residual"
     assert auc["bias"] == pytest.approx(0.770, abs=0.002)
     assert auc["counts"] == pytest.approx(0.723, abs=0.002)
     assert auc["f_mat"] == pytest.approx(0.688, abs=0.003)
     assert auc["f_sim"] == pytest.approx(0.657, abs=0.003)
     assert auc["votes"] == pytest.approx(0.740, abs=0.01)
-    assert result["like_rate"]["real"] == pytest.approx(0.478, abs=0.001)
-    assert set(result["ece"]) == set(result["brier"]) == {"paper", "f_sta", "soft"}
+    assert result["like_rate"]["real"]["value"] == pytest.approx(0.478, abs=0.001)
+    assert set(result["ece"]) == set(result["brier"]) == {"paper", "f_sta", "soft", "bias_residual"}
+    cold = values(result["cold_items"])
+    assert cold["bias_residual"] < auc["bias_residual"] - 0.05
+    assert abs(values(result["controls"])["exchanged"] - 0.5) < 0.02
     assert "bias_running" in capsys.readouterr().out
 
 

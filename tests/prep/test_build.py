@@ -110,6 +110,8 @@ def test_each_split_has_a_dataset_of_its_own(tiny, cache):
         dataset = jaxsim.load_dataset(name)
         assert dataset.name == name
         assert dataset.manifest["settings"]["split"] == split
+        replies = [dataset.manifest["counts"][f"review_replies{x}"] for x in ("", "_not_training")]
+        assert replies == ([1, 0] if split == "ratio" else [0, 1])
         np.testing.assert_array_equal(dataset.arrays["interaction_split"], SPLITS[split])
         cons = dataset.arrays["item_neg_keywords"][0]
         mined = "sentimental" in {dataset.keywords[word] for word in cons if word >= 0}
@@ -454,6 +456,7 @@ def test_975_keywords_survive_on_the_real_data(real_wheel):
     assert (counts["users"], counts["items"], counts["interactions"]) == (943, 1682, 100_000)
     assert (counts["keywords"], counts["keywords_before_filter"]) == (975, 1515)
     assert counts["replies_unparsed"] == counts["items_without_reply"] == 0
+    assert counts["review_replies"] == counts["review_replies_not_training"] == 0
     dataset = jaxsim.load_dataset("ml-100k")
     test = dataset.arrays["interaction_split"] == 2
     assert test.sum() == 10_439

@@ -9,9 +9,10 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 import jaxsim
-from benchmarks.fidelity import events_of, margins, permuted
+from benchmarks.fidelity.events import events_of
+from benchmarks.fidelity.simulator import Simulator
+from benchmarks.fidelity.variants import with_permuted_keywords
 from jaxsim import InputError
-from jaxsim.catalogue import build_catalogue
 from prep.features.categories import filter_categories
 from prep.features.keywords import ItemKeywords, filter_keywords, index_rows, normalise_keyword
 from prep.interactions import split_codes
@@ -204,17 +205,17 @@ def test_a_packed_folder_holds_the_whole_truth(packed):
 
 def test_votes_find_the_truth_by_keywords_and_not_without(packed):
     dataset = jaxsim.load_dataset(packed[1])
-    env, params = jaxsim.make(dataset, users="all", history_length=50, session_capacity=10)
+    simulator = Simulator.of(dataset)
     events = events_of(dataset, "validation+test")
     truth = true_like_probability(dataset, events.user, events.item)
     above = truth > np.median(truth)
 
-    def auc(params):
-        actual = margins(env, params, events, with_sta=False)
-        return {name: roc_auc_score(above, actual[name]) for name in ("f_mat", "f_sim")}
+    def auc(simulator):
+        names = zip(("f_mat", "f_sim"), simulator.margins(events), strict=True)
+        return {name: roc_auc_score(above, margin) for name, margin in names}
 
-    real = auc(params)
-    dealt = auc(params.replace(catalogue=build_catalogue(permuted(dataset, 0))))
+    real = auc(simulator)
+    dealt = auc(simulator.with_keywords_of(with_permuted_keywords(dataset, 0)))
     assert real["f_mat"] > 0.7
     assert real["f_sim"] > 0.62
     for name in real:  # what is left: who likes much is liked for much
