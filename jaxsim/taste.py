@@ -179,7 +179,7 @@ def expected_tastes(
 def condition(
     model: TasteModel, items: jax.Array, likes: jax.Array, length: jax.Array
 ) -> Posterior:
-    """The posterior of a whole history, by one Cholesky factorisation.
+    """The posterior of a whole history.
 
     Args:
         model: the fitted model.
@@ -188,16 +188,26 @@ def condition(
         length: int32[].
     """
     chex.assert_equal_shape([items, likes])
+    if items.shape[0] == 0:
+        return Posterior(jnp.zeros((0, 0), jnp.float32), jnp.zeros(0, jnp.float32))
     position = jnp.arange(items.shape[0], dtype=jnp.int32)
     valid, safe = position < length, jnp.maximum(items, 0)
     distance = jnp.abs(position[:, None] - position[None]).astype(jnp.float32)
     kernel = model.kernel.among(safe) + model.mood_weight * model.mood_decay**distance
-    kernel = jnp.where(valid[:, None] & valid[None], kernel, 0.0)
-    identity = jnp.eye(items.shape[0], dtype=jnp.float32)
-    factor = jnp.linalg.cholesky(kernel + identity)
-    inverse = jax.scipy.linalg.solve_triangular(factor, identity, lower=True)
-    inverse = jnp.where(valid[:, None], inverse, 0.0)
     residual = jnp.where(valid, residual_of(model, safe, likes), 0.0)
+
+    # Row by row, without LAPACK: on a CPU its threads and XLA's get in each other's way where many small systems
+    # are solved at once.
+    def append(inverse: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        index, kernel_row = row
+        before = jnp.where(position < index, kernel_row, 0.0)
+        solved = product(inverse, before)
+        pivot = jnp.sqrt(kernel_row[index] + 1.0 - jnp.sum(solved**2))
+        new_row = (-product(solved, inverse) / pivot).at[index].set(1.0 / pivot)
+        return inverse.at[index].set(jnp.where(valid[index], new_row, 0.0)), None
+
+    empty = jnp.zeros_like(kernel)
+    inverse, _ = jax.lax.scan(append, empty, (position, kernel))
     return Posterior(inverse_factor=inverse, scores=product(inverse, residual))
 
 

@@ -227,9 +227,9 @@ class Taste:
         model = _model(params)
         order, length = _interactions_first(question.items)
         items, likes = question.items[order], question.likes[order]
-        posterior = taste.condition(model, items, likes, length)
+        weights = taste.condition(model, items, likes, length).weights
         kernel = taste.history_kernel(model, question.candidate, items, length)
-        expected = taste.product(kernel, posterior.weights)
+        expected = taste.product(kernel, weights)
         return self._outcome(key, model, question.candidate, expected)
 
     def info(self, decision: Decision) -> dict[str, jax.Array]:

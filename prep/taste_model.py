@@ -18,30 +18,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-import scipy.sparse
 from annotated_types import Ge
 from flax import struct
 from jax.flatten_util import ravel_pytree
-from scipy.sparse.linalg import svds
 from sklearn.linear_model import LogisticRegression
 
-from jaxsim.dataset import TRAIN, VALIDATION
+from jaxsim.dataset import VALIDATION
 from jaxsim.settings import check_settings
 from jaxsim.taste_kernel import part_features, weighted_features
 from prep.bounds import Amount, Count, Seed
+from prep.taste_effects import (
+    ITEM_WEIGHTS,
+    LABEL_NOISE,
+    Residuals,
+    alternating_effects,
+    covariance_factors,
+    item_effects,
+    item_residual_means,
+    regress_on_features,
+    training_residuals,
+)
 
-USER_SMOOTHING = 5.0  # as if every user had this many more residuals of 0
-FACTOR_SMOOTHING = 10.0
 # Where the search starts, and the centre of the prior: found on MovieLens 100K's validation split.
-ITEM_WEIGHTS = {"own": 0.2, "category": 0.05, "year": 0.1, "pros": 0.2, "cons": 0.2}
 TASTE_WEIGHTS = {
     "constant": 0.06, "mood": 0.10, "category": 0.05, "year": 0.05, "pros": 0.10, "cons": 0.05,
     "covariance": 0.02,
 }  # fmt: skip
-LABEL_NOISE = 4.0
 MOOD_DECAY = 0.85
 CALIBRATION = (-2.7, 5.3, 6.1)
-ALTERNATIONS = 5
 MIN_LABELS = 200  # with fewer validation labels the defaults stay
 CALIBRATION_LABELS = 20_000
 CALIBRATION_STRENGTH = 100.0  # scikit-learn's C
@@ -75,25 +79,6 @@ class TasteTraining:
             InputError: the first setting that is out of its bounds.
         """
         check_settings(self, option_prefix="--taste.")
-
-
-class Residuals(NamedTuple):
-    """The training labels of a dataset, less their mean.
-
-    Attributes:
-        mean: the mean label.
-        user, item: int64[R] of the R training interactions.
-        label: float64[R].
-        item_count: float64[N].
-        num_users: U.
-    """
-
-    mean: float
-    user: np.ndarray
-    item: np.ndarray
-    label: np.ndarray
-    item_count: np.ndarray
-    num_users: int
 
 
 class Examples(NamedTuple):
@@ -145,20 +130,13 @@ def train_taste(
         The arrays for `taste.safetensors`, and the manifest's `taste` entry.
     """
     residuals = training_residuals(arrays)
-    parts = part_features(arrays, years, None)
-    effect, user_mean = alternating_effects(residuals, parts, ITEM_WEIGHTS)
-    factors = covariance_factors(residuals, effect, user_mean, config.covariance_rank)
+    user_mean, factors = _users_and_factors(arrays, years, residuals, config.covariance_rank)
     parts = part_features(arrays, years, factors)
     item_mean = item_residual_means(residuals, user_mean)
     has_times = bool(np.ptp(arrays["interaction_time"]) > 0)
     start = default_weights(parts, has_times)
     fitted, effort = _search(arrays, residuals, parts, item_mean, start, config)
     effect = item_effects(residuals, parts, item_mean, _floats(fitted.item))
-    result = {
-        "item_effect": effect.astype(np.float32),
-        "item_year": years.astype(np.float32),
-        "covariance_factors": factors.astype(np.float32),
-    }
     fitted = _calibrated(arrays, residuals, parts, effect, fitted, config)
     entry = {
         "mean": residuals.mean,
@@ -169,98 +147,46 @@ def train_taste(
         "training": asdict(config),
         **effort,
     }
-    return result, entry
+    return _arrays_of(effect, years, factors), entry
 
 
-def training_residuals(arrays: Mapping[str, np.ndarray]) -> Residuals:
-    """The training labels of a pack's interaction arrays."""
-    rows = np.flatnonzero(arrays["interaction_split"] == TRAIN)
-    user = np.searchsorted(arrays["user_offsets"], rows, side="right") - 1
-    item = arrays["interaction_item"][rows].astype(np.int64)
-    label = arrays["interaction_label"][rows].astype(np.float64)
-    num_items = len(arrays["item_categories"])
-    return Residuals(
-        mean=float(label.mean()),
-        user=user,
-        item=item,
-        label=label - label.mean(),
-        item_count=np.bincount(item, minlength=num_items).astype(np.float64),
-        num_users=len(arrays["user_offsets"]) - 1,
-    )
-
-
-def item_residual_means(residuals: Residuals, user_mean: np.ndarray) -> np.ndarray:
-    """Each item's mean label without the means of its users, float64[N]; 0 for an item without labels."""
-    count = residuals.item_count
-    rest = residuals.label - user_mean[residuals.user]
-    return np.bincount(residuals.item, rest, len(count)) / np.maximum(count, 1)
-
-
-def alternating_effects(
-    residuals: Residuals, parts: Mapping[str, np.ndarray], weights: Mapping[str, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Item effects float64[N] and means of users float64[U], each fitted to what the other leaves."""
-    user_mean: np.ndarray = np.zeros(residuals.num_users, np.float64)
-    user_count = np.bincount(residuals.user, minlength=residuals.num_users)
-    for _ in range(ALTERNATIONS):
-        mean = item_residual_means(residuals, user_mean)
-        effect = item_effects(residuals, parts, mean, weights)
-        rest = residuals.label - effect[residuals.item]
-        total = np.bincount(residuals.user, rest, residuals.num_users)
-        user_mean = total / (user_count + USER_SMOOTHING)
-    return effect, user_mean
-
-
-def item_effects(
-    residuals: Residuals,
-    parts: Mapping[str, np.ndarray],
-    item_mean: np.ndarray,
-    weights: Mapping[str, float],
-) -> np.ndarray:
-    """The mean of the Gaussian process over items, float64[N].
+def estimate_taste(
+    arrays: Mapping[str, np.ndarray], years: np.ndarray, entry: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], float]:
+    """What a taste model with given weights learns from other interactions.
 
     Args:
-        residuals: of the training interactions.
-        parts: features of the kernel's parts.
-        item_mean: float64[N], of `item_residual_means`.
-        weights: of the parts, and of "own", the part of each item alone.
+        arrays: of a pack, perhaps with interactions left out or labels changed.
+        years: float32[N], NaN where an item has none.
+        entry: the manifest's `taste` entry of the fitted model.
+
+    Returns:
+        The arrays for `taste.safetensors`, and the mean training label.
     """
-    features = weighted_features(parts, weights, len(item_mean))
-    return _item_effects(np, features, residuals.item_count, item_mean, weights["own"])
+    residuals = training_residuals(arrays)
+    rank = entry["training"]["covariance_rank"]
+    user_mean, factors = _users_and_factors(arrays, years, residuals, rank)
+    parts = part_features(arrays, years, factors)
+    item_mean = item_residual_means(residuals, user_mean)
+    effect = item_effects(residuals, parts, item_mean, entry["item_weights"])
+    return _arrays_of(effect, years, factors), residuals.mean
 
 
-def _item_effects(xp: Any, features: Any, count: Any, mean: Any, own: Any) -> Any:
-    """`item_effects` for NumPy or JAX: a regression on the features, then each item's own part.
-
-    It is the posterior mean under the kernel features features' + own I with noise LABEL_NOISE / count.
-    """
-    precision = xp.where(count > 0, 1 / (own + LABEL_NOISE / xp.maximum(count, 1)), 0.0)
-    scaled = features * precision[:, None]
-    system = xp.eye(features.shape[1], dtype=features.dtype) + scaled.T @ features
-    shared = features @ xp.linalg.solve(system, scaled.T @ mean)
-    return shared + own * precision * (mean - shared)
+def _users_and_factors(
+    arrays: Mapping[str, np.ndarray], years: np.ndarray, residuals: Residuals, rank: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The users' means float64[U] and the covariance's factors float64[N, R], with the default weights."""
+    parts = part_features(arrays, years, None)
+    effect, user_mean = alternating_effects(residuals, parts, ITEM_WEIGHTS)
+    return user_mean, covariance_factors(residuals, effect, user_mean, rank)
 
 
-def covariance_factors(
-    residuals: Residuals, effect: np.ndarray, user_mean: np.ndarray, rank: int
-) -> np.ndarray:
-    """Leading factors of the covariance of items' residuals, float64[N, R]; mean square 1 over the interactions.
-
-    R is the rank, or less for a dataset with few users or items.
-    """
-    count = residuals.item_count
-    rank = min(rank, min(residuals.num_users, len(count)) - 1)
-    rest = residuals.label - effect[residuals.item] - user_mean[residuals.user]
-    scaled = rest / np.sqrt(count[residuals.item] + FACTOR_SMOOTHING)
-    if rank < 1 or not scaled.any():
-        return np.zeros((len(count), 0), np.float64)
-    shape = (residuals.num_users, len(count))
-    matrix = scipy.sparse.csr_matrix((scaled, (residuals.user, residuals.item)), shape)
-    # A fixed start, because the solver draws one otherwise.
-    _, size, vectors = svds(matrix, k=rank, v0=np.ones(min(shape), np.float64))
-    factors = vectors.T * size
-    square = (factors**2).sum(axis=1) @ count / count.sum()
-    return factors / np.sqrt(square) if square > 0 else factors
+def _arrays_of(effect: np.ndarray, years: np.ndarray, factors: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "item_effect": effect.astype(np.float32),
+        "item_year": years.astype(np.float32),
+        "covariance_factors": factors.astype(np.float32),
+    }
 
 
 def default_weights(parts: Mapping[str, np.ndarray], has_times: bool) -> Weights:
@@ -419,7 +345,7 @@ def _objective(unbounded: Weights, data: SearchData) -> jax.Array:
     weights, example = _from_unbounded(unbounded), data.examples
     own_only = jnp.zeros((len(data.item_count), 1), jnp.float32)
     scaled = [jnp.sqrt(weights.item[name]) * x for name, x in data.features.items()]
-    effect = _item_effects(
+    effect = regress_on_features(
         jnp,
         jnp.concatenate([own_only, *scaled], axis=1),
         data.item_count,

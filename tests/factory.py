@@ -22,6 +22,10 @@ TASTE = {
         "constant": 0.06, "mood": 0.1, "category": 0.05, "year": 0.05, "pros": 0.1, "cons": 0.05,
         "covariance": 0.02,
     },
+    "item_weights": {
+        "own": 0.2, "category": 0.05, "year": 0.1, "pros": 0.2, "cons": 0.2, "label_noise": 4.0,
+    },
+    "training": {"covariance_rank": 3},
     "mood_decay": 0.85,
     "calibration": [-2.7, 5.3, 6.1],
 }  # fmt: skip

@@ -8,19 +8,21 @@ from sklearn.metrics import roc_auc_score
 
 from jaxsim import InputError
 from jaxsim.taste_kernel import part_features
-from prep.taste_model import (
+from prep.taste_effects import (
     ITEM_WEIGHTS,
     LABEL_NOISE,
-    TasteTraining,
     alternating_effects,
     covariance_factors,
-    default_weights,
-    gram_matrices,
     item_effects,
     item_residual_means,
+    training_residuals,
+)
+from prep.taste_model import (
+    TasteTraining,
+    default_weights,
+    gram_matrices,
     predicted_tastes,
     train_taste,
-    training_residuals,
     validation_examples,
 )
 from prep.years import item_years
