@@ -205,6 +205,7 @@ def test_every_matrix_product_is_at_full_precision(weights, heads):
     assert text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products
 
 
+@pytest.mark.slow
 def test_weights_and_results_are_float32_also_in_64_bit_mode():
     with jax.enable_x64(True):
         model = SASRec(**architecture())

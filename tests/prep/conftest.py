@@ -1,6 +1,7 @@
 """An invented six-film MovieLens in each of its forms, with replies, and prep's command line."""
 
 import json
+import sys
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,9 +133,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave the statistic model untrained, in tests that are about something else."""
+    """Leave the statistic model and the weights of the taste model as they are, in tests of something else."""
     made = {"weight": np.zeros(3, np.float32)}, {"validation_auc": None, "epochs_trained": 0}
     monkeypatch.setattr(prep.build, "train_sasrec", lambda arrays, config: made)
+    monkeypatch.setattr("prep.taste_model.MIN_LABELS", sys.maxsize)
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def test_parts_that_the_data_lacks_get_no_weight(dataset):
     assert result["covariance_factors"].shape == (40, 0)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(x, marks=pytest.mark.slow) for x in (1, 2))])
 def test_a_taste_for_categories_is_recovered(seed):
     """Users like the items of one category and dislike those of the other; items are equal otherwise."""
     dataset = random_dataset(seed, num_users=150, num_items=80, num_categories=2, max_sequence=40)

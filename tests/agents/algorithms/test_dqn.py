@@ -98,6 +98,7 @@ def test_exploration_anneals_linearly(learnable):
     np.testing.assert_allclose(actual, [0.9, 0.7, 0.5, 0.1, 0.1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_is_a_function_of_its_key(learnable, ten_iterations):
     one, _ = ten_iterations
     params = learnable.params

@@ -59,6 +59,7 @@ def test_encoders_read_items_and_responses_and_no_more(kind):
     assert jnp.isfinite(empty).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_observation_is_a_row_of_a_batch(kind):
     encode, _ = encoder_of(kind)

@@ -160,7 +160,7 @@ def by_meaning(state):
     ("kind", "config"),
     [
         pytest.param(PPO, PPO_SMALL, marks=pytest.mark.slow),
-        (A2C, A2C_SMALL),
+        pytest.param(A2C, A2C_SMALL, marks=pytest.mark.slow),
         pytest.param(TRPO, TRPOConfig(**SMALL, rollout_length=4), marks=pytest.mark.slow),
     ],
     ids=["ppo", "a2c", "trpo"],

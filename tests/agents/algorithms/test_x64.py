@@ -12,9 +12,8 @@ SMALL = {"total_steps": 1000, "num_envs": 4, "width": 4}
 OWN = {"dqn": {"batch_size": 16, "replay_steps": 64}}
 
 
-@pytest.mark.parametrize(
-    "name", ["a2c", *(pytest.param(x, marks=pytest.mark.slow) for x in ALGORITHMS if x != "a2c")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALGORITHMS)
 def test_agents_train_with_x64(name):
     entry = ALGORITHMS[name]
     with jax.enable_x64(True):
