@@ -10,6 +10,8 @@ from benchmarks.fidelity.variants import with_labels
 from jaxsim import Dataset
 from tests.factory import make_dataset, random_dataset
 
+pytestmark = pytest.mark.slow  # they measure whole reports
+
 
 def controls_of(study: Study):
     fitted = study.fit(study.data)

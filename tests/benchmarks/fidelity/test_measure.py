@@ -22,6 +22,8 @@ from jaxsim import Dataset, InputError
 from jaxsim.dataset import TEST
 from tests.factory import make_dataset, random_dataset
 
+pytestmark = pytest.mark.slow  # they measure whole reports
+
 QUICK = Settings(resamples=5, repeats=1, cold_items=False)
 
 
