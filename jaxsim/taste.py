@@ -9,8 +9,8 @@ With the history h of items and labels y_h,
     g(c) = k(c, h)' (K_hh + I)^-1 (y_h - m - b_h)
     p(c) = sigmoid(w_0 + w_1 (m + b_c) + w_2 g(c))
 
-With the Cholesky factor L of K_hh + I, both are products with L^-1: for the scores z = L^-1 (y_h - m - b_h) and
-l = L^-1 k(c, h), g(c) = l'z. `jaxsim.taste_session` updates them one interaction at a time.
+With the Cholesky factor L of K_hh + I, the scores z = L^-1 (y_h - m - b_h) and l = L^-1 k(c, h), the taste is
+g(c) = l'z. `jaxsim.taste_session` updates L and z one interaction at a time.
 """
 
 import chex
@@ -18,7 +18,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-_PRECISION = jax.lax.Precision.HIGHEST
+
+def product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """A matrix product at full precision, which a GPU would otherwise round."""
+    return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
 @struct.dataclass
@@ -41,7 +44,7 @@ class KernelTable:
 
     def weighted_sums(self, items: jax.Array, weights: jax.Array) -> jax.Array:
         """For each of N items, the sum of the kernel with items int32[H] times weights float32[H]; float32[N]."""
-        return jnp.matmul(weights, self.values[items], precision=_PRECISION)
+        return product(weights, self.values[items])
 
 
 @struct.dataclass
@@ -56,17 +59,17 @@ class KernelFeatures:
 
     def between(self, item: jax.Array, others: jax.Array) -> jax.Array:
         """As `KernelTable.between`."""
-        return jnp.matmul(self.values[others], self.values[item], precision=_PRECISION)
+        return product(self.values[others], self.values[item])
 
     def among(self, items: jax.Array) -> jax.Array:
         """As `KernelTable.among`."""
         rows = self.values[items]
-        return jnp.matmul(rows, rows.T, precision=_PRECISION)
+        return product(rows, rows.T)
 
     def weighted_sums(self, items: jax.Array, weights: jax.Array) -> jax.Array:
         """As `KernelTable.weighted_sums`."""
-        direction = jnp.matmul(weights, self.values[items], precision=_PRECISION)
-        return jnp.matmul(self.values[:], direction, precision=_PRECISION)
+        direction = product(weights, self.values[items])
+        return product(self.values[:], direction)
 
 
 ItemKernel = KernelTable | KernelFeatures
@@ -110,13 +113,8 @@ class Posterior:
 
     @property
     def weights(self) -> jax.Array:
-        """Alpha = (K_hh + I)^-1 (y_h - m - b_h), so that g(c) = k(c, h)' alpha; float32[H]."""
+        """The weights alpha = (K_hh + I)^-1 (y_h - m - b_h), so that g(c) = k(c, h)' alpha; float32[H]."""
         return product(self.scores, self.inverse_factor)
-
-
-def product(left: jax.Array, right: jax.Array) -> jax.Array:
-    """A matrix product at full precision, which a GPU would otherwise round."""
-    return jnp.matmul(left, right, precision=_PRECISION)
 
 
 def kernel_with(
@@ -212,5 +210,11 @@ def condition(
 
 
 def residual_of(model: TasteModel, item: jax.Array, like: jax.Array) -> jax.Array:
-    """Y - m - b of items int32[...] and responses int8[...] (1 like, any other number dislike), float32[...]."""
+    """The residuals y - m - b, float32[...].
+
+    Args:
+        model: the fitted model.
+        item: int32[...].
+        like: int8[...], 1 like, any other number dislike.
+    """
     return (like > 0).astype(jnp.float32) - model.item_mean[item]

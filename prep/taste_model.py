@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from flax import struct
 from jax.flatten_util import ravel_pytree
 from sklearn.linear_model import LogisticRegression
@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from jaxsim.dataset import VALIDATION
 from jaxsim.settings import check_settings
 from jaxsim.taste_kernel import part_features, weighted_features
-from prep.bounds import Amount, Count, Seed
+from prep.bounds import Count, Seed
 from prep.taste_effects import (
     ITEM_WEIGHTS,
     LABEL_NOISE,
@@ -63,7 +63,7 @@ class TasteTraining:
     """Validation labels that the weights are fitted to, at most; drawn with the seed."""
     iterations: Annotated[int, Ge(0)] = 40
     """Steps of the search for the weights, at most; 0 keeps the defaults."""
-    prior_deviation: Amount = 1.0
+    prior_deviation: Annotated[float, Gt(0)] = 1.0
     """Standard deviation of the prior on the logarithm of each weight."""
     covariance_rank: Annotated[int, Ge(0)] = 16
     """Factors of the covariance of residuals; 0 leaves this part of the kernel out."""
@@ -130,7 +130,9 @@ def train_taste(
         The arrays for `taste.safetensors`, and the manifest's `taste` entry.
     """
     residuals = training_residuals(arrays)
-    user_mean, factors = _users_and_factors(arrays, years, residuals, config.covariance_rank)
+    parts = part_features(arrays, years, None)
+    effect, user_mean = alternating_effects(residuals, parts, ITEM_WEIGHTS)
+    factors = covariance_factors(residuals, effect, user_mean, config.covariance_rank)
     parts = part_features(arrays, years, factors)
     item_mean = item_residual_means(residuals, user_mean)
     has_times = bool(np.ptp(arrays["interaction_time"]) > 0)
@@ -147,46 +149,12 @@ def train_taste(
         "training": asdict(config),
         **effort,
     }
-    return _arrays_of(effect, years, factors), entry
-
-
-def estimate_taste(
-    arrays: Mapping[str, np.ndarray], years: np.ndarray, entry: Mapping[str, Any]
-) -> tuple[dict[str, np.ndarray], float]:
-    """What a taste model with given weights learns from other interactions.
-
-    Args:
-        arrays: of a pack, perhaps with interactions left out or labels changed.
-        years: float32[N], NaN where an item has none.
-        entry: the manifest's `taste` entry of the fitted model.
-
-    Returns:
-        The arrays for `taste.safetensors`, and the mean training label.
-    """
-    residuals = training_residuals(arrays)
-    rank = entry["training"]["covariance_rank"]
-    user_mean, factors = _users_and_factors(arrays, years, residuals, rank)
-    parts = part_features(arrays, years, factors)
-    item_mean = item_residual_means(residuals, user_mean)
-    effect = item_effects(residuals, parts, item_mean, entry["item_weights"])
-    return _arrays_of(effect, years, factors), residuals.mean
-
-
-def _users_and_factors(
-    arrays: Mapping[str, np.ndarray], years: np.ndarray, residuals: Residuals, rank: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The users' means float64[U] and the covariance's factors float64[N, R], with the default weights."""
-    parts = part_features(arrays, years, None)
-    effect, user_mean = alternating_effects(residuals, parts, ITEM_WEIGHTS)
-    return user_mean, covariance_factors(residuals, effect, user_mean, rank)
-
-
-def _arrays_of(effect: np.ndarray, years: np.ndarray, factors: np.ndarray) -> dict[str, np.ndarray]:
-    return {
+    fitted_arrays = {
         "item_effect": effect.astype(np.float32),
         "item_year": years.astype(np.float32),
         "covariance_factors": factors.astype(np.float32),
     }
+    return fitted_arrays, entry
 
 
 def default_weights(parts: Mapping[str, np.ndarray], has_times: bool) -> Weights:

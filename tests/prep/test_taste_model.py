@@ -217,9 +217,10 @@ def test_years_are_read_from_attributes():
     np.testing.assert_array_equal(years, np.array([1995, np.nan, 2003, np.nan, np.nan], np.float32))
 
 
-def test_settings_out_of_bounds_are_refused():
-    with pytest.raises(InputError, match=r"--taste\.context"):
-        TasteTraining(context=0).check()
+@pytest.mark.parametrize(("name", "value"), [("context", 0), ("prior_deviation", 0.0)])
+def test_settings_out_of_bounds_are_refused(name, value):
+    with pytest.raises(InputError, match=rf"--taste\.{name.replace('_', '-')}"):
+        TasteTraining(**{name: value}).check()
 
 
 def test_the_score_of_a_fitted_model_beats_the_item_means(dataset):
