@@ -150,7 +150,7 @@ def test_a_reply_about_an_adult_title_is_no_error(raw, capsys):
     own = raw.parent / "own.jsonl"
     ids = ("226", "1535", "999001", "999002")
     own.write_text("".join(line_of(item, reply_text(["wry"], ["slow"])) for item in ids))
-    build(raw, "--replies", own)
+    build(raw, "--replies", own, "--encoder", "hashed")
     assert "3 parsed, 1 of items that were left out" in capsys.readouterr().out
 
 
