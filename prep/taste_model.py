@@ -129,12 +129,8 @@ def train_taste(
     Returns:
         The arrays for `taste.safetensors`, and the manifest's `taste` entry.
     """
-    residuals = training_residuals(arrays)
-    parts = part_features(arrays, years, None)
-    effect, user_mean = alternating_effects(residuals, parts, ITEM_WEIGHTS)
-    factors = covariance_factors(residuals, effect, user_mean, config.covariance_rank)
-    parts = part_features(arrays, years, factors)
-    item_mean = item_residual_means(residuals, user_mean)
+    data = _prepare(arrays, years, config.covariance_rank)
+    residuals, parts, item_mean = data.residuals, data.parts, data.item_mean
     has_times = bool(np.ptp(arrays["interaction_time"]) > 0)
     start = default_weights(parts, has_times)
     fitted, effort = _search(arrays, residuals, parts, item_mean, start, config)
@@ -149,12 +145,52 @@ def train_taste(
         "training": asdict(config),
         **effort,
     }
-    fitted_arrays = {
+    return _packed(effect, years, data.factors), entry
+
+
+def estimate_taste(
+    arrays: Mapping[str, np.ndarray], years: np.ndarray, entry: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], float]:
+    """Estimate item effects, covariance and mean again, under weights that have been fitted before.
+
+    Args:
+        arrays: of a pack whose training interactions or item features differ from those of the fit.
+        years: float32[N], NaN where an item has none.
+        entry: the manifest's `taste` entry of that fit.
+
+    Returns:
+        The arrays for `taste.safetensors`, and the mean training label.
+    """
+    data = _prepare(arrays, years, entry["training"]["covariance_rank"])
+    effect = item_effects(data.residuals, data.parts, data.item_mean, entry["item_weights"])
+    return _packed(effect, years, data.factors), data.residuals.mean
+
+
+class _Prepared(NamedTuple):
+    """What both take from the training interactions: residuals, all parts, factors, and means of the items."""
+
+    residuals: Residuals
+    parts: dict[str, np.ndarray]
+    factors: np.ndarray
+    item_mean: np.ndarray
+
+
+def _prepare(arrays: Mapping[str, np.ndarray], years: np.ndarray, rank: int) -> _Prepared:
+    residuals = training_residuals(arrays)
+    parts = part_features(arrays, years, None)
+    effect, user_mean = alternating_effects(residuals, parts, ITEM_WEIGHTS)
+    factors = covariance_factors(residuals, effect, user_mean, rank)
+    item_mean = item_residual_means(residuals, user_mean)
+    return _Prepared(residuals, part_features(arrays, years, factors), factors, item_mean)
+
+
+def _packed(effect: np.ndarray, years: np.ndarray, factors: np.ndarray) -> dict[str, np.ndarray]:
+    """The arrays of `taste.safetensors`."""
+    return {
         "item_effect": effect.astype(np.float32),
         "item_year": years.astype(np.float32),
         "covariance_factors": factors.astype(np.float32),
     }
-    return fitted_arrays, entry
 
 
 def default_weights(parts: Mapping[str, np.ndarray], has_times: bool) -> Weights:

@@ -50,10 +50,37 @@ def training_rank(dataset: Dataset, seed: int) -> np.ndarray:
     return rank
 
 
-def cold_scores(study: Study, predictors: list[Predictor], ratings: int) -> Scores:
+def unseen_folds(study: Study) -> list[TrainingData]:
+    """For each fold, the data without any interaction with its items."""
+    fold = item_folds(study.dataset.num_items, study.settings.seed)
+    in_fold = fold[study.dataset.arrays["interaction_item"]]
+    return [_without(study, in_fold == number) for number in range(FOLDS)]
+
+
+def _without(
+    study: Study, removed: np.ndarray, weights_from: TrainingData | None = None
+) -> TrainingData:
+    return TrainingData(
+        without_interactions(study.dataset, removed),
+        study.simulator,
+        study.settings.context,
+        changed=True,
+        weights_from=weights_from,
+    )
+
+
+def cold_scores(
+    study: Study, predictors: list[Predictor], ratings: int, unseen: list[TrainingData]
+) -> Scores:
     """Scores of the study's events by fits for which each event's item has at most `ratings` training ratings.
 
     A predictor that cannot be fitted in one of the folds is left out.
+
+    Args:
+        study: its events are scored.
+        predictors: those to fit.
+        ratings: training ratings of an item that are left in place, at most.
+        unseen: of `unseen_folds`.
 
     Returns:
         float64[E] by predictor.
@@ -66,9 +93,7 @@ def cold_scores(study: Study, predictors: list[Predictor], ratings: int) -> Scor
     for number in range(FOLDS):
         removed = (fold[item] == number) & (rank >= ratings)
         judged = fold[item[rows]] == number
-        data = TrainingData(
-            without_interactions(dataset, removed), study.simulator, settings.context, changed=True
-        )
+        data = _without(study, removed, weights_from=unseen[number])
         events = events_at(dataset, rows[judged], settings.context, visible=~removed)
         fitted = study.fit(data, predictors)
         for name, values in predictions(fitted, events).items():
@@ -88,9 +113,10 @@ def cold_items(study: Study, reference: str | None) -> dict[str, Any]:
         study.note(f"cold items: skipped, because it takes {FOLDS} items")
         return {"cold_items": {}, "cold_curve": []}
     fast, slow = study.refitted("fast"), study.refitted("slow")
+    unseen = unseen_folds(study)
     curve = []
     for ratings in RATINGS:
         with_slow = study.settings.refit_f_sta and ratings == 0
-        scores = cold_scores(study, [*slow, *fast] if with_slow else fast, ratings)
+        scores = cold_scores(study, [*slow, *fast] if with_slow else fast, ratings, unseen)
         curve.append({"ratings": ratings, **study.compare(scores, reference)})
     return {"cold_items": curve[0]["auc"], "cold_curve": curve}

@@ -64,7 +64,7 @@ def _exchanged(study: Study, scores: Scores, fitted: Mapping[str, Fitted]) -> di
 def _shuffled(study: Study, fitted: Mapping[str, Fitted]) -> dict[str, Estimate]:
     def data(seed: int) -> TrainingData:
         dataset = with_shuffled_labels(study.dataset, seed)
-        return replace(study.data, dataset=dataset, changed=True)
+        return replace(study.data, dataset=dataset, changed=True, weights_from=study.data)
 
     learned = {name for name, predictor in fitted.items() if predictor.parameters}
     chosen = [p for p in study.refitted("fast") if p.name in learned]
@@ -79,7 +79,13 @@ def _permuted(study: Study) -> dict[str, Estimate]:
     def data(seed: int) -> TrainingData:
         dataset = with_permuted_keywords(study.dataset, seed)
         simulator = study.simulator.with_keywords_of(dataset)
-        return replace(study.data, dataset=dataset, simulator=simulator, changed=True)
+        return replace(
+            study.data,
+            dataset=dataset,
+            simulator=simulator,
+            changed=True,
+            weights_from=study.data,
+        )
 
     chosen = [p for p in study.refitted("fast") if p.uses_keywords]
     return _repeated(study, PERMUTED, chosen, data)

@@ -1,5 +1,6 @@
 """How much the answer depends on the history: strictly earlier times only, and short histories."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def strictly_earlier(study: Study, reference: str | None) -> dict[str, Any] | No
         study.note(f"strictly earlier times: skipped, because {reason}")
         return None
     settings = study.settings
-    data = TrainingData(study.dataset, study.simulator, settings.context, strictly_earlier=True)
+    data = replace(study.data, strictly_earlier=True, weights_from=study.data)
     comparison, lengths = _compare_on(study, data, reference)
     earlier = events_of(study.dataset, settings.split, settings.context, strictly_earlier=True)
     changed = (earlier.history_items != study.events.history_items).any(axis=1)
@@ -65,7 +66,7 @@ def short_histories(study: Study, scores: Scores, reference: str | None) -> list
         if context == study.settings.context:
             comparison = study.compare(scores, reference)
         else:
-            data = TrainingData(study.dataset, study.simulator, context)
+            data = replace(study.data, context=context, weights_from=study.data)
             comparison, _ = _compare_on(study, data, reference)
         rows.append({"context": context, **comparison})
     return rows

@@ -38,6 +38,8 @@ class TrainingData:
         strictly_earlier: as in `events_of`.
         changed: whether `dataset` has other interactions or labels than the packed folder. If so, f_sta must be
             trained again, and so must everything else that was fitted when the folder was built.
+        weights_from: similar data without any label that may not be seen, on which a predictor may fit parameters
+            that take long and are much the same for both; None for this data itself.
     """
 
     dataset: Dataset
@@ -45,6 +47,7 @@ class TrainingData:
     context: int = CONTEXT
     strictly_earlier: bool = False
     changed: bool = False
+    weights_from: "TrainingData | None" = None
 
     @cached_property
     def validation(self) -> Events:

@@ -64,7 +64,7 @@ class Simulator:
         parts = []
         # At least one batch, so that no events have results of the right number, too.
         for first in range(0, max(1, len(events)), BATCH):
-            batch = [jnp.asarray(_padded(x[first : first + BATCH])) for x in arrays]
+            batch = [jnp.asarray(padded(x[first : first + BATCH])) for x in arrays]
             parts.append(jax.device_get(_respond(self.env, self.params, batch, read)))
         return tuple(
             np.concatenate(x).astype(np.float64)[: len(events)] for x in zip(*parts, strict=True)
@@ -81,7 +81,7 @@ class Simulator:
         return Simulator(self.env, self.params.replace(sasrec=variables))
 
 
-def _padded(rows: np.ndarray) -> np.ndarray:
+def padded(rows: np.ndarray) -> np.ndarray:
     """The rows of an array with zeros behind them, BATCH in all."""
     padding = np.zeros((BATCH - len(rows), *rows.shape[1:]), rows.dtype)
     return np.concatenate([rows, padding])

@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.fidelity.accuracy import best_baseline, group_errors, like_rates, reliability
 from benchmarks.fidelity.events import unrated_events
 from benchmarks.fidelity.predictor import Fitted, Predictor
+from benchmarks.fidelity.registry import PREDICTORS
 from benchmarks.fidelity.study import Settings, Study, predictions
 
 
@@ -52,7 +53,7 @@ def test_reliability_and_groups_agree_with_plain_means(people):
         assert mean == pytest.approx(labels.mean(), abs=1e-5)
     for group in group_errors(study, scores):
         assert group["labels"] > 0
-        assert set(group["like_rate_error"]) == {"paper", "soft", "f_sta", "bias_residual"}
+        assert set(group["like_rate_error"]) == {p.name for p in PREDICTORS if p.is_probability}
 
 
 def test_like_rates_are_mean_probabilities(people):

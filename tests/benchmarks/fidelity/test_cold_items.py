@@ -9,6 +9,7 @@ from benchmarks.fidelity.cold_items import (
     cold_scores,
     item_folds,
     training_rank,
+    unseen_folds,
 )
 from benchmarks.fidelity.predictor import CannotFitError, Fitted, Predictor
 from benchmarks.fidelity.study import Settings, Study
@@ -62,7 +63,9 @@ def test_nothing_of_a_cold_item_is_seen_beyond_its_ratings(people, ratings):
         return Fitted(predict)
 
     study = Study.of(people, Settings(resamples=5))
-    scores = cold_scores(study, [Predictor("spy", "baseline", "", fit, refit="fast")], ratings)
+    scores = cold_scores(
+        study, [Predictor("spy", "baseline", "", fit, refit="fast")], ratings, unseen_folds(study)
+    )
     assert len(seen) == FOLDS
     assert sum(seen) == len(study.events)  # each event is judged once
     assert (scores["spy"] == 0).all()
@@ -73,7 +76,7 @@ def test_with_ratings_enough_the_fit_is_the_usual_one_but_for_other_splits(peopl
     study = Study.of(people, Settings(resamples=5))
     bias = [p for p in study.predictors if p.name == "bias"]
     usual = study.fit(study.data, bias)["bias"].predict(study.events)
-    np.testing.assert_allclose(cold_scores(study, bias, 10**6)["bias"], usual)
+    np.testing.assert_allclose(cold_scores(study, bias, 10**6, unseen_folds(study))["bias"], usual)
 
 
 def test_a_predictor_that_fails_in_a_fold_is_left_out(people):
@@ -86,7 +89,8 @@ def test_a_predictor_that_fails_in_a_fold_is_left_out(people):
         return Fitted(lambda events: np.zeros(len(events)))
 
     study = Study.of(people, Settings(resamples=5))
-    assert cold_scores(study, [Predictor("moody", "baseline", "", fit, refit="fast")], 0) == {}
+    moody = Predictor("moody", "baseline", "", fit, refit="fast")
+    assert cold_scores(study, [moody], 0, unseen_folds(study)) == {}
     assert study.notes[-1] == "moody: left out, because it has had enough"
 
 

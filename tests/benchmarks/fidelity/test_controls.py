@@ -30,13 +30,13 @@ def opinionated() -> Dataset:
 def test_with_exchanged_histories_nothing_personal_is_left(opinionated):
     result = controls_of(Study.of(opinionated, Settings(resamples=20, repeats=8)))
     assert result["bias_running_within_item"]["value"] > 0.95
-    for name in ("bias_running", "bias", "bias_residual"):
+    for name in ("bias_running", "bias", "bias_residual", "taste"):
         assert abs(result[f"{name}_exchanged"]["value"] - 0.5) < 0.1
 
 
 def test_with_shuffled_labels_nothing_is_left(opinionated):
     result = controls_of(Study.of(opinionated, Settings(resamples=20, repeats=8)))
-    for name in ("bias_running", "bias", "bias_residual", "counts"):
+    for name in ("bias_running", "bias", "bias_residual", "counts", "taste"):
         assert abs(result[f"{name}_labels_shuffled"]["value"] - 0.5) < 0.1
     assert "f_sta_labels_shuffled" not in result  # to train it again takes long
     assert "f_mat_labels_shuffled" not in result  # it is not fitted
@@ -75,7 +75,7 @@ def test_permuted_keywords_reach_the_dataset_and_the_simulator(people):
 
 def test_the_best_model_gives_the_control_its_plain_name(people):
     result = controls_of(Study.of(people, Settings(resamples=5, repeats=2)))
-    assert result["exchanged"] == result["soft_exchanged"]
+    assert result["exchanged"] == result["taste_exchanged"]
 
 
 def test_without_keywords_they_are_not_permuted():

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.fidelity import histories, votes
 from benchmarks.fidelity.accuracy import best_baseline
-from benchmarks.fidelity.cold_items import cold_scores
+from benchmarks.fidelity.cold_items import cold_scores, unseen_folds
 from benchmarks.fidelity.long_table import long_table
 from benchmarks.fidelity.measure import fidelity
 from benchmarks.fidelity.page.page import format_page
@@ -24,6 +24,8 @@ from tests.factory import make_dataset, random_dataset
 
 pytestmark = pytest.mark.slow  # they measure whole reports
 
+# Margins and votes have no parameters of their own.
+UNFITTED = {"paper", "votes", *(f"f_{x}_vote" for x in ("mat", "sim", "sta")), "f_mat", "f_sim"}
 QUICK = Settings(resamples=5, repeats=1, cold_items=False)
 
 
@@ -70,7 +72,7 @@ def fitted_parameters(
         for earlier in (False, True):
             study.fit(replace(study.data, context=4, strictly_earlier=earlier))
         for number in ratings:
-            cold_scores(study, [p for p in PREDICTORS if p.refit != "never"], number)
+            cold_scores(study, study.refitted("fast", "slow"), number, unseen_folds(study))
     return collected
 
 
@@ -79,7 +81,7 @@ def test_nothing_that_is_fitted_depends_on_test_labels(people, monkeypatch):
     theirs = fitted_parameters(with_other_test_labels(people), monkeypatch)
     assert ours.keys() == theirs.keys()
     names = {name.split()[2] for name in ours if name != "reference"}
-    assert names == {"soft", "f_sta", "bias_residual", "bias_running", "bias", "counts"}
+    assert names == {p.name for p in PREDICTORS} - UNFITTED
     for name, value in ours.items():
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
@@ -88,7 +90,8 @@ def test_training_labels_do_reach_the_fits(people, monkeypatch):
     """So that the test above cannot pass because nothing is recorded."""
     flipped = with_labels(people, people.arrays["interaction_label"] ^ 1)
     ours, theirs = (fitted_parameters(x, monkeypatch, ratings=()) for x in (people, flipped))
-    for name in ("soft", "bias_residual", "bias_running", "bias", "counts"):
+    fitted = ("taste_without_keywords", "soft", "bias_residual", "bias_running", "bias", "counts")
+    for name in fitted:
         keys = [key for key in ours if f" {name} " in key]
         assert any((ours[key] != theirs[key]).any() for key in keys), name
 
@@ -110,11 +113,9 @@ def test_the_result_has_the_keys_that_others_read(result):
     assert {"real", "paper", "catalogue"} <= set(result["like_rate"])
     assert result["reference"] in {p.name for p in PREDICTORS if p.kind == "baseline"}
     assert "exchanged" in result["controls"]
-    assert {"f_sta", "bias_residual", "f_mat", "f_sim"} == set(result["cold_items"]) - {
-        "bias",
-        "bias_running",
-        "counts",
-    }
+    assert set(result["cold_items"]) == {p.name for p in PREDICTORS if p.refit != "never"}
+    assert {"taste", "taste_without_keywords", "bias_residual"} <= set(result["cold_items"])
+    assert set(result["keyword_gain"]) == {"taste"}
     estimates = [e for key in ("auc", "controls", "cold_items") for e in result[key].values()]
     assert all(set(e) == {"value", "low", "high"} for e in estimates)
     json.dumps(result, allow_nan=False)
@@ -205,6 +206,8 @@ def test_a_dataset_without_keywords_and_categories():
     result = report_of(make_dataset([[]] * 40, [[]] * 40, [[]] * 40, sequences))
     assert "keywords: no item has any, so f_mat and f_sim always toss coins" in result["notes"]
     assert result["auc"]["f_mat"]["value"] == 0.5
+    assert "taste" in result["auc"]
+    assert "taste_without_keywords" not in result["auc"]
 
 
 def test_a_single_user_has_no_intervals(two_users):
@@ -215,8 +218,10 @@ def test_a_single_user_has_no_intervals(two_users):
 
 def test_validation_labels_are_judged_without_what_was_fitted_on_them(people):
     result = report_of(people, replace(QUICK, split="validation"))
-    assert not {"soft", "bias_residual"} & set(result["auc"])
-    assert "soft, bias_residual: left out, because validation labels are judged" in result["notes"]
+    names = ("taste", "taste_without_keywords", "soft", "bias_residual")
+    assert not {*names} & set(result["auc"])
+    line = f"{', '.join(names)}: left out, because validation labels are judged"
+    assert line in result["notes"]
 
 
 def test_an_empty_split_is_refused():

@@ -42,8 +42,8 @@ def test_whether_users_are_easily_pleased(result, error, meaning):
 
 
 def test_the_best_model_is_the_first_that_was_judged(result):
-    assert best_model(result) == "soft"
-    assert best_model({"auc": {**result["auc"], "taste": estimate(0.9)}}) == "taste"
+    assert best_model(result) == "taste"
+    assert best_model({"auc": {"f_sta": estimate(0.9), "soft": estimate(0.8)}}) == "soft"
     assert best_model({"auc": {}}) is None
 
 
