@@ -9,6 +9,7 @@ from benchmarks.fidelity.registry import BEST_MODELS
 from jaxsim.tables import format_table
 
 _NOTHING = "-"
+_PEOPLE = "people"
 CONTROL_COLUMNS = {
     OWN: "own history",
     EXCHANGED: "another's",
@@ -79,7 +80,8 @@ def format_summary(result: Mapping[str, Any]) -> str:
     parts = [
         _title(result),
         format_table(header, rows),
-        f"{format_like_rates(result)}\n{_brief_controls(result)}".strip(),
+        format_like_rates(result),
+        _brief_controls(result),
         _cold_items(result),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -131,16 +133,17 @@ def _main_table(result: Mapping[str, Any]) -> str:
 
 
 def format_like_rates(result: Mapping[str, Any]) -> str:
-    """Like rates on rated and on unrated items, one line each."""
-    rated = {n: e for n, e in result["like_rate"].items() if n != "catalogue"}
-    lines = ["like rate on rated items: " + _listed(rated)]
-    if result["unrated_like_rate"]:
-        lines.append("like rate on unrated items: " + _listed(result["unrated_like_rate"]))
-    return "\n".join(lines)
-
-
-def _listed(estimates: dict[str, Estimate]) -> str:
-    return ", ".join(f"{name} {number(estimate)}" for name, estimate in estimates.items())
+    """Like rates on rated and on unrated items."""
+    rated, unrated = result["like_rate"], result["unrated_like_rate"]
+    parts, columns = [rated], ["rated items"]
+    if unrated:
+        parts, columns = [rated, unrated], ["rated items", "unrated items"]
+    rows = [
+        (_PEOPLE if name == "real" else name, *(number(part.get(name)) for part in parts))
+        for name in rated
+        if name != "catalogue"
+    ]
+    return format_table(("like rate", *columns), rows)
 
 
 def _groups(result: Mapping[str, Any]) -> str:
@@ -175,11 +178,10 @@ def _histories(result: Mapping[str, Any]) -> str:
     return f"{lines}\n\n{_columns(columns, 'predictor')}"
 
 
-def _columns(columns: dict[str, dict[str, Estimate]], title: str, intervals: bool = False) -> str:
+def _columns(columns: dict[str, dict[str, Estimate]], title: str) -> str:
     """A row for each predictor, a column for each circumstance; the order is that of the last column."""
     names = ranked({name: e for column in columns.values() for name, e in column.items()})
-    show = with_interval if intervals else number
-    rows = [(name, *(show(column.get(name)) for column in columns.values())) for name in names]
+    rows = [(name, *(number(column.get(name)) for column in columns.values())) for name in names]
     return format_table((title, *columns), rows)
 
 
@@ -212,10 +214,13 @@ def _cold_items(result: Mapping[str, Any]) -> str:
     refitted = list(curve[0]["auc"])
     columns["all"] = {name: result["auc"][name] for name in refitted}
     text = "cold items: ROC-AUC by number of training ratings that an item keeps"
-    gains = {f"{row['ratings']}": row["keyword_gain"] for row in curve if row["keyword_gain"]}
+    gains = [(row["ratings"], row["keyword_gain"]) for row in curve if row["keyword_gain"]]
     parts = [text, _columns(columns, "predictor")]
     if gains:
-        parts.append(_columns(gains, "gain by keywords", intervals=True))
+        names = list(gains[0][1])
+        rows = [(f"{n}", *(with_interval(gain.get(x)) for x in names)) for n, gain in gains]
+        header = ("ratings", *(f"{name}: gain by keywords" for name in names))
+        parts.append(format_table(header, rows))
     return "\n\n".join(parts)
 
 

@@ -114,6 +114,7 @@ def run(pack, tmp_path_factory) -> Run:
     return Run("\n".join(printed), content, (out / "new" / "t.png").read_bytes())
 
 
+@pytest.mark.slow
 def test_several_datasets_are_a_list_of_objects(run):
     first, second = run.written
     assert first["dataset"] == second["dataset"] == "invented"
@@ -121,6 +122,7 @@ def test_several_datasets_are_a_list_of_objects(run):
     assert first["rows"] == second["rows"]
 
 
+@pytest.mark.slow
 def test_rows_have_the_fixed_keys_and_known_rewards(run):
     rows = {(row["policy"], row["users"]): row for row in run.written[0]["rows"]}
     agents = {"good", "good_sampled", "bad", "bad_sampled"}
@@ -139,6 +141,7 @@ def test_rows_have_the_fixed_keys_and_known_rewards(run):
         assert (sampled["steps"], sampled["compile_seconds"]) == (1000, 1.5)
 
 
+@pytest.mark.slow
 def test_curves_are_mean_and_range_of_the_seeds(run):
     curve = run.written[0]["curves"]["good"]
     assert curve["steps"] == [10, 20]
@@ -146,6 +149,7 @@ def test_curves_are_mean_and_range_of_the_seeds(run):
         np.testing.assert_allclose(curve[name], expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_cost_is_told_with_compilation_apart(run):
     cost = run.written[0]["training"]["bad"]
     assert cost["steps_per_second"] == 2 * 1000 / 2.5
@@ -154,6 +158,7 @@ def test_cost_is_told_with_compilation_apart(run):
     assert line.split() == ["bad", "1,000", "2.5", "800", "1.5"]
 
 
+@pytest.mark.slow
 def test_the_papers_table_and_its_caveat_are_printed(run):
     assert format_paper() in run.printed
     assert "27.56" in format_paper()

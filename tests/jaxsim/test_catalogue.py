@@ -207,7 +207,10 @@ def test_pads_may_stand_anywhere(kind):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize("count", [1, 15, 16, 17, 100])
+SLOW_COUNTS = [pytest.param(count, marks=pytest.mark.slow) for count in (1, 15, 100)]
+
+
+@pytest.mark.parametrize("count", [16, 17, *SLOW_COUNTS])
 def test_a_batch_in_chunks_is_the_batch(count):
     """Under vmap, nested, and with a different catalogue for each row."""
     catalogue = build_catalogue(random_dataset(0).arrays, kind="features")

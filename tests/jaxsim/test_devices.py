@@ -140,6 +140,7 @@ def test_sessions_are_those_of_one_device(runs, one_device, run, case):
             np.testing.assert_array_equal(actual[name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_sessions_compared_differ_and_end(one_device):
     seen = one_device["tables"]
     assert len(np.unique(seen["[1]['items']"][0])) > device_process.SESSIONS // 2

@@ -82,6 +82,7 @@ def test_environments_of_equal_settings_are_equal(dataset, simulator):
     assert other != simulator.env
 
 
+@pytest.mark.slow
 def test_step_is_the_base_class_step(each_path):
     """The short cut at a reset leaves nothing of the old session behind."""
     env = each_path.env

@@ -94,7 +94,10 @@ def test_parts_that_the_data_lacks_are_left_out(dataset):
     assert part_features(arrays, np.full(NUM_ITEMS, np.nan, np.float32), None) == {}
 
 
-@pytest.mark.parametrize("block_rows", [25, 5, 1])
+SLOW_BLOCKS = [pytest.param(rows, marks=pytest.mark.slow) for rows in (25, 1)]
+
+
+@pytest.mark.parametrize("block_rows", [5, *SLOW_BLOCKS])
 def test_steps_agree_with_the_dense_formula(model, dataset, block_rows, monkeypatch):
     """Short and full initial histories, then a session that grows through the blocks of the factor."""
     monkeypatch.setattr(taste_session, "_BLOCK_ROWS", block_rows)

@@ -215,7 +215,10 @@ VECTORS = np.array(
 )
 
 
-@pytest.fixture(scope="module", params=["paper", "released"])
+SLOW_RELEASED = pytest.param("released", marks=pytest.mark.slow)  # worked by hand above
+
+
+@pytest.fixture(scope="module", params=["paper", SLOW_RELEASED])
 def tiny(request, kind) -> Simulator:
     """Ten items, and a window (6) shorter than the histories asked about."""
     sequences = [(list(range(6)), [0, 1, 1, 0, 1, 0])] * USERS

@@ -116,6 +116,7 @@ def test_minibatches_hold_every_step_once_and_as_many_of_each_session(rollout):
     assert not np.array_equal(other.item, batches.item)
 
 
+@pytest.mark.slow
 def test_the_a2c_step_follows_the_policy_gradient():
     agent = A2C(ProbeEnv(), A2C_SMALL)
     state, experience, _ = collected(agent)

@@ -1,5 +1,7 @@
 """Every agent trains the same with `jax_enable_x64`: its parameters stay float32."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -31,6 +33,8 @@ def test_networks_have_float32_parameters_with_x64(encoder):
     with jax.enable_x64(True):
         obs, _ = ProbeEnv().reset(jax.random.key(0), PROBES["masked"])
         network = ActorCritic(ProbeEnv().num_items, 4, encoder, separate_critic=True)
-        variables = network.init(jax.random.key(0), obs)
-        outputs = network.apply(variables, obs, method="logits_and_value")
+        # Types need no numbers: nothing is compiled.
+        variables = jax.eval_shape(network.init, jax.random.key(0), obs)
+        apply = partial(network.apply, method="logits_and_value")
+        outputs = jax.eval_shape(apply, variables, obs)
     assert {x.dtype for x in jax.tree.leaves((variables, outputs))} == {jnp.dtype("float32")}

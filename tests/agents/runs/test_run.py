@@ -112,6 +112,7 @@ def test_a_run_folder_holds_everything(finished):
     assert mine[["seeds", "steps"]].to_numpy().tolist() == [[2, 160]] * 2
 
 
+@pytest.mark.slow
 def test_loaded_policies_recommend_as_those_trained(pack, finished):
     env, params = jaxsim.make(jaxsim.load_dataset(pack), **WINDOW)
     policies = [agents.load(finished, seed) for seed in range(2)]
@@ -351,6 +352,7 @@ def stopped(pack, tmp_path, monkeypatch) -> Path:
     return tmp_path / "stopped"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_resumed_to_the_same_bits(pack, stopped, finished, capsys):
     partial = partial_folder(stopped)
     assert not stopped.exists()

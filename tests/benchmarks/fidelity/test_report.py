@@ -31,7 +31,7 @@ def test_the_report_names_everything_that_was_measured(result):
     for part in (
         f"over {result['reference']}",
         "AP of dislikes",
-        "like rate on unrated items",
+        "unrated items",
         "training ratings of the user",
         "category 0",
         "earlier times",

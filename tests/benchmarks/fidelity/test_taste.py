@@ -1,4 +1,4 @@
-"""The taste model as a predictor: the environment's probabilities, fits on changed data, and keywords taken away."""
+"""The taste model as a predictor: probabilities, fits on changed data, and keywords taken away."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def scores(predictor: Predictor, dataset: Dataset, **settings) -> np.ndarray:
 
 def test_scores_are_the_probabilities_of_the_calibrated_environment(people):
     events = events_of(people, "test")
-    env, params = jaxsim.make(people, semantics="calibrated")
+    env, params = jaxsim.make(people, semantics="calibrated", repeats="allow")
     items = jnp.where(events.present, events.history_items, -1)
 
     def respond(items, likes, candidate):
@@ -69,7 +69,7 @@ def test_an_unseen_item_gets_no_effect_of_its_own(people):
     years = {**people.taste, "item_year": people.taste["item_year"].copy()}
     years["item_year"][0] = np.nan
     bare = without_interactions(replace(people, arrays=apart, taste=years), item == 0)
-    parameters = WITH.fit(training_data(bare, changed=True)).parameters
+    parameters = WITH.fit(replace(training_data(people), dataset=bare, changed=True)).parameters
     assert parameters["item_effect"][0] == 0
     assert (parameters["item_effect"][1:] != 0).any()
 
@@ -99,5 +99,6 @@ def test_what_lacks_is_said(people):
     with pytest.raises(CannotFitError, match="is the same as taste: no item has keywords"):
         WITHOUT.fit(training_data(bare))
     everything = np.ones(len(people.arrays["interaction_item"]), bool)
+    nothing = without_interactions(people, everything)
     with pytest.raises(CannotFitError, match="needs training interactions"):
-        WITH.fit(training_data(without_interactions(people, everything), changed=True))
+        WITH.fit(replace(training_data(people), dataset=nothing, changed=True))

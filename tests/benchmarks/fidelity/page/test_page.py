@@ -59,7 +59,8 @@ def test_the_page_shows_every_part(result):
         assert part in text
     assert all(name in text for name in result["auc"])
     assert all(line in text for line in result["notes"])
-    assert page.tags.count("svg") == len(result["ece"]) + 2
+    # A reliability plot for each probability; short histories, cold items, and what keywords are worth there.
+    assert page.tags.count("svg") == len(result["ece"]) + 3
     assert "jax" in text
     assert not re.search(r"\b(nan|None)\b", text)
 
