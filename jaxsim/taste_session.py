@@ -169,10 +169,15 @@ def update(
     # `mine` is zero from `row` on, so rows of the inverse that are not there yet do not count.
     new_row = (-product(mine, inverse) / pivot).at[row].set(1.0 / pivot)
     score = (residual_of(model, item, like) - taste) / pivot
+    # Always `solved`. But the pivot comes from all of it, so XLA sees that every block is read before a row is
+    # written, and updates the blocks in place. It would copy a block whose new row needs only the blocks before.
+    row_of_factor = jnp.where(pivot > 0, solved, 0.0)
     return SessionPosterior(
         history=session.history,
         rows=tuple(
-            before.at[jnp.where(block == j, row, rows)].set(solved[: before.shape[1]], mode="drop")
+            before.at[jnp.where(block == j, row, rows)].set(
+                row_of_factor[: before.shape[1]], mode="drop"
+            )
             for j, before in enumerate(session.rows)
         ),
         inverses=session.inverses.at[block, row].set(new_row, mode="drop"),

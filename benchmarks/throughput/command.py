@@ -6,6 +6,7 @@ from benchmarks.output import check_json, check_plot, write_json, write_plot
 from benchmarks.throughput.measurement import default_batches, measure
 from benchmarks.throughput.plot import plot_throughput
 from benchmarks.throughput.report import format_report
+from benchmarks.throughput.semantics import measure_semantics
 from benchmarks.throughput.vote_cost import measure_votes
 from jaxsim import InputError, load_dataset
 from jaxsim.catalogue import TABLE_BUDGET_BYTES, CatalogueKind
@@ -17,6 +18,7 @@ def run_throughput(
     batches: tuple[int, ...] = (),
     repeats: int = 5,
     votes: bool = True,
+    semantics: bool = True,
     catalogue: CatalogueKind = "auto",
     prefixes: PrefixKind = "auto",
     table_budget: int = TABLE_BUDGET_BYTES,
@@ -31,6 +33,7 @@ def run_throughput(
             otherwise as far as memory goes.
         repeats: timed runs of each figure; the median counts, quartiles stand beside it.
         votes: also measure each vote alone, by history length and catalogue size; takes minutes.
+        semantics: also measure every semantics of a dataset with a taste model, in turn.
         catalogue: of `jaxsim.make`: how item pairs are compared.
         prefixes: of `jaxsim.make`: whether the encoded initial histories of f_sta are stored.
         table_budget: of `jaxsim.make`: bytes for tables that are computed in advance.
@@ -47,6 +50,11 @@ def run_throughput(
     print(f"preparing the simulator of {packed.name} ...", flush=True)
     settings = {"catalogue": catalogue, "prefixes": prefixes, "table_budget": table_budget}
     result = measure(packed, batches or default_batches(), repeats, settings)
+    if semantics and packed.taste is not None:
+        print("measuring every semantics in turn ...", flush=True)
+        sizes = tuple(row["batch"] for row in result["rows"])
+        copy = result["measured"]["copy_bytes_per_second"]
+        result["semantics"] = measure_semantics(packed, sizes, repeats, settings, copy)
     if votes:
         print("measuring each vote alone; this takes minutes, --no-votes skips it ...", flush=True)
         result["votes"] = measure_votes(repeats, table_budget)

@@ -22,7 +22,7 @@ CPU_BATCHES = (256, 1024, 4096, 16384)
 OTHER_BATCHES = (256, 1024, 4096, 16384, 65536, 262144, 1048576)
 STEPS = 20  # in one call of the compiled program
 _RUN_SECONDS = 0.5  # a timed run repeats the call until it takes at least this long
-_MEMORY_SHARE = 0.9
+MEMORY_SHARE = 0.9
 
 Row = dict[str, Any]
 
@@ -133,12 +133,11 @@ def measure_batch(env: UserSimulator, params: EnvParams, batch: int, repeats: in
         MemoryError: B sessions cannot fit; raised before any is started.
     """
     needed = tree_bytes(params) + batch * state_bytes(env, params)
-    if needed > _MEMORY_SHARE * hardware.device_memory():
+    if needed > MEMORY_SHARE * hardware.device_memory():
         raise MemoryError
     jax.clear_caches()  # a trace of another batch size would shorten the compilation
     runner = Runner(env, params, batch, STEPS)
-    runner.seconds(calls=1)  # the first call warms up
-    calls = math.ceil(_RUN_SECONDS / runner.seconds(calls=1))
+    calls = calls_of(runner)
     timing = Timing.of([runner.seconds(calls) for _ in range(repeats)])
     steps = calls * STEPS * batch
     return {
@@ -152,6 +151,12 @@ def measure_batch(env: UserSimulator, params: EnvParams, batch: int, repeats: in
         "like_rate": float(runner.likes),
         "timed_steps": steps,
     }
+
+
+def calls_of(runner: Runner) -> int:
+    """How many calls of the program a timed run takes."""
+    runner.seconds(calls=1)  # the first call warms up
+    return math.ceil(_RUN_SECONDS / runner.seconds(calls=1))
 
 
 def reset_cost(env: UserSimulator, params: EnvParams, batch: int, repeats: int) -> dict[str, Any]:

@@ -24,6 +24,8 @@ def format_report(result: dict[str, Any]) -> str:
         "",
         *_memory_lines(result),
     ]
+    if result.get("semantics"):
+        lines += ["", *_semantics_lines(result["semantics"])]
     if result.get("votes"):
         lines += ["", *vote_lines(result["votes"])]
     return "\n".join(lines)
@@ -86,6 +88,24 @@ def _memory_lines(result: dict[str, Any]) -> list[str]:
     if memory["peak_device_bytes"] is not None:
         line += f", of the device {memory['peak_device_bytes'] / 1e6:,.0f} MB"
     return [line]
+
+
+def _semantics_lines(rows: list[Row]) -> list[str]:
+    header = ("semantics", "sessions", "steps/s", "of paper", "(quartiles)", "of bound", "bytes")
+    table = [
+        (
+            row["semantics"],
+            f"{row['batch']:,}",
+            f"{row['steps_per_second']:,.0f}",
+            f"{row['ratio']:.2f}",
+            f"({row['low_quartile']:.2f} to {row['high_quartile']:.2f})",
+            f"{row['steps_per_second'] / row['bound_steps_per_second']:.1%}",
+            f"{row['state_bytes']:,}",
+        )
+        for row in rows
+    ]
+    title = "every semantics in turn; bytes of a session's state"
+    return [title, *format_table(header, table).splitlines()]
 
 
 def vote_lines(rows: list[Row]) -> list[str]:

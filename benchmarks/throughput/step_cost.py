@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxsim import EnvParams, EnvState, UserSimulator
 from jaxsim.catalogue import ItemFeatures
+from jaxsim.taste import KernelTable
 
 # Bytes per position of the window, without its pair with the candidate: the votes read item and response (4 + 1),
 # the check of the action reads the item again (4), and so does the draw of an allowed action (4).
@@ -21,9 +22,23 @@ def step_bytes(env: UserSimulator, params: EnvParams) -> int:
     with item features these are the keywords, embedding and categories of the item. Small parts are left out:
     writing one position, weights, the candidate's own row, the reset of one session in 37.
     """
+    if params.taste is not None:
+        return _taste_bytes(env, params)
     model = env.sasrec
     cache = 2 * model.num_blocks * env.window * model.width * 4
     return cache + env.window * (_POSITION_BYTES + pair_bytes(params))
+
+
+def _taste_bytes(env: UserSimulator, params: EnvParams) -> int:
+    """Bytes of one step under the taste model: its factor, a kernel value per position, and the window.
+
+    With features in place of the kernel's table, the features of the window's items are read.
+    """
+    state: EnvState = jax.eval_shape(env.reset_env, jax.random.key(0), params)[1]
+    assert params.taste is not None
+    kernel = params.taste.kernel.values
+    of_pair = 4 if isinstance(params.taste.kernel, KernelTable) else 4 * kernel.shape[1]
+    return tree_bytes(state.posterior) + env.window * (_POSITION_BYTES + of_pair)
 
 
 def pair_bytes(params: EnvParams) -> int:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from benchmarks import hardware
 from benchmarks.hardware import Device
-from benchmarks.throughput import command, measurement, vote_cost
+from benchmarks.throughput import command, measurement, semantics, vote_cost
 from benchmarks.throughput.plot import plot_throughput
 from benchmarks.throughput.random_actions import draw_allowed
 from benchmarks.throughput.report import format_report, vote_lines
@@ -200,7 +200,13 @@ def written(small_runs, simulator, tmp_path_factory):
         patch.setattr(command, "load_dataset", lambda _: simulator.dataset)
         patch.setattr(measurement, "make", lambda *_, **__: simulator[1:])
         command.run_throughput(
-            "invented", batches=(BATCH, 4), repeats=2, votes=False, json=out, plot=plot
+            "invented",
+            batches=(BATCH, 4),
+            repeats=2,
+            votes=False,
+            semantics=False,
+            json=out,
+            plot=plot,
         )
     return json.loads(out.read_text("utf-8")), plot
 
@@ -239,10 +245,36 @@ def test_report_names_each_batch_and_the_bound(written):
     assert "can pass the bound" not in format_report(slow)
 
 
+@pytest.mark.slow  # compiles a program for each semantics
+def test_every_semantics_is_measured_beside_the_paper_s(simulator, written, monkeypatch):
+    monkeypatch.setattr(measurement, "_RUN_SECONDS", 0.001)
+    monkeypatch.setattr(semantics, "STEPS", STEPS)
+    sizes = {"history_length": HISTORY, "session_capacity": CAPACITY}
+    rows = semantics.measure_semantics(simulator.dataset, (4, 2**40), 2, sizes, 1e9)
+    assert [row["semantics"] for row in rows] == list(semantics.SEMANTICS)
+    assert [row["batch"] for row in rows] == [4, 4, 4]  # nothing has room for 2**40 sessions
+    for row in rows:
+        assert row["steps_per_second"] > 0
+        assert row["low_quartile"] <= row["ratio"] <= row["high_quartile"]
+        assert row["bound_steps_per_second"] == 1e9 / row["step_bytes"]
+        assert row["step_bytes"] > row["state_bytes"] / 2
+    assert rows[0]["ratio"] == 1.0
+    assert rows[1]["state_bytes"] == rows[2]["state_bytes"] != rows[0]["state_bytes"]
+    report = format_report({**written[0], "semantics": rows})
+    assert all(f"{row['steps_per_second']:,.0f}" in report for row in rows)
+
+
+def test_a_step_under_the_taste_model_reads_its_factor(simulator):
+    _, env, params = simulator_of(simulator.dataset, semantics="calibrated")
+    state = jax.eval_shape(env.reset_env, jax.random.key(0), params)[1]
+    factor = sum(x.size for x in jax.tree.leaves(state.posterior))
+    assert step_bytes(env, params) == 4 * factor + (HISTORY + CAPACITY) * (13 + 4)
+
+
 def test_sweep_ends_where_memory_does(simulator, small_runs, monkeypatch, capsys):
     _, env, params = simulator
     room = tree_bytes(params) + 6 * state_bytes(env, params)
-    monkeypatch.setattr(hardware, "device_memory", lambda: room / measurement._MEMORY_SHARE)
+    monkeypatch.setattr(hardware, "device_memory", lambda: room / measurement.MEMORY_SHARE)
     rows = measurement.measure_batches(env, params, [4, 8, 16], repeats=1)
     assert [row["batch"] for row in rows] == [4]
     assert "8 sessions do not fit" in capsys.readouterr().out

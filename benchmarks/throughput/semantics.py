@@ -1,0 +1,73 @@
+"""How fast the environment steps under each semantics, with the same sessions and in the same run."""
+
+from typing import Any
+
+import jax
+
+from benchmarks.hardware import Timing, device_memory
+from benchmarks.throughput.measurement import MEMORY_SHARE, STEPS, calls_of
+from benchmarks.throughput.rollout import Runner
+from benchmarks.throughput.step_cost import state_bytes, step_bytes, tree_bytes
+from jaxsim import Dataset, make
+from jaxsim.factory import Semantics
+
+BASE: Semantics = "paper"
+SEMANTICS: tuple[Semantics, ...] = (BASE, "calibrated", "soft")
+
+Row = dict[str, Any]
+
+
+def measure_semantics(
+    dataset: Dataset,
+    batches: tuple[int, ...],
+    repeats: int,
+    settings: dict[str, Any],
+    copy_bytes_per_second: float,
+) -> list[Row]:
+    """A row for each semantics and batch size; all semantics of a batch size run in turn.
+
+    Args:
+        dataset: with a taste model.
+        batches: numbers of sessions; those are left out for which not all semantics fit the memory at once.
+        repeats: timed runs of each figure.
+        settings: further arguments of `jaxsim.make`.
+        copy_bytes_per_second: what the device copies, for the bound.
+
+    Returns:
+        `semantics`, `batch`, `steps_per_second` (median), `compile_seconds`, `state_bytes` and `step_bytes` of one
+        session, `bound_steps_per_second`, and `ratio`: the median ratio to the speed under "paper" in neighbouring
+        runs, with its `low_quartile` and `high_quartile`.
+    """
+    made = {name: make(dataset, **settings, semantics=name) for name in SEMANTICS}
+    fixed = sum(tree_bytes(params) for _, params in made.values())
+    of_session = sum(state_bytes(env, params) for env, params in made.values())
+    rows = []
+    for batch in batches:
+        if fixed + batch * of_session > MEMORY_SHARE * device_memory():
+            break
+        jax.clear_caches()
+        runners = {name: Runner(*made[name], batch, STEPS) for name in SEMANTICS}
+        calls = {name: calls_of(runner) for name, runner in runners.items()}
+        speeds: dict[str, list[float]] = {name: [] for name in SEMANTICS}
+        for _ in range(repeats):
+            for name, runner in runners.items():
+                steps = calls[name] * STEPS * batch
+                speeds[name].append(steps / runner.seconds(calls[name]))
+        for name, (env, params) in made.items():
+            ratio = Timing.of([a / b for a, b in zip(speeds[name], speeds[BASE], strict=True)])
+            needed = step_bytes(env, params)
+            rows.append(
+                {
+                    "semantics": name,
+                    "batch": batch,
+                    "steps_per_second": Timing.of(speeds[name]).median,
+                    "ratio": ratio.median,
+                    "low_quartile": ratio.low,
+                    "high_quartile": ratio.high,
+                    "compile_seconds": runners[name].compile_seconds,
+                    "state_bytes": state_bytes(env, params),
+                    "step_bytes": needed,
+                    "bound_steps_per_second": copy_bytes_per_second / needed,
+                }
+            )
+    return rows
