@@ -98,7 +98,8 @@ def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -
         params: of `jaxsim.make`. If the catalogue is too big for one device, make it on the host:
             `with jax.default_device(jax.local_devices(backend="cpu")[0]): env, params = jaxsim.make(...)`.
         mesh: of `make_mesh`.
-        shard_catalogue: split the catalogue's tables over items: each of n devices holds N / n rows, rounded up.
+        shard_catalogue: split the tables of the catalogue and of the taste model's kernel over items: each of n devices
+            holds N / n rows, rounded up.
 
     Returns:
         Params with global arrays, for `over_sessions` or any jitted function.
@@ -118,8 +119,13 @@ def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -
 
     if not shard_catalogue:
         return replicate(params)
-    split = jax.tree.map(lambda x: _split_rows(x, mesh), params.catalogue)
-    return replicate(params.replace(catalogue=None)).replace(catalogue=split)
+    placed = replicate(params.replace(catalogue=None, taste=None))
+    catalogue = jax.tree.map(lambda x: _split_rows(x, mesh), params.catalogue)
+    taste = params.taste
+    if taste is not None:
+        kernel = jax.tree.map(lambda x: _split_rows(x, mesh), taste.kernel)
+        taste = replicate(taste.replace(kernel=None)).replace(kernel=kernel)
+    return placed.replace(catalogue=catalogue, taste=taste)
 
 
 def split_sessions(tree: Any, mesh: Mesh) -> Any:

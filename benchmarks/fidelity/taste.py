@@ -24,6 +24,8 @@ from jaxsim.taste import TasteModel, condition, history_kernel, product
 from jaxsim.taste_kernel import build_taste_model
 from prep.taste_model import TasteTraining, estimate_taste, train_taste
 
+CHANGED_LABELS = 1_000  # validation labels that weights are fitted to for a fold of cold items, at most
+
 # The manifest's entry of a fit, by the data that it was fitted on and by whether it has keywords.
 _ENTRIES: WeakKeyDictionary[TrainingData, dict[bool, Mapping[str, Any]]] = WeakKeyDictionary()
 
@@ -73,6 +75,8 @@ def _entry(data: TrainingData, keywords: bool) -> Mapping[str, Any]:
         assert dataset.taste is not None
         arrays = (dataset if keywords else without_keywords(dataset)).arrays
         settings = TasteTraining(**packed["training"])
+        if data.changed:
+            settings = replace(settings, max_labels=min(settings.max_labels, CHANGED_LABELS))
         _, entries[keywords] = train_taste(arrays, dataset.taste["item_year"], settings)
     return entries[keywords]
 

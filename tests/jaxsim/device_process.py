@@ -7,14 +7,14 @@ import json
 import sys
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxsim import devices
+from jaxsim import EnvParams, devices
 from tests.conftest import Simulator, simulator_of
 from tests.factory import random_dataset
 
@@ -25,7 +25,7 @@ NUM_ITEMS, SESSIONS, STEPS, WIDTH = 1001, 16, 30, 16
 class Case(NamedTuple):
     """One way to run the rollout; as text "tables,split,over_sessions"."""
 
-    catalogue: str  # "tables" or "features"
+    catalogue: str  # "tables", "features", or "taste": tables, and the taste model decides
     placement: str  # "replicated" or "split"
     program: str  # "over_sessions", or only "jit"
 
@@ -35,9 +35,15 @@ class Case(NamedTuple):
 
 @cache
 def simulator(catalogue: str) -> Simulator:
-    return simulator_of(
-        random_dataset(0, num_items=NUM_ITEMS, width=WIDTH, num_blocks=1), catalogue=catalogue
-    )
+    dataset = random_dataset(0, num_items=NUM_ITEMS, width=WIDTH, num_blocks=1)
+    if catalogue == "taste":
+        return simulator_of(dataset, catalogue="tables", semantics="calibrated")
+    return simulator_of(dataset, catalogue=catalogue)
+
+
+def tables_of(params: EnvParams) -> Any:
+    """The tables that `place_params` splits, and that the environment reads."""
+    return params.catalogue if params.taste is None else params.taste.kernel
 
 
 def session_keys() -> jax.Array:
@@ -56,7 +62,8 @@ def rollout_of(catalogue: str):
         key_action, key_step = jax.random.split(key)
         action = act(key_action, obs, params)
         obs, state, reward, terminated, truncated, info = env.step(key_step, state, action, params)
-        seen = {"items": action, "rewards": reward, "votes": info["votes"]}
+        decision = info["probability" if env.semantics == "calibrated" else "votes"]
+        seen = {"items": action, "rewards": reward, "decision": decision}
         return obs, state, {**seen, "terminated": terminated, "truncated": truncated}
 
     def rollout(keys, params):
@@ -85,7 +92,7 @@ def run_case(case: Case) -> tuple[dict[str, np.ndarray], str, dict[str, list[int
     actual = multihost_utils.process_allgather(compiled(keys, params), tiled=True)
     tables = {
         jax.tree_util.keystr(path[:1]): [shard.data.nbytes for shard in table.addressable_shards]
-        for path, table in jax.tree_util.tree_leaves_with_path(params.catalogue)
+        for path, table in jax.tree_util.tree_leaves_with_path(tables_of(params))
     }
     return by_name(actual), compiled.as_text(), tables
 

@@ -28,9 +28,11 @@ FOUR_DEVICES = [
     Case("tables", "replicated", "over_sessions"),
     Case("tables", "split", "over_sessions"),
     Case("features", "split", "over_sessions"),
+    Case("taste", "split", "over_sessions"),
     Case("tables", "replicated", "jit"),
     Case("tables", "split", "jit"),
 ]
+CATALOGUES = ("tables", "features", "taste")
 TWO_PROCESSES = [Case("tables", "split", "over_sessions")]
 RUNS = [("four_devices", case) for case in FOUR_DEVICES]
 RUNS += [("two_processes", case) for case in TWO_PROCESSES]
@@ -106,7 +108,7 @@ def one_device() -> dict[str, dict[str, np.ndarray]]:
                 device_process.session_keys(), device_process.simulator(catalogue).params
             )
         )
-        for catalogue in ("tables", "features")
+        for catalogue in CATALOGUES
     }
 
 
@@ -197,10 +199,10 @@ def test_sizes_of_communicated_arrays_are_read():
 
 
 @pytest.mark.slow  # starts several processes
-@pytest.mark.parametrize("catalogue", ["tables", "features"])
+@pytest.mark.parametrize("catalogue", CATALOGUES)
 def test_a_device_holds_its_share_of_a_split_table(runs, catalogue):
     report = json.loads((runs["four_devices"] / "report.json").read_text())["tables"]
-    tables = device_process.simulator(catalogue).params.catalogue
+    tables = device_process.tables_of(device_process.simulator(catalogue).params)
     rows = -(-device_process.NUM_ITEMS // 4)
     expected = {
         jax.tree_util.keystr(path): [rows * table.nbytes // len(table)] * 4
@@ -235,6 +237,22 @@ def test_a_split_catalogue_gives_the_same_evidence_and_reasons(mesh, catalogue):
     asks = jax.vmap(ask, (0, None))
     actual = jax.jit(devices.over_sessions(asks, mesh))((items, likes), split)
     chex.assert_trees_all_equal(actual, jax.jit(asks)((items, likes), params.catalogue))
+
+
+def test_a_split_kernel_gives_the_same_probabilities(mesh):
+    _, env, params = simulator_of(random_dataset(1, num_blocks=1), semantics="calibrated")
+    split = devices.place_params(params, mesh, shard_catalogue=True)
+    assert isinstance(split.taste.kernel.values, devices.SplitTable)
+
+    def expect(keys, params):
+        def of_session(key):
+            return env.expected_response(env.reset(key, params)[1], params)
+
+        return jax.vmap(of_session)(keys)
+
+    keys = jax.random.split(jax.random.key(0), 2)
+    actual = jax.jit(devices.over_sessions(expect, mesh))(keys, split)
+    np.testing.assert_allclose(actual, jax.jit(expect)(keys, params), atol=1e-6)
 
 
 def test_a_split_table_is_indexed_like_an_array(mesh):
