@@ -6,6 +6,7 @@ a single device computes. Params are replicated, or the catalogue's tables are s
 cannot hold them (`place_params`); then a lookup asks all devices, and the one that holds the row answers.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from flax import struct
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxsim.errors import InputError
+from jaxsim.taste import TasteModel
 from jaxsim.types import EnvParams
 
 SESSIONS = "sessions"
@@ -98,8 +100,8 @@ def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -
         params: of `jaxsim.make`. If the catalogue is too big for one device, make it on the host:
             `with jax.default_device(jax.local_devices(backend="cpu")[0]): env, params = jaxsim.make(...)`.
         mesh: of `make_mesh`.
-        shard_catalogue: split the tables of the catalogue and of the taste model's kernel over items: each of n devices
-            holds N / n rows, rounded up.
+        shard_catalogue: split the tables of the catalogue and of the taste model's kernel over items: each of n
+            devices holds N / n rows, rounded up.
 
     Returns:
         Params with global arrays, for `over_sessions` or any jitted function.
@@ -119,13 +121,17 @@ def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -
 
     if not shard_catalogue:
         return replicate(params)
+
+    def split(tree: Any) -> Any:
+        return jax.tree.map(lambda x: _split_rows(x, mesh), tree)
+
     placed = replicate(params.replace(catalogue=None, taste=None))
-    catalogue = jax.tree.map(lambda x: _split_rows(x, mesh), params.catalogue)
     taste = params.taste
     if taste is not None:
-        kernel = jax.tree.map(lambda x: _split_rows(x, mesh), taste.kernel)
-        taste = replicate(taste.replace(kernel=None)).replace(kernel=kernel)
-    return placed.replace(catalogue=catalogue, taste=taste)
+        fields = {field.name: getattr(taste, field.name) for field in dataclasses.fields(taste)}
+        kernel = split(fields.pop("kernel"))
+        taste = TasteModel(kernel=kernel, **replicate(fields))
+    return placed.replace(catalogue=split(params.catalogue), taste=taste)
 
 
 def split_sessions(tree: Any, mesh: Mesh) -> Any:

@@ -117,7 +117,10 @@ class Weights:
 
 
 def train_taste(
-    arrays: Mapping[str, np.ndarray], years: np.ndarray, config: TasteTraining
+    arrays: Mapping[str, np.ndarray],
+    years: np.ndarray,
+    config: TasteTraining,
+    without: Sequence[str] = (),
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Fit the taste model of a packed dataset.
 
@@ -125,14 +128,15 @@ def train_taste(
         arrays: of the pack (see `jaxsim.Dataset`); labels of the test split are not read.
         years: float32[N], NaN where an item has none.
         config: settings.
+        without: parts of both kernels to leave out, of `jaxsim.taste_kernel.PARTS`, "constant" and "mood".
 
     Returns:
         The arrays for `taste.safetensors`, and the manifest's `taste` entry.
     """
-    data = _prepare(arrays, years, config.covariance_rank)
+    data = _prepare(arrays, years, config.covariance_rank, without)
     residuals, parts, item_mean = data.residuals, data.parts, data.item_mean
     has_times = bool(np.ptp(arrays["interaction_time"]) > 0)
-    start = default_weights(parts, has_times)
+    start = default_weights(parts, has_times, without)
     fitted, effort = _search(arrays, residuals, parts, item_mean, start, config)
     effect = item_effects(residuals, parts, item_mean, _floats(fitted.item))
     fitted = _calibrated(arrays, residuals, parts, effect, fitted, config)
@@ -149,7 +153,10 @@ def train_taste(
 
 
 def estimate_taste(
-    arrays: Mapping[str, np.ndarray], years: np.ndarray, entry: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray],
+    years: np.ndarray,
+    entry: Mapping[str, Any],
+    without: Sequence[str] = (),
 ) -> tuple[dict[str, np.ndarray], float]:
     """Estimate item effects, covariance and mean again, under weights that have been fitted before.
 
@@ -157,11 +164,12 @@ def estimate_taste(
         arrays: of a pack whose training interactions or item features differ from those of the fit.
         years: float32[N], NaN where an item has none.
         entry: the manifest's `taste` entry of that fit.
+        without: the parts that it left out.
 
     Returns:
         The arrays for `taste.safetensors`, and the mean training label.
     """
-    data = _prepare(arrays, years, entry["training"]["covariance_rank"])
+    data = _prepare(arrays, years, entry["training"]["covariance_rank"], without)
     effect = item_effects(data.residuals, data.parts, data.item_mean, entry["item_weights"])
     return _packed(effect, years, data.factors), data.residuals.mean
 
@@ -175,13 +183,18 @@ class _Prepared(NamedTuple):
     item_mean: np.ndarray
 
 
-def _prepare(arrays: Mapping[str, np.ndarray], years: np.ndarray, rank: int) -> _Prepared:
+def _prepare(
+    arrays: Mapping[str, np.ndarray], years: np.ndarray, rank: int, without: Sequence[str]
+) -> _Prepared:
     residuals = training_residuals(arrays)
-    parts = part_features(arrays, years, None)
+    features = part_features(arrays, years, None)
+    parts = {name: x for name, x in features.items() if name not in without}
     effect, user_mean = alternating_effects(residuals, parts, ITEM_WEIGHTS)
     factors = covariance_factors(residuals, effect, user_mean, rank)
     item_mean = item_residual_means(residuals, user_mean)
-    return _Prepared(residuals, part_features(arrays, years, factors), factors, item_mean)
+    if factors.any() and "covariance" not in without:
+        parts["covariance"] = factors
+    return _Prepared(residuals, parts, factors, item_mean)
 
 
 def _packed(effect: np.ndarray, years: np.ndarray, factors: np.ndarray) -> dict[str, np.ndarray]:
@@ -193,18 +206,23 @@ def _packed(effect: np.ndarray, years: np.ndarray, factors: np.ndarray) -> dict[
     }
 
 
-def default_weights(parts: Mapping[str, np.ndarray], has_times: bool) -> Weights:
+def default_weights(
+    parts: Mapping[str, np.ndarray], has_times: bool, without: Sequence[str] = ()
+) -> Weights:
     """Where the search starts: the defaults of the parts that the data has.
 
     Args:
         parts: of `jaxsim.taste_kernel.part_features`.
         has_times: without times there is no mood.
+        without: parts to leave out, also of "constant" and "mood".
     """
 
     def chosen(weights: Mapping[str, float], always: Sequence[str]) -> dict[str, jax.Array]:
         return {n: jnp.float32(w) for n, w in weights.items() if n in parts or n in always}
 
-    always = ("constant", "mood") if has_times else ("constant",)
+    always = [name for name in ("constant", "mood") if name not in without]
+    if not has_times and "mood" in always:
+        always.remove("mood")
     return Weights(
         item=chosen(ITEM_WEIGHTS, ("own",)),
         taste=chosen(TASTE_WEIGHTS, always),
@@ -356,9 +374,10 @@ def _objective(unbounded: Weights, data: SearchData) -> jax.Array:
         data.item_mean,
         weights.item["own"],
     )
-    of_items = sum(
-        (weights.taste[name] * gram for name, gram in data.grams.items()), weights.taste["constant"]
+    constant = weights.taste.get("constant", 0.0) * jnp.ones(
+        (len(example.label), 1, 1), jnp.float32
     )
+    of_items = sum((weights.taste[name] * gram for name, gram in data.grams.items()), constant)
     residual = jnp.asarray(example.history_labels) - data.mean - effect[example.history_items]
     mood = weights.taste.get("mood", 0.0)
     taste = predicted_tastes(

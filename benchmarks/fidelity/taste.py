@@ -18,45 +18,46 @@ from benchmarks.fidelity import simulator
 from benchmarks.fidelity.events import Events
 from benchmarks.fidelity.predictor import CannotFitError, Fitted, Predictor, TrainingData
 from benchmarks.fidelity.variants import has_keywords
-from jaxsim import Dataset
-from jaxsim.catalogue import SIDES, TABLE_BUDGET_BYTES
+from jaxsim.catalogue import TABLE_BUDGET_BYTES
 from jaxsim.taste import TasteModel, condition, history_kernel, product
 from jaxsim.taste_kernel import build_taste_model
 from prep.taste_model import TasteTraining, estimate_taste, train_taste
 
-CHANGED_LABELS = 1_000  # validation labels that weights are fitted to for a fold of cold items, at most
+CHANGED_LABELS = (
+    1_000  # validation labels that weights are fitted to for a fold of cold items, at most
+)
 
-# The manifest's entry of a fit, by the data that it was fitted on and by whether it has keywords.
-_ENTRIES: WeakKeyDictionary[TrainingData, dict[bool, Mapping[str, Any]]] = WeakKeyDictionary()
+KEYWORD_PARTS = ("pros", "cons")
 
-
-def without_keywords(dataset: Dataset) -> Dataset:
-    """The dataset with zero vectors for all items, as if none had keywords."""
-    names = [f"item_{side}_embedding" for side in SIDES]
-    blank = {name: np.zeros_like(dataset.arrays[name]) for name in names}
-    return replace(dataset, arrays={**dataset.arrays, **blank})
+# The manifest's entry of a fit, by the data that it was fitted on and by the parts that it leaves out.
+_Entries = dict[tuple[str, ...], Mapping[str, Any]]
+_ENTRIES: WeakKeyDictionary[TrainingData, _Entries] = WeakKeyDictionary()
 
 
 def _fit_with_keywords(data: TrainingData) -> Fitted:
-    return _fit(data, keywords=True)
+    return fit_taste(data)
 
 
 def _fit_without_keywords(data: TrainingData) -> Fitted:
     if not has_keywords(data.dataset):
         raise CannotFitError("is the same as taste: no item has keywords")
-    return _fit(data, keywords=False)
+    return fit_taste(data, KEYWORD_PARTS)
 
 
-def _fit(data: TrainingData, keywords: bool) -> Fitted:
-    if data.dataset.taste is None:
+def fit_taste(data: TrainingData, without: tuple[str, ...] = ()) -> Fitted:
+    """The taste model, without some parts of its kernel (see `prep.taste_model.train_taste`).
+
+    Raises:
+        CannotFitError: the dataset has no taste model, or no training interactions.
+    """
+    dataset = data.dataset
+    if dataset.taste is None:
         raise CannotFitError("needs a dataset with a taste model: build it again")
     if not data.training.any():
         raise CannotFitError("needs training interactions")
-    dataset = data.dataset if keywords else without_keywords(data.dataset)
-    entry = _entry(data.weights_from or data, keywords)
-    arrays = data.dataset.taste
-    if data.changed or not keywords:
-        arrays, mean = estimate_taste(dataset.arrays, arrays["item_year"], entry)
+    entry, arrays = _entry(data.weights_from or data, without), dataset.taste
+    if data.changed or without:
+        arrays, mean = estimate_taste(dataset.arrays, arrays["item_year"], entry, without)
         entry = {**entry, "mean": mean}
     manifest = {**dataset.manifest, "taste": entry}
     fitted = replace(dataset, taste=arrays, manifest=manifest)
@@ -64,21 +65,21 @@ def _fit(data: TrainingData, keywords: bool) -> Fitted:
     return Fitted(lambda events: probabilities(model, events), _parameters(arrays, entry))
 
 
-def _entry(data: TrainingData, keywords: bool) -> Mapping[str, Any]:
+def _entry(data: TrainingData, without: tuple[str, ...]) -> Mapping[str, Any]:
     """The weights for this data: those of the packed folder, or fitted with the same settings."""
     dataset = data.dataset
     packed: Mapping[str, Any] = dataset.manifest["taste"]
-    if keywords and not data.changed:
+    if not without and not data.changed:
         return packed
     entries = _ENTRIES.setdefault(data, {})
-    if keywords not in entries:
+    if without not in entries:
         assert dataset.taste is not None
-        arrays = (dataset if keywords else without_keywords(dataset)).arrays
         settings = TasteTraining(**packed["training"])
         if data.changed:
             settings = replace(settings, max_labels=min(settings.max_labels, CHANGED_LABELS))
-        _, entries[keywords] = train_taste(arrays, dataset.taste["item_year"], settings)
-    return entries[keywords]
+        years = dataset.taste["item_year"]
+        _, entries[without] = train_taste(dataset.arrays, years, settings, without)
+    return entries[without]
 
 
 def _parameters(
