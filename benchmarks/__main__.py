@@ -1,5 +1,6 @@
 """The command line: `python -m benchmarks COMMAND`."""
 
+from benchmarks.ablations.command import run_ablations
 from benchmarks.agreement import run_agreement
 from benchmarks.convert import run_convert
 from benchmarks.fidelity.command import run_fidelity
@@ -16,6 +17,7 @@ if __name__ == "__main__":
     main(
         {
             "fidelity": run_fidelity,
+            "ablations": run_ablations,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
             "agreement": run_agreement,

@@ -20,7 +20,7 @@ from prep.statistic_model import SASRecTraining, train_sasrec
 _CLIP = 1e-6  # log-odds of a probability of 0 or 1 are infinite
 
 
-def _votes(simulator: Simulator, events: Events) -> list[np.ndarray]:
+def three_votes(simulator: Simulator, events: Events) -> list[np.ndarray]:
     """The three votes, float64[E] each; 1/2 for a tie of f_mat or f_sim."""
     mat, sim = simulator.margins(events)
     sta = (simulator.probability(events) >= STA_THRESHOLD).astype(np.float64)
@@ -68,15 +68,15 @@ def _from_simulator(
 
 
 def _vote_of(index: int) -> Callable[[TrainingData], Fitted]:
-    return _from_simulator(lambda simulator, events: _votes(simulator, events)[index])
+    return _from_simulator(lambda simulator, events: three_votes(simulator, events)[index])
 
 
 def _margin_of(index: int) -> Callable[[TrainingData], Fitted]:
     return _from_simulator(lambda simulator, events: simulator.margins(events)[index])
 
 
-_paper = _from_simulator(lambda s, events: majority_probability(*_votes(s, events)))
-_mean_vote = _from_simulator(lambda s, events: np.mean(_votes(s, events), axis=0))
+_paper = _from_simulator(lambda s, events: majority_probability(*three_votes(s, events)))
+_mean_vote = _from_simulator(lambda s, events: np.mean(three_votes(s, events), axis=0))
 
 SIMULATED = (
     Predictor(

@@ -1,0 +1,1 @@
+"""What each part of the simulator is worth: the same measurement with one of them left out."""
