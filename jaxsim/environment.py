@@ -88,11 +88,12 @@ class UserSimulator(environment.Environment):
 
     def __repr__(self) -> str:
         """The settings in one line, without the weights' architecture."""
+        taste = f", taste={self.taste!r}" if self.draws_taste else ""
         return (
             f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
             f"history_length={self.history_length}, session_capacity={self.session_capacity}, "
             f"semantics={self.semantics!r}, repeats={self.repeats!r}, catalogue={self.catalogue!r}, "
-            f"prefixes={self.prefixes!r}, taste={self.taste!r})"
+            f"prefixes={self.prefixes!r}{taste})"
         )
 
     @property

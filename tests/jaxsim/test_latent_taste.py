@@ -44,12 +44,12 @@ def kernel(dataset):
     return sum(part_kernels(dataset).values())
 
 
-@pytest.fixture(scope="module", params=["tables", "features"])
+@pytest.fixture(scope="module", params=[slow("tables"), "features"])
 def model(request, dataset) -> taste.TasteModel:
     return build_taste_model(dataset, 1 << 30, request.param, drawn=True)
 
 
-@pytest.fixture(scope="module", params=[slow("calibrated"), "soft"])
+@pytest.fixture(scope="module", params=["calibrated", "soft"])
 def either(request, dataset):
     return simulator_of(dataset, semantics=request.param, taste="latent")
 
@@ -144,11 +144,13 @@ def test_a_probability_by_hand():
     )
     one = latent_taste.Drawn(*(jnp.float32(x) for x in (0.0, 0.7, 0.3)))
     assert float(latent_taste.noise(model)) == 0.25
-    quantile = latent_taste.quantile(model, jnp.float32(0.5), one)
-    assert float(quantile) == pytest.approx(0.626657 * 2 * 0.3, rel=1e-5)
+    quantile = jax.jit(latent_taste.quantile)
+    assert float(quantile(model, jnp.float32(0.5), one)) == pytest.approx(
+        0.626657 * 2 * 0.3, rel=1e-5
+    )
     # Without any deviation and variance, p is the sigmoid of the log-odds, also far from 0.
     sure = latent_taste.Drawn(jnp.array([-1.5, 0.1, 1.5], jnp.float32), *jnp.zeros((2, 3)))
-    p = latent_taste.probability(latent_taste.quantile(model, jnp.float32(0.5), sure))
+    p = jax.jit(latent_taste.probability)(quantile(model, jnp.float32(0.5), sure))
     np.testing.assert_allclose(p, expit([-12, 0.8, 12]), rtol=1e-4)
 
 
@@ -156,7 +158,7 @@ def test_a_taste_that_says_nothing_about_labels_is_not_drawn(model):
     backwards = model.replace(calibration=jnp.array([0.0, 1.0, -0.5], jnp.float32))
     one = latent_taste.Drawn(*(jnp.float32(x) for x in (0.0, 0.7, 0.3)))
     assert float(latent_taste.noise(backwards)) == 0
-    assert float(latent_taste.quantile(backwards, jnp.float32(0.0), one)) == 0
+    assert float(jax.jit(latent_taste.quantile)(backwards, jnp.float32(0.0), one)) == 0
 
 
 # ---- the environment -----------------------------------------------------------------------------------
@@ -190,7 +192,7 @@ def test_the_mean_over_draws_is_the_posterior_s_probability(calibrated, dataset,
             assert (np.abs(np.asarray(p).mean(axis=0) - expit(item_part + w2 * g)) < bound).all()
         _, state = posterior_env.reset_user(user, params)
         bound = ERRORS * np.asarray(drawn[0]).std(axis=0) / np.sqrt(DRAWS) + TOLERANCE
-        expected = posterior_env.expected_response(state, params)
+        expected = jax.jit(posterior_env.expected_response)(state, params)
         assert (np.abs(np.asarray(drawn[0]).mean(axis=0) - expected) < bound).all()
 
 
@@ -223,7 +225,8 @@ def test_answers_teach_nothing(calibrated):
         Interaction(jnp.int32(3), jnp.int8(like), jnp.bool_(True), state.length, jax.random.key(1))
         for like in (0, 1)
     ]
-    after = [env.user_model.append(params, state, new) for new in both]
+    append = jax.jit(env.user_model.append)
+    after = [append(params, state, new) for new in both]
     chex.assert_trees_all_equal(*after)
     chex.assert_trees_all_equal(after[0]["latent"].direction, state.latent.direction)
     chex.assert_trees_all_equal(after[0]["latent"].history, state.latent.history)
@@ -245,8 +248,8 @@ def test_without_moods_nothing_changes_in_a_session(dataset):
     np.testing.assert_allclose(expected(state, params), before, atol=1e-6)
 
 
-def test_a_taste_is_a_function_of_user_and_key(either):
-    env, params = either.env, either.params
+def test_a_taste_is_a_function_of_user_and_key(calibrated):
+    env, params = calibrated.env, calibrated.params
     expected = jax.jit(env.expected_response)
     for seed in range(3):
         key = jax.random.key(seed)
@@ -319,14 +322,19 @@ def test_tables_and_features_and_both_prefixes_agree(dataset):
     np.testing.assert_allclose(*answers, atol=TOLERANCE)
 
 
-def test_respond_states_the_posterior_s_probability(either, dataset):
-    posterior = simulator_of(dataset, semantics=either.env.semantics)
+@pytest.mark.slow
+def test_respond_states_the_posterior_s_probability(calibrated, dataset):
+    posterior = simulator_of(dataset, semantics="calibrated")
     items, likes = jnp.array([3, 7, 9], jnp.int32), jnp.array([1, 0, 1], jnp.int8)
     answers = [
         env.respond(jax.random.key(0), items, likes, 5, params)
-        for _, env, params in (either, posterior)
+        for _, env, params in (calibrated, posterior)
     ]
     chex.assert_trees_all_equal(*answers)
+
+
+def test_the_representation_names_it(calibrated):
+    assert repr(calibrated.env).endswith(", prefixes='table', taste='latent')")
 
 
 def test_what_cannot_be_drawn_is_refused(dataset, calibrated):
