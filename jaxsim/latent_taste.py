@@ -109,11 +109,10 @@ def draw(
     """
     chex.assert_equal_shape([items, posterior.scores])
     key_direction, key_mood, key_noise = jax.random.split(key, 3)
-    size, features = items.shape[0], model.item_features
-    direction = jax.random.normal(key_direction, features.shape[1:], jnp.float32)
+    size, rows = items.shape[0], model.item_features[jnp.maximum(items, 0)]
+    direction = jax.random.normal(key_direction, rows.shape[1:], jnp.float32)
     moods = _draw_moods(key_mood, model, size + 1)
     errors = jax.random.normal(key_noise, (size,), jnp.float32)
-    rows = features[jnp.maximum(items, 0)]
     residuals = product(rows, direction) + moods[:size] + errors
     # The inverse factor is zero from `length` on, so padding gets no weight.
     inverse = posterior.inverse_factor
