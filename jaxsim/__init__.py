@@ -24,7 +24,7 @@ from jaxsim.errors import InputError
 from jaxsim.explanation.explain import explain
 from jaxsim.explanation.taste import TasteExplanation
 from jaxsim.explanation.votes import Explanation
-from jaxsim.factory import Repeats, Users, make
+from jaxsim.factory import Repeats, TasteKind, Users, make
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
 from jaxsim.registration import environment_id, register_environments
 from jaxsim.sasrec import SASRec
@@ -57,6 +57,7 @@ __all__ = [
     "SASRec",
     "Semantics",
     "TasteExplanation",
+    "TasteKind",
     "UserSimulator",
     "Users",
     "__version__",

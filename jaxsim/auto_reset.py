@@ -18,19 +18,19 @@ from jaxsim.chunking import broadcast_unbatched
 _CHUNKS = 32
 
 State = Any
-Start = Callable[[jax.Array, Any], State]
+Start = Callable[[Any, Any], State]
 
 
-def reset_where(done: jax.Array, state: State, user: jax.Array, params: Any, start: Start) -> State:
+def reset_where(done: jax.Array, state: State, arrival: Any, params: Any, start: Start) -> State:
     """A fresh state if the session is done, otherwise the state as it is.
 
     Args:
         done: bool[], whether the session ended.
         state: pytree of one session.
-        user: int32[], the user of the next session.
+        arrival: pytree of what begins the next session, such as its user int32[].
         params: the params that `start` reads.
-        start: (user, params) -> fresh state. A leaf may be shorter than the state's on its first axis; then only
-            the beginning of the state's leaf is overwritten.
+        start: (arrival, params) -> fresh state. A leaf may be shorter than the state's on its first axis; then
+            only the beginning of the state's leaf is overwritten.
 
     Returns:
         The state, equal to `jnp.where` leaf by leaf, for one session and under any number of `jax.vmap`. Gradients
@@ -39,9 +39,9 @@ def reset_where(done: jax.Array, state: State, user: jax.Array, params: Any, sta
     # JAX cannot differentiate a function with a batching rule of its own, so no tangent may reach it.
     state, params = jax.lax.stop_gradient((state, params))
 
-    def reset_one(done: jax.Array, state: State, user: jax.Array, params: Any) -> State:
+    def reset_one(done: jax.Array, state: State, arrival: Any, params: Any) -> State:
         def fresh() -> State:
-            return jax.tree.map(_write_beginning, state, start(user, params))
+            return jax.tree.map(_write_beginning, state, start(arrival, params))
 
         return jax.lax.cond(done, fresh, lambda: state)
 
@@ -49,15 +49,15 @@ def reset_where(done: jax.Array, state: State, user: jax.Array, params: Any, sta
 
     @reset.def_vmap
     def reset_batch(
-        axis_size: int, in_batched: Any, done: jax.Array, state: State, user: jax.Array, params: Any
+        axis_size: int, in_batched: Any, done: jax.Array, state: State, arrival: Any, params: Any
     ) -> tuple[State, Any]:
-        done, state, user = broadcast_unbatched(
-            axis_size, (done, state, user), tuple(in_batched[:3])
+        done, state, arrival = broadcast_unbatched(
+            axis_size, (done, state, arrival), tuple(in_batched[:3])
         )
-        state = _reset_rows(done, state, user, params, jax.tree.leaves(in_batched[3]), start)
+        state = _reset_rows(done, state, arrival, params, jax.tree.leaves(in_batched[3]), start)
         return state, jax.tree.map(lambda _: True, state)
 
-    return reset(done, state, user, params)
+    return reset(done, state, arrival, params)
 
 
 def _write_beginning(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -69,12 +69,12 @@ def _write_beginning(old: jax.Array, new: jax.Array) -> jax.Array:
 def _reset_rows(
     done: jax.Array,
     state: State,
-    user: jax.Array,
+    arrival: Any,
     params: Any,
     params_batched: list[bool],
     start: Start,
 ) -> State:
-    """`reset_where` for B sessions: bool[B], leaves [B, ...], int32[B]; some leaves of params may be batched."""
+    """`reset_where` for B sessions: bool[B], leaves [B, ...]; some leaves of params may be batched, too."""
     leaves, treedef = jax.tree.flatten(params)
     axes = jax.tree.unflatten(treedef, [0 if batched else None for batched in params_batched])
     num_sessions = done.shape[0]
@@ -91,7 +91,8 @@ def _reset_rows(
         own = [
             x[in_range] if batched else x for x, batched in zip(leaves, params_batched, strict=True)
         ]
-        fresh = jax.vmap(start, (0, axes))(user[in_range], jax.tree.unflatten(treedef, own))
+        begins = jax.tree.map(lambda x: x[in_range], arrival)
+        fresh = jax.vmap(start, (0, axes))(begins, jax.tree.unflatten(treedef, own))
         return first + size, jax.tree.map(
             lambda old, new: _write_rows(old, rows, new), state, fresh
         )

@@ -32,7 +32,16 @@ from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
 from jaxsim.sasrec import SASRec
 from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
-from jaxsim.user_models import OUTCOMES, TASTE_SEMANTICS, Interaction, Question, Taste, Votes
+from jaxsim.user_models import (
+    OUTCOMES,
+    TASTE_SEMANTICS,
+    Arrival,
+    DrawnTaste,
+    Interaction,
+    Question,
+    Taste,
+    Votes,
+)
 
 ENVIRONMENT_ID = "UserSimulator-v0"
 
@@ -62,6 +71,7 @@ class UserSimulator(environment.Environment):
         catalogue: how pairs of items are compared, "tables" or "features" (`PairTables`, `ItemFeatures`).
         prefixes: where reset gets f_sta's encoded history: from a "table" of all users, or "encode" to compute it
             at each reset.
+        taste: whether the taste of a user of the taste model is the "posterior", or "latent"; see `jaxsim.make`.
         defaults: params to use when none are passed.
     """
 
@@ -73,15 +83,17 @@ class UserSimulator(environment.Environment):
     repeats: str = "mask"
     catalogue: Literal["tables", "features"] = "tables"
     prefixes: Literal["table", "encode"] = "table"
+    taste: Literal["posterior", "latent"] = "posterior"
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
         """The settings in one line, without the weights' architecture."""
+        taste = f", taste={self.taste!r}" if self.draws_taste else ""
         return (
             f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
             f"history_length={self.history_length}, session_capacity={self.session_capacity}, "
             f"semantics={self.semantics!r}, repeats={self.repeats!r}, catalogue={self.catalogue!r}, "
-            f"prefixes={self.prefixes!r})"
+            f"prefixes={self.prefixes!r}{taste})"
         )
 
     @property
@@ -103,8 +115,14 @@ class UserSimulator(environment.Environment):
     def user_model(self) -> Votes | Taste:
         """How the user decides and what a session keeps for it."""
         if self.semantics in TASTE_SEMANTICS:
-            return Taste(self.window, self.history_length, self.semantics)
+            model = DrawnTaste if self.draws_taste else Taste
+            return model(self.window, self.history_length, self.semantics)
         return Votes(self.sasrec, self.window, self.history_length, self.semantics)
+
+    @property
+    def draws_taste(self) -> bool:
+        """Whether each session draws the taste of its user, and so needs a key to begin."""
+        return self.taste == "latent" and self.semantics in TASTE_SEMANTICS
 
     @property
     def window(self) -> int:
@@ -152,33 +170,49 @@ class UserSimulator(environment.Environment):
 
     def reset_env(self, key: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
         """`reset` without jit."""
-        return self._begin(_draw_user(key, params), params)
+        return self._begin(self._arrival(_draw_user(key, params), key), params)
 
-    def reset_user(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
+    def reset_user(
+        self, user: jax.Array, params: EnvParams, key: jax.Array | None = None
+    ) -> tuple[Observation, EnvState]:
         """Start a session of a given user, int32[].
 
         Inside jit, an index outside [0, U) is clipped to the nearest user.
 
+        Args:
+            user: int32[].
+            params: of `jaxsim.make`.
+            key: PRNG key from which `taste="latent"` draws the user's taste, as `reset` does from its own; without
+                that option it may be None.
+
         Raises:
-            InputError: not one integer, or (outside jit) not a user of the dataset.
+            InputError: not one integer, (outside jit) not a user of the dataset, or no key to draw the taste from.
         """
         user = integers("user", user, rank=0)
         if is_concrete(user):
             check_range("user", user, 0, self.num_users, "the dataset's users")
-        return self._bare()._reset_user(to_int32(user), params)
+        if key is not None:
+            check_key(key)
+        elif self.draws_taste:
+            raise InputError('taste="latent" draws the user\'s taste: pass reset_user a key=')
+        return self._bare()._reset_user(self._arrival(to_int32(user), key), params)
 
     @functools.partial(jax.jit, static_argnames=("self",))
-    def _reset_user(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
-        return self._begin(jnp.clip(user, 0, self.num_users - 1), params)
+    def _reset_user(self, arrival: Arrival, params: EnvParams) -> tuple[Observation, EnvState]:
+        user = jnp.clip(arrival.user, 0, self.num_users - 1)
+        return self._begin(arrival._replace(user=user), params)
 
-    def _begin(self, user: jax.Array, params: EnvParams) -> tuple[Observation, EnvState]:
-        """The first observation and state of a user's session."""
-        state = self.user_model.pad(params, self._start(user, params))
+    def _arrival(self, user: jax.Array, key: jax.Array | None) -> Arrival:
+        return Arrival(user, key if self.draws_taste else None)
+
+    def _begin(self, arrival: Arrival, params: EnvParams) -> tuple[Observation, EnvState]:
+        """The first observation and state of a session."""
+        state = self.user_model.pad(params, self._start(arrival, params))
         return self.get_obs(state), state
 
-    def _start(self, user: jax.Array, params: EnvParams) -> EnvState:
-        """A new session of a user; what the user model keeps has only the H positions of the initial history."""
-        histories = params.histories
+    def _start(self, arrival: Arrival, params: EnvParams) -> EnvState:
+        """A new session; what the user model keeps has only the H positions of the initial history."""
+        histories, user = params.histories, arrival.user
         items, likes, length = histories.items[user], histories.likes[user], histories.length[user]
         padding = (0, self.session_capacity)
         return EnvState(
@@ -188,7 +222,7 @@ class UserSimulator(environment.Environment):
             responses=jnp.pad(jnp.where(items >= 0, signed(likes), jnp.int8(0)), padding),
             length=length,
             history_length=length,
-            **self.user_model.start(params, user),
+            **self.user_model.start(params, arrival),
         )
 
     def step(
@@ -230,8 +264,8 @@ class UserSimulator(environment.Environment):
             key_step, state, action, params
         )
         truncated = self.is_truncated(stepped, params)
-        user = _draw_user(key_reset, params)
-        state = reset_where(terminated | truncated, stepped, user, params, self._start)
+        arrival = self._arrival(_draw_user(key_reset, params), key_reset)
+        state = reset_where(terminated | truncated, stepped, arrival, params, self._start)
         info = {
             **info,
             "terminated": terminated,
@@ -252,7 +286,10 @@ class UserSimulator(environment.Environment):
         response, reward = jax.tree.map(
             lambda x: jnp.where(invalid, 0, x).astype(x.dtype), (decision.response, decision.reward)
         )
-        next_state = self._append(params, state, candidate, response.like, ~invalid)
+        # JAX drops a write past the end of an array, so an invalid action appends nothing.
+        slot = jnp.where(invalid, self.window, state.length)
+        new = Interaction(candidate, response.like, ~invalid, slot, key)
+        next_state = self._append(params, state, new)
         terminated = jax.random.bernoulli(key_departure, params.departure_probability)
         info = {"response": response, "invalid_action": invalid}
         info |= self.user_model.info(decision)
@@ -279,23 +316,13 @@ class UserSimulator(environment.Environment):
                 'allows, or make the environment with repeats="allow"'
             )
 
-    def _append(
-        self,
-        params: EnvParams,
-        state: EnvState,
-        item: jax.Array,
-        like: jax.Array,
-        valid: jax.Array,
-    ) -> EnvState:
+    def _append(self, params: EnvParams, state: EnvState, new: Interaction) -> EnvState:
         """The state after one interaction, or after none if it is not valid."""
-        # JAX drops a write past the end of an array, so an invalid action appends nothing.
-        slot = jnp.where(valid, state.length, self.window)
-        new = Interaction(item, like, valid, slot)
         return state.replace(
             time=state.time + 1,
-            items=state.items.at[slot].set(item, mode="drop"),
-            responses=state.responses.at[slot].set(signed(like), mode="drop"),
-            length=state.length + valid,
+            items=state.items.at[new.slot].set(new.item, mode="drop"),
+            responses=state.responses.at[new.slot].set(signed(new.like), mode="drop"),
+            length=state.length + new.valid,
             **self.user_model.append(params, state, new),
         )
 
@@ -359,7 +386,10 @@ class UserSimulator(environment.Environment):
         return allowed.at[seen].set(False, mode="drop")
 
     def expected_response(self, state: EnvState, params: EnvParams) -> jax.Array:
-        """Expected reward of every item, averaged over the coins, float32[N]; the mask is not applied."""
+        """Expected reward of every item, averaged over the coins, float32[N]; the mask is not applied.
+
+        With `taste="latent"` it is that of a user with the session's drawn taste.
+        """
         evidence = self.user_model.begin_evidence(params, state.items, state.responses)
         return self.expected_likes(evidence, state, params)
 
@@ -380,6 +410,8 @@ class UserSimulator(environment.Environment):
         reasons: bool = False,
     ) -> Decision:
         """The simulator's decision on a candidate, given any history. A pure function: use jit and vmap freely.
+
+        There is no session here, and so no drawn taste: with `taste="latent"` it is the posterior's decision.
 
         f_mat and f_sim read the whole history, f_sta its latest W interactions. Inside jit, where values cannot be
         checked, a history item outside the catalogue is skipped, an unknown user takes the mean effect, and a

@@ -30,6 +30,7 @@ from jaxsim.user_models import TASTE_SEMANTICS, encode_history
 Repeats = Literal["mask", "allow"]
 Users = Literal["train", "held_out", "all"]
 PrefixKind = Literal["auto", "table", "encode"]
+TasteKind = Literal["posterior", "latent"]
 DEPARTURE_PROBABILITY = 0.025
 
 
@@ -45,6 +46,7 @@ class _Settings:
     table_budget: Annotated[int, Ge(0)]
     catalogue: CatalogueKind
     prefixes: PrefixKind
+    taste: TasteKind
 
 
 def make(
@@ -57,6 +59,7 @@ def make(
     table_budget: int = TABLE_BUDGET_BYTES,
     catalogue: CatalogueKind = "auto",
     prefixes: PrefixKind = "auto",
+    taste: TasteKind = "posterior",
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
 
@@ -75,6 +78,9 @@ def make(
         catalogue: how to compare items: "tables", "features" (on the fly), or "auto" to decide by the budget.
         prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto" to
             decide by the budget. A table that exceeds the budget is refused.
+        taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
+            included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
+            the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).
@@ -87,7 +93,7 @@ def make(
             f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
         )
     settings = _Settings(
-        semantics, repeats, history_length, session_capacity, users, table_budget, catalogue, prefixes
+        semantics, repeats, history_length, session_capacity, users, table_budget, catalogue, prefixes, taste
     )  # fmt: skip
     check_settings(settings)
     return _make(dataset, settings)
@@ -96,10 +102,15 @@ def make(
 def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:
     session_users = _session_users(dataset, settings.users)
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
-    asks_taste = settings.semantics in TASTE_SEMANTICS
+    asks_taste, drawn = settings.semantics in TASTE_SEMANTICS, settings.taste == "latent"
+    if drawn and not asks_taste:
+        raise InputError(
+            f'taste="latent" draws from the taste model, which semantics={settings.semantics!r} does not ask: '
+            'use semantics="calibrated" or "soft"'
+        )
     _check_window(dataset, sasrec, settings, asks_taste)
     budget = settings.table_budget
-    model = build_taste_model(dataset, budget, settings.catalogue) if asks_taste else None
+    model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
     budget -= table_bytes(model)
     items = build_catalogue(dataset.arrays, budget, settings.catalogue)
     histories = build_histories(dataset, settings.history_length)
@@ -121,6 +132,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         repeats=settings.repeats,
         catalogue="tables" if isinstance(items, PairTables) else "features",
         prefixes="encode" if histories.prefix is histories.posterior is None else "table",
+        taste=settings.taste,
     )
     params = EnvParams(
         max_steps_in_episode=jnp.int32(settings.session_capacity),

@@ -26,6 +26,9 @@ from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.types import EnvParams, EnvState, Observation
 
+# What the infos of many sessions say about a step; the semantics decides between votes and probability.
+_DESCRIBED = ("response", "votes", "probability", "invalid_action")
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -296,7 +299,8 @@ def _session_programs(env: UserSimulator) -> _Programs:
         return started(key, *env.reset_env(key_reset, params), params)
 
     def reset_user(key: jax.Array, user: jax.Array, params: EnvParams) -> Any:
-        return started(key, *env.reset_user(user, params), params)
+        key, key_reset = jax.random.split(key) if env.draws_taste else (key, None)
+        return started(key, *env.reset_user(user, params, key_reset), params)
 
     def step(key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams) -> Any:
         key, key_step = jax.random.split(key)
@@ -324,7 +328,8 @@ def _vector_programs(env: UserSimulator, num_envs: int) -> _VectorPrograms:
         return key, state, _fields(obs)
 
     def reset_user(key: jax.Array, users: jax.Array, params: EnvParams) -> Any:
-        obs, state = jax.vmap(env.reset_user, (0, None))(users, params)
+        key, keys = next_keys(key) if env.draws_taste else (key, None)
+        obs, state = jax.vmap(env.reset_user, (0, None, 0))(users, params, keys)
         return key, state, _fields(obs)
 
     def step(key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams) -> Any:
@@ -332,7 +337,7 @@ def _vector_programs(env: UserSimulator, num_envs: int) -> _VectorPrograms:
         obs, state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
             keys, state, action, params
         )
-        described = {name: info[name] for name in ("response", "votes", "invalid_action")}
+        described = {name: info[name] for name in _DESCRIBED if name in info}
         out = _fields(obs), reward, terminated, truncated, described
         return key, state, out, _fields(info["final_observation"])
 

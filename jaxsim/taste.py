@@ -18,6 +18,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+# Items whose kernel with a whole history is held at once.
+_ITEMS_AT_ONCE = 4096
+
 
 def product(left: jax.Array, right: jax.Array) -> jax.Array:
     """A matrix product at full precision, which a GPU would otherwise round."""
@@ -46,6 +49,18 @@ class KernelTable:
         """For each of N items, the sum of the kernel with items int32[H] times weights float32[H]; float32[N]."""
         return product(weights, self.values[items])
 
+    def squared_lengths(
+        self, transform: jax.Array, items: jax.Array, offset: jax.Array
+    ) -> jax.Array:
+        """|A k(h, c) + o|^2 for each of N items c, float32[N].
+
+        Args:
+            transform: float32[H, H], A.
+            items: int32[H], h.
+            offset: float32[H], o.
+        """
+        return jnp.sum((product(transform, self.values[items]) + offset[:, None]) ** 2, axis=0)
+
 
 @struct.dataclass
 class KernelFeatures:
@@ -71,6 +86,18 @@ class KernelFeatures:
         direction = product(weights, self.values[items])
         return product(self.values[:], direction)
 
+    def squared_lengths(
+        self, transform: jax.Array, items: jax.Array, offset: jax.Array
+    ) -> jax.Array:
+        """As `KernelTable.squared_lengths`."""
+        rows = product(transform, self.values[items])
+        # In batches, because H values for every item of a large catalogue would not fit the memory.
+        return jax.lax.map(
+            lambda features: jnp.sum((product(rows, features) + offset) ** 2),
+            self.values[:],
+            batch_size=_ITEMS_AT_ONCE,
+        )
+
 
 ItemKernel = KernelTable | KernelFeatures
 
@@ -85,6 +112,8 @@ class TasteModel:
         mood_decay: float32[], its factor for each interaction in between.
         item_mean: float32[N], m + b of each item.
         calibration: float32[3], w_0, w_1 and w_2.
+        features: float32[N, F], whose inner products are the items' part of the kernel; None if no taste is drawn,
+            or if the kernel has them.
     """
 
     kernel: ItemKernel
@@ -92,6 +121,15 @@ class TasteModel:
     mood_decay: jax.Array
     item_mean: jax.Array
     calibration: jax.Array
+    features: jax.Array | None = None
+
+    @property
+    def item_features(self) -> jax.Array:
+        """Features of the items' part of the kernel, float32[N, F], in a model from which tastes are drawn."""
+        if isinstance(self.kernel, KernelFeatures):
+            return self.kernel.values
+        assert self.features is not None  # `make` puts them there
+        return self.features
 
     def log_odds(self, item_mean: jax.Array, taste: jax.Array) -> jax.Array:
         """Log-odds of a like from m + b and g, float32[...] each."""
@@ -137,8 +175,13 @@ def kernel_with(
     """
     chex.assert_equal_shape([items, position, valid])
     of_items = model.kernel.between(candidate, jnp.maximum(items, 0))
-    lag = jnp.maximum(length - position, 0).astype(jnp.float32)
-    return jnp.where(valid, of_items + model.mood_weight * model.mood_decay**lag, 0.0)
+    of_mood = model.mood_weight * mood_decays(model, position, length)
+    return jnp.where(valid, of_items + of_mood, 0.0)
+
+
+def mood_decays(model: TasteModel, position: jax.Array, length: jax.Array) -> jax.Array:
+    """What is left at position `length` int32[] of the mood at positions int32[H], float32[H]."""
+    return model.mood_decay ** jnp.maximum(length - position, 0).astype(jnp.float32)
 
 
 def history_kernel(
@@ -169,8 +212,7 @@ def expected_tastes(
         items, position: int32[H], of the history.
         length: int32[], the candidates' position.
     """
-    decay = model.mood_decay ** jnp.maximum(length - position, 0).astype(jnp.float32)
-    mood = model.mood_weight * jnp.sum(decay * weights)
+    mood = model.mood_weight * jnp.sum(mood_decays(model, position, length) * weights)
     return model.kernel.weighted_sums(jnp.maximum(items, 0), weights) + mood
 
 

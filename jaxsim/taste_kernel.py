@@ -132,13 +132,16 @@ def sequence_kernels(dataset: Dataset, items: np.ndarray) -> dict[str, np.ndarra
     return {name: weights[name] * x for name, x in kernels.items() if weights.get(name)}
 
 
-def build_taste_model(dataset: Dataset, budget: int, kind: CatalogueKind) -> TasteModel:
+def build_taste_model(
+    dataset: Dataset, budget: int, kind: CatalogueKind, drawn: bool = False
+) -> TasteModel:
     """Put a packed dataset's taste model on the device.
 
     Args:
         dataset: with a taste model.
         budget: bytes that a table of the kernel may take.
         kind: "tables", "features", or "auto" for a table if it fits the budget.
+        drawn: whether tastes are drawn from it (`jaxsim.latent_taste`), for which it needs features in any case.
 
     Raises:
         InputError: the dataset has no taste model, or kind is "tables" and it does not fit.
@@ -152,12 +155,15 @@ def build_taste_model(dataset: Dataset, budget: int, kind: CatalogueKind) -> Tas
     weights = fit["taste_weights"]
     parts = part_features(dataset.arrays, arrays["item_year"], arrays["covariance_factors"])
     features = weighted_features(parts, weights, dataset.num_items)
+    kernel = _item_kernel(features, budget, kind)
+    in_kernel = isinstance(kernel, KernelFeatures)
     return TasteModel(
-        kernel=_item_kernel(features, budget, kind),
+        kernel=kernel,
         mood_weight=jnp.float32(weights.get("mood", 0.0)),  # none in data without times
         mood_decay=jnp.float32(fit["mood_decay"]),
         item_mean=jnp.asarray(fit["mean"] + arrays["item_effect"], jnp.float32),
         calibration=jnp.asarray(fit["calibration"], jnp.float32),
+        features=jnp.asarray(features, jnp.float32) if drawn and not in_kernel else None,
     )
 
 

@@ -7,6 +7,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from jaxsim.catalogue import Catalogue
+from jaxsim.latent_taste import LatentTaste
 from jaxsim.sasrec import KeyValues
 from jaxsim.taste import Posterior, TasteModel
 from jaxsim.taste_session import SessionPosterior
@@ -83,6 +84,7 @@ class EnvState(environment.EnvState):
         key_values: f_sta's cache, float32[W, width] for each block; entries beyond `length` are meaningless.
         posterior: of the taste model. It is None, as `hidden` and `key_values` are, if the semantics does not ask
             the model.
+        latent: the taste that was drawn when the session began, under `taste="latent"`; `posterior` is None then.
     """
 
     time: jax.Array
@@ -94,6 +96,7 @@ class EnvState(environment.EnvState):
     hidden: jax.Array
     key_values: KeyValues
     posterior: SessionPosterior = None  # type: ignore[assignment]
+    latent: LatentTaste = None  # type: ignore[assignment]
 
     @property
     def session_length(self) -> jax.Array:

@@ -1,25 +1,27 @@
-"""The two models of a user that the environment can ask: the three votes, and the taste model.
+"""The models of a user that the environment can ask: the three votes, and two of the taste model.
 
-Both say what a session keeps of its history (`start`, `append`), what the user responds (`decide`, `respond`), and
+All say what a session keeps of its history (`start`, `append`), what the user responds (`decide`, `respond`), and
 what each item would earn (`expected`). The environment does the rest: users, windows, masks, departures.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxsim import ensemble, taste, taste_session
+from jaxsim import ensemble, latent_taste, taste, taste_session
 from jaxsim.ensemble import Decision, Evidence, Response
 from jaxsim.sasrec import SASRec
-from jaxsim.taste import TasteModel
+from jaxsim.taste import Posterior, TasteModel
 from jaxsim.types import EnvParams, EnvState, Prefix
 
 TASTE_SEMANTICS = ("calibrated", "soft")
 # The fields of a decision that are 0 for a candidate that does not exist.
 OUTCOMES = ("votes", "reward", "response", "probability")
+# Folded into a key that other draws use as well. Far from the small numbers with which `jax.random.split` counts.
+_TASTE_STREAM, _MOOD_STREAM = 0x7A57E, 0x300D
 Fields = Mapping[str, Any]  # fields of `EnvState`
 
 
@@ -31,12 +33,26 @@ class Interaction(NamedTuple):
         like: int8[], 1 like, 0 dislike.
         valid: bool[], False if nothing is appended.
         slot: int32[], where it is written; the length of the window if nothing is appended.
+        key: PRNG key of the step.
     """
 
     item: jax.Array
     like: jax.Array
     valid: jax.Array
     slot: jax.Array
+    key: jax.Array
+
+
+class Arrival(NamedTuple):
+    """Who begins a session.
+
+    Attributes:
+        user: int32[].
+        key: PRNG key of what is drawn for the session; None if the user model draws nothing.
+    """
+
+    user: jax.Array
+    key: jax.Array | None
 
 
 class Question(NamedTuple):
@@ -73,9 +89,9 @@ class Votes:
     history_length: int
     semantics: str
 
-    def start(self, params: EnvParams, user: jax.Array) -> Fields:
+    def start(self, params: EnvParams, arrival: Arrival) -> Fields:
         """f_sta's encoding of a user's initial history, with H positions."""
-        histories = params.histories
+        histories, user = params.histories, arrival.user
         if histories.prefix is None:
             history = histories.items[user], histories.likes[user], histories.length[user]
             prefix = encode_history(self.sasrec, params.sasrec, *history)
@@ -176,23 +192,17 @@ class Taste:
     history_length: int
     semantics: str
 
-    def start(self, params: EnvParams, user: jax.Array) -> Fields:
+    def start(self, params: EnvParams, arrival: Arrival) -> Fields:
         """The posterior after a user's initial history, with no rows for the session."""
-        return self._start(params, user, whole=False)
+        return self._start(params, arrival.user, whole=False)
 
     def pad(self, params: EnvParams, state: EnvState) -> EnvState:
         """The state of a new session with room for W positions."""
         return state.replace(**self._start(params, state.user, whole=True))
 
     def _start(self, params: EnvParams, user: jax.Array, whole: bool) -> Fields:
-        histories = params.histories
-        if histories.posterior is None:
-            history = histories.items[user], histories.likes[user], histories.length[user]
-            posterior = taste.condition(_model(params), *history)
-        else:
-            posterior = jax.tree.map(lambda x: x[user], histories.posterior)
         capacity = self.window - self.history_length
-        session = taste_session.begin(posterior, capacity, whole)
+        session = taste_session.begin(_initial_posterior(params, user), capacity, whole)
         return {"hidden": None, "key_values": None, "posterior": session}
 
     def decide(
@@ -200,7 +210,7 @@ class Taste:
     ) -> Decision:
         """The decision on a candidate int32[]."""
         _, projection = _project(params, state, candidate)
-        return self._outcome(key, _model(params), candidate, projection.taste)
+        return self._by_posterior(key, _model(params), candidate, projection.taste)
 
     def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
         """The posterior with one more interaction."""
@@ -230,28 +240,90 @@ class Taste:
         weights = taste.condition(model, items, likes, length).weights
         kernel = taste.history_kernel(model, question.candidate, items, length)
         expected = taste.product(kernel, weights)
-        return self._outcome(key, model, question.candidate, expected)
+        return self._by_posterior(key, model, question.candidate, expected)
 
     def info(self, decision: Decision) -> dict[str, jax.Array]:
         """What a step's info says about the decision."""
         return {"probability": decision.probability}
 
-    def _outcome(
+    def _by_posterior(
         self, key: jax.Array, model: TasteModel, candidate: jax.Array, expected: jax.Array
     ) -> Decision:
         log_odds = model.log_odds(model.item_mean[candidate], expected)
-        probability = jax.nn.sigmoid(log_odds)
+        return self._outcome(key, jax.nn.sigmoid(log_odds), log_odds >= 0, expected)
+
+    def _outcome(
+        self, key: jax.Array, probability: jax.Array, leans: jax.Array, taste_for_it: jax.Array
+    ) -> Decision:
+        """The decision where a like has a probability float32[] that is at least 1/2 if it leans, bool[]."""
         if self.semantics == "calibrated":
             like = jax.random.bernoulli(key, probability)
             reward = like.astype(jnp.float32)
         else:
-            like, reward = log_odds >= 0, probability
+            like, reward = leans, probability
         return Decision(
             probability=probability,
-            taste=expected,
+            taste=taste_for_it,
             reward=reward,
             response=Response(like=like.astype(jnp.int8)),
         )
+
+
+class DrawnTaste(Taste):
+    """The same user with a taste that is drawn when the session begins, and stays (`jaxsim.latent_taste`).
+
+    `respond`, which has no session, states the posterior's probability.
+    """
+
+    def start(self, params: EnvParams, arrival: Arrival) -> Fields:
+        """The taste of a user, drawn given their initial history."""
+        histories, user, key = params.histories, arrival.user, arrival.key
+        assert key is not None
+        history = histories.items[user], histories.length[user]
+        posterior = _initial_posterior(params, user)
+        key = jax.random.fold_in(key, _TASTE_STREAM)
+        drawn = latent_taste.draw(key, _model(params), posterior, *history)
+        return {"hidden": None, "key_values": None, "latent": drawn}
+
+    def pad(self, params: EnvParams, state: EnvState) -> EnvState:
+        """The state as it is: it keeps nothing of the session."""
+        return state
+
+    def decide(
+        self, key: jax.Array, params: EnvParams, state: EnvState, candidate: jax.Array
+    ) -> Decision:
+        """The decision on a candidate int32[]."""
+        model = _model(params)
+        drawn = latent_taste.taste_for(model, state.latent, self._place(state), candidate)
+        quantile = latent_taste.quantile(model, model.item_mean[candidate], drawn)
+        probability = latent_taste.probability(quantile)
+        return self._outcome(key, probability, quantile >= 0, latent_taste.taste_of(model, drawn))
+
+    def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
+        """The mood at the next interaction. The answer does not count."""
+        key = jax.random.fold_in(new.key, _MOOD_STREAM)
+        mood = latent_taste.next_mood(key, _model(params), state.latent.mood)
+        mood = jnp.where(new.valid, mood, state.latent.mood)
+        return {"latent": replace(state.latent, mood=mood)}
+
+    def expected(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> jax.Array:
+        """Probability that each item is liked by a user of this taste, float32[N]."""
+        model = _model(params)
+        drawn = latent_taste.tastes(model, state.latent, self._place(state))
+        return latent_taste.probability(latent_taste.quantile(model, model.item_mean, drawn))
+
+    def _place(self, state: EnvState) -> latent_taste.Place:
+        items = state.items[: self.history_length]
+        return latent_taste.Place(items, state.history_length, state.length)
+
+
+def _initial_posterior(params: EnvParams, user: jax.Array) -> Posterior:
+    """The posterior after the initial history of a user int32[]."""
+    histories = params.histories
+    if histories.posterior is None:
+        history = histories.items[user], histories.likes[user], histories.length[user]
+        return taste.condition(_model(params), *history)
+    return jax.tree.map(lambda x: x[user], histories.posterior)
 
 
 def _place(state: EnvState) -> taste_session.Place:

@@ -75,3 +75,29 @@ def probabilities(dataset: Dataset, items, likes, kernel=None) -> np.ndarray:
     w0, w1, w2 = fit["calibration"]
     log_odds = w0 + w1 * (fit["mean"] + dataset.taste["item_effect"])
     return 1 / (1 + np.exp(-log_odds - w2 * expected_tastes(dataset, items, likes, kernel)))
+
+
+def variances_to_come(dataset: Dataset, items, later: int = 0, kernel=None) -> np.ndarray:
+    """Covariance of what is not known of the tastes for all items, float64[N, N].
+
+    Args:
+        dataset: with a taste model.
+        items: int[n], the history.
+        later: interactions with unknown answers since then.
+        kernel: as in `expected_tastes`.
+    """
+    kernel = sum(part_kernels(dataset).values()) if kernel is None else kernel
+    items, size = np.asarray(items, int), len(items)
+    mood = moods(dataset, size + later)
+    known = kernel[:, items] + mood[-1, :size]
+    among = kernel[np.ix_(items, items)] + mood[:size, :size] + np.eye(size)
+    return kernel + mood[-1, -1] - known @ np.linalg.solve(among, known.T)
+
+
+def tastes_later(dataset: Dataset, items, likes, later: int, kernel=None) -> np.ndarray:
+    """g of every item after a history and `later` interactions with unknown answers, float64[N]."""
+    kernel = sum(part_kernels(dataset).values()) if kernel is None else kernel
+    items = np.asarray(items, int)
+    alpha = weights_of(dataset, kernel, items, likes)
+    mood = moods(dataset, len(items) + later)[-1, : len(items)]
+    return (kernel[:, items] + mood) @ alpha

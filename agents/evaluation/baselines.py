@@ -6,6 +6,8 @@ pytrees of different types as equal if their static fields and leaves are equal:
 compilation.
 """
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,7 +153,11 @@ def training_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def simulated_like_rate(env: UserSimulator, params: EnvParams) -> jax.Array:
-    """Expected response of each item at the start of a session, averaged over session users, float32[N]."""
+    """Expected response of each item at the start of a session, averaged over session users, float32[N].
+
+    It is that of the posterior, which is the mean over the tastes that a latent user may have.
+    """
+    env = replace(env, taste="posterior")
 
     def at_start(user: jax.Array, params: EnvParams) -> jax.Array:
         _, state = env.reset_user(user, params)

@@ -110,7 +110,7 @@ def _start_batch(
     list_length: int,
 ) -> _Batch:
     num_sessions = len(sessions.users)
-    obs, state = jax.vmap(env.reset_user, (0, None))(sessions.users, params)
+    obs, state = jax.vmap(env.reset_user, (0, None, 0))(sessions.users, params, sessions.keys)
     return _Batch(
         time=jnp.int32(0),
         memory=jax.vmap(policy.begin, (None, 0, None))(env, obs, params),

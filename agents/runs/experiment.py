@@ -50,6 +50,7 @@ from jaxsim import (
     InputError,
     Repeats,
     Semantics,
+    TasteKind,
     UserSimulator,
     load_dataset,
     make,
@@ -74,6 +75,8 @@ class Experiment:
     `jaxsim.make`."""
     repeats: Repeats = "mask"
     """Whether an item of the window may be recommended again."""
+    taste: TasteKind = "posterior"
+    """Whether users of the taste model keep a taste that is drawn when the session begins; see `jaxsim.make`."""
     history_length: Annotated[int, Ge(1)] = 50
     """Number of latest training interactions that a session starts with."""
     session_capacity: Annotated[int, Ge(1)] = 100
@@ -181,6 +184,7 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         dataset,
         semantics=experiment.semantics,
         repeats=experiment.repeats,
+        taste=experiment.taste,
         history_length=experiment.history_length,
         session_capacity=experiment.session_capacity,
     )

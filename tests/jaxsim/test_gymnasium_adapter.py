@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from jaxsim import InputError
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv, _session_programs
-from tests.conftest import CAPACITY, leaving_with, never_leaves
+from tests.conftest import CAPACITY, leaving_with, never_leaves, simulator_of
 
 NUM_ENVS = 5
 
@@ -416,3 +416,31 @@ def test_mistakes_with_many_sessions_are_one_line(sessions, call, message):
 def test_no_sessions_are_refused(simulator):
     with pytest.raises(InputError, match="num_envs is 0"):
         GymnasiumVectorEnv(simulator.env, simulator.params, 0, seed=0)
+
+
+# ---- users of the taste model --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow  # compiles two programs
+def test_every_session_draws_a_taste_of_its_own(dataset):
+    """The same users again, chosen or not, and the same items: other probabilities. A seed brings them back."""
+    _, env, params = simulator_of(dataset, semantics="calibrated", taste="latent")
+    params = never_leaves(params)
+    one, many = GymnasiumEnv(env, params, seed=0), GymnasiumVectorEnv(env, params, 3, seed=0)
+
+    def of_one(seed=None) -> float:
+        _, info = one.reset(seed=seed, options={"user": 4})
+        return float(one.step(int(info["action_mask"].argmax()))[4]["probability"])
+
+    def of_many(seed=None) -> np.ndarray:
+        many.reset(seed=seed, options={"user": 4})
+        infos = many.step(many.action_masks().argmax(axis=1))[4]
+        assert "votes" not in infos
+        assert infos["_probability"].all()
+        return infos["probability"]
+
+    assert len({of_one(seed) for seed in (1, None, None, 2)}) == 4
+    assert of_one(1) == of_one(1)
+    drawn = np.concatenate([of_many(1), of_many()])
+    assert len(set(drawn.tolist())) == 6
+    np.testing.assert_array_equal(of_many(1), drawn[:3])

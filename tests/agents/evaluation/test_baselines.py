@@ -104,6 +104,17 @@ def test_the_oracles_evidence_is_the_expected_response_from_scratch(dataset, sem
         memory = remember(memory, item, reward.astype(jnp.int8), params)
 
 
+@pytest.mark.slow  # two compilations
+def test_the_simulated_like_rate_is_the_mean_over_drawn_tastes(dataset):
+    rates = [
+        simulated_like_rate(env, params)
+        for _, env, params in (
+            simulator_of(dataset, semantics="soft", taste=kind) for kind in ("posterior", "latent")
+        )
+    ]
+    np.testing.assert_array_equal(*rates)
+
+
 def test_policies_of_different_types_are_different_to_jit():
     """Treedefs of dataclasses are equal if their static fields are, whatever the type."""
     trees = [jax.tree.structure(policy) for policy in (RandomPolicy(), Oracle(), RepeatLastLiked())]
