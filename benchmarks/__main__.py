@@ -10,12 +10,14 @@ from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
 from benchmarks.throughput.command import run_throughput
 from benchmarks.training.command import run_training
+from benchmarks.validity.command import run_validity
 from jaxsim.cli import main
 
 if __name__ == "__main__":
     main(
         {
             "fidelity": run_fidelity,
+            "validity": run_validity,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
             "agreement": run_agreement,
