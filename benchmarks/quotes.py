@@ -26,6 +26,7 @@ from typing import Any
 
 from benchmarks.fidelity.report import format_summary
 from benchmarks.training.report import format_results
+from benchmarks.validity.report import format_summary as format_validity
 from jaxsim import InputError
 from jaxsim.files import write_text
 from jaxsim.tables import format_table
@@ -151,5 +152,6 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "table2": table2_block,
     "training": lambda result: _code(format_results(result)),
     "fidelity": lambda result: _code(format_summary(result)),
+    "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,
 }

@@ -42,13 +42,13 @@ def _headline(result: Mapping[str, Any]) -> list[ET.Element]:
     judged = result["simulators"]
     tiles = [
         tile(
-            judged[name]["tau"]["value"],
-            f"is Kendall's tau of {name} with people{range_of(judged[name]['tau'])}; 100% is the same ranking",
+            number(judged[name]["tau"]),
+            f"is Kendall's tau of {name} with people ({interval(judged[name]['tau'])}); 1 is the same ranking",
         )
         for name in _shown(result)
     ]
-    text = f"is that of people with people, one half with the other{range_of(result['split_half'])}"
-    tiles.append(tile(result["split_half"]["value"], text))
+    text = f"is that of one half of the people with the other ({interval(result['split_half'])})"
+    tiles.append(tile(number(result["split_half"]), text))
     return [
         tag("h1", f"Does the simulator of {result['dataset']} rank recommenders as people do?"),
         tag("p", lead, class_="lead"),
