@@ -106,7 +106,8 @@ def _chosen_users(dataset: Dataset, rows: np.ndarray, settings: Settings) -> np.
         second = np.sort(counts)[-2] if len(counts) > 1 else 0
         raise InputError(
             f"{dataset.name}: fewer than two users have {settings.min_interactions} interactions in the test "
-            f"split: give --min-interactions up to {second}, or build a dataset with longer histories"
+            f"split, the second most is {second}: give a smaller --min-interactions, or build a dataset with "
+            "longer histories"
         )
     if len(users) > settings.max_users:
         users = settings.rng(USERS).choice(users, settings.max_users, replace=False)

@@ -68,7 +68,9 @@ def test_at_most_so_many_users(people, replay):
 
 
 def test_too_few_test_interactions_are_refused(three_users):
-    with pytest.raises(InputError, match=r"fewer than two users have 10 .* up to 2, or build"):
+    with pytest.raises(
+        InputError, match=r"fewer than two users have 10 .* second most is 2: give a smaller"
+    ):
         Replay.of(three_users, Settings())
 
 
