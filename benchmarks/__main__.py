@@ -11,6 +11,7 @@ from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
 from benchmarks.throughput.command import run_throughput
 from benchmarks.training.command import run_training
+from benchmarks.validity.command import run_validity
 from jaxsim.cli import main
 
 if __name__ == "__main__":
@@ -18,6 +19,7 @@ if __name__ == "__main__":
         {
             "fidelity": run_fidelity,
             "ablations": run_ablations,
+            "validity": run_validity,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
             "agreement": run_agreement,

@@ -1,9 +1,11 @@
 """Where the benchmarks write their results and figures."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
@@ -33,6 +35,33 @@ def write_json(path: Path | None, result: Any) -> None:
     """Write a result as JSON, if a path is given."""
     if path is not None:
         write_text(path, json.dumps(result, indent=2) + "\n")
+
+
+def check_files(json: Path | None, csv: Path | None, html: Path | None) -> None:
+    """`check_file` of `--json`, `--csv` and `--html`."""
+    for option, path in (("--json", json), ("--csv", csv), ("--html", html)):
+        check_file(option, path)
+
+
+def write_report(
+    result: Any,
+    json: Path | None,
+    csv: tuple[Path | None, Callable[[Any], pd.DataFrame]],
+    html: tuple[Path | None, Callable[[Any], str]],
+) -> None:
+    """Write a result as JSON, as a table and as a page, each where a path is given.
+
+    Args:
+        result: of a measurement.
+        json: the path of the JSON.
+        csv: the path of the table, and what makes it of the result.
+        html: the path of the page, and what makes it of the result.
+    """
+    write_json(json, result)
+    if csv[0] is not None:
+        write_text(csv[0], csv[1](result).to_csv(index=False, lineterminator="\n"))
+    if html[0] is not None:
+        write_text(html[0], html[1](result))
 
 
 def check_plot(path: Path | None) -> None:

@@ -24,8 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ablations.command import format_ablations
 from benchmarks.fidelity.report import format_summary
 from benchmarks.training.report import format_results
+from benchmarks.validity.report import format_summary as format_validity
 from jaxsim import InputError
 from jaxsim.files import write_text
 from jaxsim.tables import format_table
@@ -150,6 +152,8 @@ def demo_block(output: str) -> str:
 BLOCKS: dict[str, Callable[[Any], str]] = {
     "table2": table2_block,
     "training": lambda result: _code(format_results(result)),
+    "ablations": lambda result: _code(format_ablations(result)),
     "fidelity": lambda result: _code(format_summary(result)),
+    "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,
 }

@@ -129,8 +129,8 @@ def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -
     taste = params.taste
     if taste is not None:
         fields = {field.name: getattr(taste, field.name) for field in dataclasses.fields(taste)}
-        kernel = split(fields.pop("kernel"))
-        taste = TasteModel(kernel=kernel, **replicate(fields))
+        by_item = {name: split(fields.pop(name)) for name in ("kernel", "features")}
+        taste = TasteModel(**by_item, **replicate(fields))
     return placed.replace(catalogue=split(params.catalogue), taste=taste)
 
 

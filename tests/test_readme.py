@@ -146,6 +146,36 @@ def test_the_readmes_words_on_fidelity_hold_of_the_kept_result():
     assert result["cold_items"]["bias_running"]["low"] > result["cold_items"]["f_mat"]["value"]
 
 
+def test_the_words_on_validity_hold_of_the_kept_results():
+    """If this fails after recording the validity again, reword README and docs/validity.md."""
+    result, synthetic = (
+        json.loads((quotes.RESULTS / f"validity-{name}.json").read_text("utf-8"))
+        for name in ("ml-100k", "synthetic")
+    )
+    taste, item_rate, paper, f_sta = (
+        result["simulators"][name] for name in ("taste", "item_rate", "paper", "f_sta")
+    )
+    assert taste["tau"]["value"] > result["ceiling"]["low"], "nearly as well as the data can show"
+    assert taste["tau_difference"]["low"] < 0, "not clearly better than item_rate"
+    assert item_rate["tau"]["value"] > taste["tau"]["low"], "item_rate ranks nearly as well"
+    assert taste["optimism"]["value"] < 0.03 < 0.04 < taste["optimism"]["high"]
+    assert 2 * taste["value_error"]["value"] < item_rate["value_error"]["value"]
+    assert taste["own_real"]["low"] < item_rate["own_real"]["value"], "not clearly better picks"
+    assert paper["tau"]["high"] < 0.4, "paper hardly ranks"
+    random = next(row for row in result["policies"] if row["policy"] == "random")["real"]
+    assert random["low"] < paper["own_real"]["value"] < random["high"], "no better than random"
+    assert f_sta["tau"]["low"] > 0.8, "f_sta ranks well"
+    for row in result["mixed_items"]:
+        assert row["auc"]["popular"]["low"] > row["auc"]["taste"]["high"], "popularity wins"
+    answered = result["sequences"]["simulators"]
+    assert (
+        0.5 < answered["taste"]["trees_auc"]["low"] < answered["taste"]["trees_auc"]["high"] < 0.6
+    )
+    assert answered["paper"]["trees_auc"]["low"] > 0.8
+    truth = synthetic["truth"]
+    assert truth["soft"]["tau"]["low"] > truth["taste"]["tau"]["high"], "soft is better there"
+
+
 def test_a_quote_follows_its_result(tmp_path, monkeypatch):
     monkeypatch.setattr(quotes, "RESULTS", tmp_path)
     (tmp_path / "r.json").write_text(

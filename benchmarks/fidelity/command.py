@@ -15,9 +15,8 @@ from benchmarks.fidelity.measure import fidelity
 from benchmarks.fidelity.page.page import format_page
 from benchmarks.fidelity.report import format_report
 from benchmarks.fidelity.study import Settings
-from benchmarks.output import check_file, write_json
+from benchmarks.output import check_files, write_report
 from jaxsim import load_dataset
-from jaxsim.files import write_text
 
 
 def run_fidelity(
@@ -46,8 +45,7 @@ def run_fidelity(
         csv: also write every figure here, one a row.
         html: also write a page here that shows the result in charts and words.
     """
-    for option, path in (("--json", json), ("--csv", csv), ("--html", html)):
-        check_file(option, path)
+    check_files(json, csv, html)
     settings = Settings(
         split=split,
         context=context,
@@ -59,8 +57,4 @@ def run_fidelity(
     settings.check()
     result = fidelity(load_dataset(dataset), settings, partial(print, flush=True))
     print(format_report(result))
-    write_json(json, result)
-    if csv is not None:
-        write_text(csv, long_table(result).to_csv(index=False, lineterminator="\n"))
-    if html is not None:
-        write_text(html, format_page(result))
+    write_report(result, json, (csv, long_table), (html, format_page))

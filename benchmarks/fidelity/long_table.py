@@ -1,6 +1,6 @@
 """The measurement as one long table, a row for each estimate: the content of `--csv`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -33,9 +33,14 @@ Row = tuple[str, str, str, Estimate]
 
 def long_table(result: Mapping[str, Any]) -> pd.DataFrame:
     """Every estimate of a result, with the columns of COLUMNS; a value that is not defined is NaN."""
+    return as_table(result["split"], _estimates(result))
+
+
+def as_table(split: str, estimates: Iterable[Row]) -> pd.DataFrame:
+    """The table with the columns of COLUMNS of some estimates of a split."""
     rows = [
-        (result["split"], group, model, metric, e["value"], e["low"], e["high"])
-        for group, model, metric, e in _estimates(result)
+        (split, group, model, metric, e["value"], e["low"], e["high"])
+        for group, model, metric, e in estimates
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.astype(dict.fromkeys(("value", "low", "high"), "float64"))

@@ -42,7 +42,7 @@ def fidelity(
     """
     start, processor = time.perf_counter(), time.process_time()
     study = Study.of(dataset, settings or Settings())
-    _note_gaps(study)
+    note_gaps(study)
     say(f"predicting {len(study.events):,} labels of {study.bootstrap.num_users:,} users ...")
     fitted = study.fit(study.data)
     scores = predictions(fitted, study.events)
@@ -80,13 +80,20 @@ def _description(study: Study, reference: str | None) -> dict[str, Any]:
         "seed": settings.seed,
         "repeats": settings.repeats,
         "reference": reference,
+        **provenance(study),
+    }
+
+
+def provenance(study: Study) -> dict[str, Any]:
+    """What was judged, and with what."""
+    return {
         "predictors": {p.name: {"kind": p.kind, "about": p.about} for p in study.predictors},
         "device": device_name(),
         "versions": {"jaxsim": __version__, **{name: version(name) for name in _LIBRARIES}},
     }
 
 
-def _note_gaps(study: Study) -> None:
+def note_gaps(study: Study) -> None:
     """Say what the dataset lacks for some of the metrics."""
     labels, events = study.events.label, study.events
     if len(np.unique(labels)) < 2:

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge
 
 from benchmarks.fidelity.bootstrap import Estimate, UserBootstrap, estimate
-from benchmarks.fidelity.events import CONTEXT, Events, Split, events_of
+from benchmarks.fidelity.events import CONTEXT, Events, Split, events_of, rows_of
 from benchmarks.fidelity.metrics import auc
 from benchmarks.fidelity.predictor import CannotFitError, Fitted, Predictor, Refit, TrainingData
 from benchmarks.fidelity.registry import PREDICTORS
@@ -87,11 +87,8 @@ class Study:
             InputError: nobody has a label in the split, or a setting is out of its bounds.
         """
         settings.check()
+        check_split(dataset, settings.split)
         events = events_of(dataset, settings.split, settings.context)
-        if not len(events):
-            raise InputError(
-                f"{dataset.name}: the {settings.split} split is empty: build a dataset with users of five ratings"
-            )
         simulator = Simulator.of(dataset)
         judged = tuple(p for p in predictors if settings.split == "test" or not p.uses_validation)
         study = cls(
@@ -169,6 +166,18 @@ class Study:
                 {n: replicates[n] - replicates[without] for n, without in gains.items()}
             ),
         }
+
+
+def check_split(dataset: Dataset, split: str) -> None:
+    """Make sure, before any long work, that a split can be judged.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if not len(rows_of(dataset, split)):
+        raise InputError(
+            f"{dataset.name}: the {split} split is empty: build a dataset with users of five ratings"
+        )
 
 
 def estimates(replicates: Mapping[str, np.ndarray]) -> dict[str, Estimate]:

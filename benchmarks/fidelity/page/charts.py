@@ -139,7 +139,10 @@ def _add_line(
 
 
 def reliability_chart(bins: Sequence[Mapping[str, Any]], style: str, title: str) -> ET.Element:
-    """Like rate against predicted probability; the area of a dot is the number of its labels."""
+    """Like rate against predicted probability; the area of a dot is the number of its labels.
+
+    A dot with a `name` shows it in its tooltip.
+    """
     margin, room = 30, 16  # room for half of a circle at the upper and right edges
     side = SQUARE - margin - room
 
@@ -164,7 +167,8 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]], style: str, title: str)
             ends = {"y1": y(observed["low"]), "y2": y(observed["high"])}
             group.append(tag("line", x1=at, x2=at, class_="line", **ends))
         liked = f"liked {with_interval(observed, '.2f')}, {entry['labels']:,} labels"
-        label = f"predicted {entry['predicted']:.2f}, {liked}"
+        name = f"{entry['name']}: " if "name" in entry else ""
+        label = f"{name}predicted {entry['predicted']:.2f}, {liked}"
         radius = round(2 + 12 * math.sqrt(entry["labels"] / total), 1)
         dot = {"cx": at, "cy": y(observed["value"]), "r": radius}
         group.append(tag("circle", tag("title", label), class_="bubble", **dot))

@@ -62,19 +62,22 @@ def _tiles(result: Mapping[str, Any]) -> list[ET.Element]:
         if best is not None:
             names[reference] += f"; {best} {verdict(result['difference'].get(best))} it"
     tiles = [
-        _tile(auc[name]["value"], f"of pairs in the right order{range_of(auc[name])} {text}")
+        tile(
+            percent(auc[name]["value"]), f"of pairs in the right order{range_of(auc[name])} {text}"
+        )
         for name, text in names.items()
         if name in auc
     ]
     if DEFAULT_SIMULATOR in rates:
         real = percent(rates["real"]["value"])
         text = f"of the ratings are likes by the default simulator; in truth, {real} are"
-        tiles.append(_tile(rates[DEFAULT_SIMULATOR]["value"], text))
+        tiles.append(tile(percent(rates[DEFAULT_SIMULATOR]["value"]), text))
     return tiles
 
 
-def _tile(share: float | None, text: str) -> ET.Element:
-    return tag("div", tag("b", percent(share)), tag("small", text), class_="tile")
+def tile(figure: str, text: str) -> ET.Element:
+    """A panel with a large figure and a small text below it."""
+    return tag("div", tag("b", figure), tag("small", text), class_="tile")
 
 
 def ranking(result: Mapping[str, Any]) -> list[ET.Element]:

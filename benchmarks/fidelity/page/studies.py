@@ -110,13 +110,28 @@ def control_table(result: Mapping[str, Any]) -> list[ET.Element]:
 
 def settings(result: Mapping[str, Any]) -> list[ET.Element]:
     """Notes, settings and versions."""
+    return how_it_was_measured(
+        result, {"repetitions of controls": result["repeats"]}, "docs/fidelity.md"
+    )
+
+
+def how_it_was_measured(
+    result: Mapping[str, Any], more: Mapping[str, object], definitions: str
+) -> list[ET.Element]:
+    """Notes, settings and versions of a result.
+
+    Args:
+        result: the content of `--json`.
+        more: settings that only this measurement has, by the name that is shown.
+        definitions: the file that defines the figures.
+    """
     entries = {
         "dataset": result["dataset"],
         "split": result["split"],
         "longest history": result["context"],
         "resamples of people": f"{result['resamples']:,}",
         "seed": result["seed"],
-        "repetitions of controls": result["repeats"],
+        **more,
         "device": result["device"],
         "versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         "seconds": f"{result['seconds']:,.0f} ({result['processor_seconds']:,.0f} of processor time)",
@@ -125,5 +140,5 @@ def settings(result: Mapping[str, Any]) -> list[ET.Element]:
     parts = [tag("h2", "How this was measured")]
     if result["notes"]:
         parts.append(tag("ul", [tag("li", line) for line in result["notes"]]))
-    definitions = "docs/fidelity.md in the source of jaxsim defines every figure."
-    return [*parts, tag("dl", pairs), tag("p", definitions, class_="note")]
+    where = f"{definitions} in the source of jaxsim defines every figure."
+    return [*parts, tag("dl", pairs), tag("p", where, class_="note")]

@@ -57,7 +57,8 @@ def test_keywords_are_those_of_the_replies_and_pass_the_filter(people, tmp_path)
     assert len(items) == people.num_items
     assert items[0] == ItemKeywords(frozenset({"fun", "warm"}), frozenset({"slow"}))
     changed = with_keywords(people, items, 2, 0.9, "hashed")
-    assert changed.keywords == ["slow"]  # all three have "fun"; "warm", "long", "rare" are of one item
+    # All three have "fun"; "warm", "long" and "rare" are of one item.
+    assert changed.keywords == ["slow"]
     assert changed.arrays["item_neg_keywords"][:3].ravel().tolist() == [0, -1, 0]
     assert (changed.arrays["item_pos_keywords"] == -1).all()
     with pytest.raises(InputError, match=r"replies.jsonl: no reply is about an item"):

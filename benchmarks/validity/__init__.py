@@ -1,0 +1,1 @@
+"""Whether the simulator ranks recommenders as people do: `python -m benchmarks validity`."""
