@@ -167,12 +167,12 @@ def tastes(model: TasteModel, user: LatentTaste, place: Place) -> Drawn:
     explained = model.kernel.squared_lengths(
         inverse, jnp.maximum(place.items, 0), product(inverse, of_mood)
     )
-    own = jnp.sum(features[:] ** 2, axis=1) + model.mood_weight
+    own = jnp.sum(features**2, axis=1) + model.mood_weight
     weights = user.history.weights
     return Drawn(
         mean=expected_tastes(model, weights, place.items, place.position, place.length),
         variance=_not_negative(own - explained),
-        deviation=product(features[:], user.direction) + user.mood,
+        deviation=product(features, user.direction) + user.mood,
     )
 
 

@@ -112,8 +112,9 @@ class TasteModel:
         mood_decay: float32[], its factor for each interaction in between.
         item_mean: float32[N], m + b of each item.
         calibration: float32[3], w_0, w_1 and w_2.
-        features: float32[N, F], whose inner products are the items' part of the kernel; None if no taste is drawn,
-            or if the kernel has them.
+        features: float32[N, F], whose inner products are the items' part of the kernel; None if no taste is drawn.
+            Every device has all of them, even if the kernel's rows are split over devices: a session that begins
+            reads them in a loop, where it must not wait for other devices.
     """
 
     kernel: ItemKernel
@@ -126,8 +127,6 @@ class TasteModel:
     @property
     def item_features(self) -> jax.Array:
         """Features of the items' part of the kernel, float32[N, F], in a model from which tastes are drawn."""
-        if isinstance(self.kernel, KernelFeatures):
-            return self.kernel.values
         assert self.features is not None  # `make` puts them there
         return self.features
 

@@ -156,14 +156,17 @@ def build_taste_model(
     parts = part_features(dataset.arrays, arrays["item_year"], arrays["covariance_factors"])
     features = weighted_features(parts, weights, dataset.num_items)
     kernel = _item_kernel(features, budget, kind)
-    in_kernel = isinstance(kernel, KernelFeatures)
+    of_items = None
+    if drawn:  # the kernel's own array if it has one, so that none is stored twice
+        in_kernel = isinstance(kernel, KernelFeatures)
+        of_items = kernel.values if in_kernel else jnp.asarray(features, jnp.float32)
     return TasteModel(
         kernel=kernel,
         mood_weight=jnp.float32(weights.get("mood", 0.0)),  # none in data without times
         mood_decay=jnp.float32(fit["mood_decay"]),
         item_mean=jnp.asarray(fit["mean"] + arrays["item_effect"], jnp.float32),
         calibration=jnp.asarray(fit["calibration"], jnp.float32),
-        features=jnp.asarray(features, jnp.float32) if drawn and not in_kernel else None,
+        features=of_items,
     )
 
 

@@ -316,7 +316,8 @@ def test_tables_and_features_and_both_prefixes_agree(dataset):
             dataset, semantics="soft", taste="latent", catalogue=catalogue, prefixes=prefixes
         )
         assert (env.catalogue, env.prefixes) == (catalogue, prefixes)
-        assert (params.taste.features is None) == (catalogue == "features")
+        shared = params.taste.features is params.taste.kernel.values
+        assert shared == (catalogue == "features")  # stored once
         states = jax.vmap(env.reset_user, (0, None, 0))(users, params, keys)[1]
         answers.append(jax.jit(jax.vmap(env.expected_response, (0, None)))(states, params))
     np.testing.assert_allclose(*answers, atol=TOLERANCE)
