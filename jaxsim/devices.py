@@ -107,12 +107,19 @@ def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -
         Params with global arrays, for `over_sessions` or any jitted function.
 
     Raises:
-        InputError: a mesh without the axis "sessions", or params that are already split.
+        InputError: a mesh without the axis "sessions", params that are already split, or a kernel to be split that
+            beginning sessions read.
     """
     _check_mesh(mesh)
     if any(isinstance(x, SplitTable) for x in jax.tree.leaves(params, is_leaf=_is_split)):
         raise InputError(
             "the catalogue of params is split already: pass the params that jaxsim.make returned"
+        )
+    if shard_catalogue and params.taste is not None and params.histories.posterior is None:
+        # A session that begins reads the kernel in a loop, which would wait for other devices for ever.
+        raise InputError(
+            "shard_catalogue=True splits the taste model's kernel, so sessions must begin from stored posteriors: "
+            'make the environment with prefixes="table"'
         )
     everywhere = NamedSharding(mesh, PartitionSpec())
 
@@ -129,8 +136,8 @@ def place_params(params: EnvParams, mesh: Mesh, shard_catalogue: bool = False) -
     taste = params.taste
     if taste is not None:
         fields = {field.name: getattr(taste, field.name) for field in dataclasses.fields(taste)}
-        by_item = {name: split(fields.pop(name)) for name in ("kernel", "features")}
-        taste = TasteModel(**by_item, **replicate(fields))
+        kernel = split(fields.pop("kernel"))
+        taste = TasteModel(kernel=kernel, **replicate(fields))
     return placed.replace(catalogue=split(params.catalogue), taste=taste)
 
 

@@ -255,6 +255,16 @@ def test_a_split_kernel_gives_the_same_probabilities(mesh):
     np.testing.assert_allclose(actual, jax.jit(expect)(keys, params), atol=1e-6)
 
 
+def test_a_kernel_that_beginning_sessions_read_is_not_split(mesh):
+    dataset = random_dataset(1, num_blocks=1)
+    params = simulator_of(dataset, semantics="calibrated", prefixes="encode").params
+    with pytest.raises(InputError, match="begin from stored posteriors"):
+        devices.place_params(params, mesh, shard_catalogue=True)
+    latent = simulator_of(dataset, semantics="calibrated", taste="latent").params
+    placed = devices.place_params(latent, mesh, shard_catalogue=True)
+    assert placed.taste.features.shape == latent.taste.features.shape  # whole on every device
+
+
 def test_a_split_table_is_indexed_like_an_array(mesh):
     table = jnp.arange(7 * 2 * 3, dtype=jnp.int32).reshape(7, 2, 3) - 5
     split = devices._split_rows(table, mesh)
