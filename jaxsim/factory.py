@@ -203,7 +203,8 @@ def build_histories(dataset: Dataset, history_length: int) -> Histories:
 
 def prefix_bytes(sasrec: SASRec, history_length: int) -> int:
     """Size of f_sta's encoding of one user's history, in bytes."""
-    return 4 * sasrec.width * (2 * sasrec.num_blocks * history_length + 1)
+    position = 2 * sasrec.num_blocks * sasrec.width + len(sasrec.decays)
+    return 4 * (position * history_length + sasrec.width)
 
 
 def posterior_bytes(history_length: int) -> int:

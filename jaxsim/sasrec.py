@@ -7,9 +7,16 @@ token and earlier ones. The candidate, the item effect and the user effect enter
 
 A session only appends, so the keys and values of earlier tokens are cached and each step encodes one token
 (`encode_token`). `encode` over the whole window gives the same numbers.
+
+With `decays`, hidden also has the user's running residuals, which need no attention to be learned. The residual of
+a token is response - item rate: how much more than others the user liked the item. For each decay d,
+
+    mean_d = sum_k d^k residual_k / (sum_k d^k + 5),   k = 0 for the latest token,
+
+is projected and added to the encoder's output. The 5 is a prior: a user without a history is like other people.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import chex
@@ -23,6 +30,8 @@ from flax.traverse_util import unflatten_dict
 from jaxsim.errors import InputError
 
 LAYER_NORM_EPSILON = 1e-6
+# Interactions with residual 0 that every history begins with, in the means of `SASRec.decays`.
+RESIDUAL_SMOOTHING = 5.0
 # By default a GPU multiplies float32 matrices with 10 bits of mantissa. Where the probability is close to 1/2 its
 # votes would then differ from a CPU's. On CPUs this setting changes nothing.
 _PRECISION = jax.lax.Precision.HIGHEST
@@ -30,17 +39,20 @@ _PRECISION = jax.lax.Precision.HIGHEST
 
 @struct.dataclass
 class KeyValues:
-    """Attention keys and values of T tokens, one array for each block.
+    """What is cached of T tokens: attention keys and values, one array for each block, and sums of residuals.
 
     The arrays are separate because a step reads and writes the blocks one after another; slices of one array would
     be copied first.
 
     Attributes:
         keys, values: for each block, float32[..., T, width].
+        residuals: float32[..., T, D], the sum of the residuals up to each token for each of D decays; None if the
+            model has no decays.
     """
 
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
+    residuals: jax.Array | None = None
 
 
 class _Block(nn.Module):
@@ -79,6 +91,8 @@ class SASRec(nn.Module):
         window: W, the longest history that it reads, in positions.
         width, num_blocks, num_heads: size of the encoder.
         dropout: dropout rate in training.
+        decays: of the running means of residuals; without any, the model has none. Folders of earlier versions
+            have none.
     """
 
     num_items: int
@@ -88,12 +102,19 @@ class SASRec(nn.Module):
     num_blocks: int = 2
     num_heads: int = 1
     dropout: float = 0.2
+    decays: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        """Make `decays` a tuple: JSON has lists, which cannot be hashed."""
+        self.decays = tuple(self.decays)
+        super().__post_init__()
 
     @property
     def architecture(self) -> dict[str, Any]:
         """The constructor's arguments, for a manifest or a config."""
         names = ("num_items", "num_users", "window", "width", "num_blocks", "num_heads", "dropout")
-        return {name: getattr(self, name) for name in names}
+        decays = {"decays": list(self.decays)} if self.decays else {}
+        return {name: getattr(self, name) for name in names} | decays
 
     def setup(self) -> None:
         """Declare the weights."""
@@ -113,12 +134,41 @@ class SASRec(nn.Module):
         self.item_effect = self.param("item_effect", zeros, (self.num_items + 1,), dtype)
         self.user_effect = self.param("user_effect", zeros, (self.num_users,), dtype)
         self.offset = self.param("offset", zeros, (), dtype)
+        if self.decays:
+            self.item_rate = self.param("item_rate", zeros, (self.num_items + 1,), dtype)
+            shape = (len(self.decays), self.width)
+            self.residual_projection = self.param("residual_projection", small, shape, dtype)
 
     def embed(self, item: jax.Array, like: jax.Array, position: jax.Array) -> jax.Array:
         """Token embeddings float32[..., width]; an item below 0 is padding."""
         shifted = jnp.maximum(item, -1) + 1  # id 0 is padding, never an item
         token = self.item_embedding(shifted) + self.response_embedding((like > 0).astype(jnp.int32))
         return token + self.position_embedding(jnp.clip(position, 0, self.window - 1))
+
+    def residual(self, item: jax.Array, like: jax.Array) -> jax.Array:
+        """Response minus item rate, float32[...]; 0 for an item below 0, which is padding."""
+        rate = self.item_rate[jnp.maximum(item, -1) + 1]
+        return jnp.where(item >= 0, (like > 0).astype(jnp.float32) - rate, 0.0)
+
+    def residual_means(self, sums: jax.Array, position: jax.Array) -> jax.Array:
+        """Running means of the residuals after a token, float32[..., D].
+
+        Args:
+            sums: float32[..., D], of `KeyValues`.
+            position: int32[...], the token's place in the history, from 0.
+        """
+        weights = np.cumsum(np.power(self.decays, np.arange(self.window)[:, None]), axis=0)
+        totals = jnp.asarray(weights + RESIDUAL_SMOOTHING, jnp.float32)
+        return sums / totals[jnp.minimum(position, self.window - 1)]
+
+    def add_residuals(
+        self, encoded: jax.Array, sums: jax.Array | None, position: jax.Array
+    ) -> jax.Array:
+        """Hidden float32[..., width]: the encoder's output plus the projected `residual_means`, if any."""
+        if sums is None:
+            return encoded
+        means = self.residual_means(sums, position)
+        return encoded + jnp.matmul(means, self.residual_projection, precision=_PRECISION)
 
     def encode(
         self, items: jax.Array, likes: jax.Array, deterministic: bool = True
@@ -152,7 +202,18 @@ class SASRec(nn.Module):
             x = block.finish(x, attended.reshape(length, self.width), deterministic)
             keys.append(key)
             values.append(value)
-        return self.hidden_norm(x), KeyValues(tuple(keys), tuple(values))
+        sums = self._residual_sums(items, likes) if self.decays else None
+        hidden = self.drop(self.hidden_norm(x), deterministic=deterministic)
+        hidden = self.add_residuals(hidden, sums, position)
+        return hidden, KeyValues(tuple(keys), tuple(values), sums)
+
+    def _residual_sums(self, items: jax.Array, likes: jax.Array) -> jax.Array:
+        """Decayed sums of the residuals of a left-aligned history up to each token, float32[T, D]."""
+        age = np.arange(items.shape[0])[:, None] - np.arange(items.shape[0])
+        powers = [np.where(age >= 0, decay ** np.maximum(age, 0), 0.0) for decay in self.decays]
+        decayed = jnp.asarray(np.stack(powers), jnp.float32)
+        residual = self.residual(items, likes)
+        return jnp.einsum("dts,s->td", decayed, residual, precision=_PRECISION)
 
     def encode_token(
         self, item: jax.Array, like: jax.Array, cache: KeyValues, length: jax.Array
@@ -182,7 +243,14 @@ class SASRec(nn.Module):
             )
             attended = jnp.concatenate([_attend(*head, valid) for head in heads])
             x = block.finish(x, attended, deterministic=True)
-        return self.hidden_norm(x), KeyValues(tuple(keys), tuple(values))
+        sums, column = None, cache.residuals
+        if column is not None:
+            # What lies before the first token is not read, and neither is it finite times zero.
+            before = jnp.where(length > 0, column[jnp.maximum(length - 1, 0)], 0.0)
+            sums = jnp.asarray(self.decays, jnp.float32) * before + self.residual(item, like)
+            column = column.at[length].set(sums, mode="drop")
+        hidden = self.add_residuals(self.hidden_norm(x), sums, length)
+        return hidden, KeyValues(tuple(keys), tuple(values), column)
 
     def logit(self, hidden: jax.Array, candidate: jax.Array, user: jax.Array) -> jax.Array:
         """Log-odds of a like, float32[...].
@@ -214,7 +282,6 @@ class SASRec(nn.Module):
         """
         hidden, _ = self.encode(items, likes, deterministic)
         before = jnp.concatenate([jnp.zeros((1, self.width), jnp.float32), hidden[:-1]])
-        before = self.drop(before, deterministic=deterministic)
         return self.logit(before, jnp.maximum(items, 0), user)
 
 

@@ -19,7 +19,7 @@ class Prefix:
 
     Attributes:
         hidden: float32[width], f_sta's output after the latest interaction; zero if there is none.
-        key_values: keys and values of the H positions, float32[H, width] for each block.
+        key_values: keys and values of the H positions, float32[H, width] for each block, and sums of residuals.
     """
 
     hidden: jax.Array
@@ -81,7 +81,7 @@ class EnvState(environment.EnvState):
         length: int32[], number of positions in use.
         history_length: int32[], how many of these are initial history.
         hidden: float32[width], f_sta's output after the latest interaction.
-        key_values: f_sta's cache, float32[W, width] for each block; entries beyond `length` are meaningless.
+        key_values: f_sta's cache of W positions; entries beyond `length` are meaningless.
         posterior: of the taste model. It is None, as `hidden` and `key_values` are, if the semantics does not ask
             the model.
         latent: the taste that was drawn when the session began, under `taste="latent"`; `posterior` is None then.

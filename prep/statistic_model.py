@@ -1,17 +1,19 @@
 """Training of f_sta, the SASRec of `jaxsim.sasrec`, on a dataset's training interactions.
 
-Each training interaction is predicted from those before it in its user's sequence, by binary cross-entropy with a
-Gaussian prior on the item embeddings. Without the prior, the model memorises rarely rated items. In each epoch,
-long sequences are cut into windows at a random offset, so that every position of the window is trained. The result
-has the weights of the epoch with the best validation AUC.
+Training starts from the items' like rates and the running residuals of users (`prep.statistic_start`). Each training
+interaction is predicted from those before it in its user's sequence, by binary cross-entropy with a Gaussian prior on
+the item embeddings and on the deviations of item effects from the rates. Without the prior, the model memorises
+rarely rated items. In each epoch, long sequences are cut into windows at a random offset, so that every position of
+the window is trained. The result has the weights of the epoch with the best validation AUC. The start counts as
+epoch 0, so the result is not worse on validation labels than what training starts from.
 
 f_sta is trained on the training interactions of all users, held-out users included, and has a user effect for each
 of them. "Held out" means that agents never learn from the sessions of these users. It does not mean that the
 simulator has no data about them. Labels of the validation split choose the epoch; labels of the test split are
 never read.
 
-The default architecture and settings were first chosen with the test AUC in view. `python -m benchmarks
-statistic-model` compares them with others by validation AUC alone; docs/decisions.md has its result.
+The size of the encoder was first chosen with the test AUC in view. `python -m benchmarks statistic-model` compares
+settings by validation AUC alone; docs/decisions.md has its result.
 
 Batches grow with the dataset, so that an epoch has a bounded number of steps: every step updates the tables of all
 items, however few of them are in its batch.
@@ -28,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from flax.traverse_util import flatten_dict
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
@@ -38,6 +40,16 @@ from jaxsim.dataset import TRAIN, VALIDATION
 from jaxsim.sasrec import SASRec
 from jaxsim.settings import check_settings
 from prep.bounds import Amount, Count, Seed
+from prep.statistic_start import (
+    ItemRates,
+    complete,
+    fit_coefficients,
+    item_rates,
+    residual_means,
+    start_weights,
+)
+
+Decay = Annotated[float, Gt(0), Le(1)]
 
 
 @dataclass(frozen=True)
@@ -68,12 +80,16 @@ class SASRecTraining:
     """Peak learning rate of AdamW (linear warm-up, cosine decay)."""
     weight_decay: Amount = 0.1
     """Decoupled weight decay of AdamW."""
-    embedding_penalty: Amount = 1e-3
-    """Weight of the squared norm of the item and candidate embeddings, against the loss of one interaction."""
+    prior: Amount = 80.0
+    """Weight of the squared norm of what training learns about each item, against the loss of all training
+    interactions: of its embeddings, and of how far its effect is from its like rate."""
+    decays: tuple[Decay, ...] = (0.8, 0.97, 1.0)
+    """Decays of the running means of a user's residuals; none leaves the means out."""
     context: Count = 50
     """Preceding interactions from which a validation label is predicted."""
     max_validation: Count = 50_000
-    """Validation labels that epochs are compared by, at most: the same in every epoch, drawn with the seed."""
+    """Validation labels that epochs are compared by, and training labels that the start is fitted on, at most; the
+    same in every epoch, drawn with the seed."""
     seed: Seed = 0
     """Seed of initialisation, dropout and order."""
 
@@ -114,7 +130,7 @@ class Cuts(NamedTuple):
     users: np.ndarray
 
 
-class ValidationSample(NamedTuple):
+class LabelSample(NamedTuple):
     """V labels to be predicted.
 
     Attributes:
@@ -129,7 +145,7 @@ class ValidationSample(NamedTuple):
 
 
 class BestEpoch(NamedTuple):
-    """Weights, validation AUC (NaN if it is not defined) and number of the best epoch so far, counted from 1."""
+    """Weights, validation AUC (NaN if it is not defined) and number of the best epoch so far; 0 is the start."""
 
     weights: Any
     auc: float
@@ -139,14 +155,12 @@ class BestEpoch(NamedTuple):
 def train_sasrec(
     arrays: Mapping[str, np.ndarray],
     config: SASRecTraining,
-    architecture: type[SASRec] = SASRec,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train the statistic model of a packed dataset.
 
     Args:
         arrays: interaction arrays of the pack (see `jaxsim.Dataset`); labels of the test split are not read.
         config: settings.
-        architecture: the model; a subclass compares another one.
 
     Returns:
         Flat name -> weight for `sasrec.safetensors`, and the manifest's `sasrec` entry.
@@ -154,7 +168,7 @@ def train_sasrec(
     Raises:
         InputError: the training diverged.
     """
-    model = architecture(
+    model = SASRec(
         num_items=len(arrays["item_categories"]),
         num_users=len(arrays["user_offsets"]) - 1,
         window=config.window,
@@ -162,6 +176,7 @@ def train_sasrec(
         num_blocks=config.num_blocks,
         num_heads=config.num_heads,
         dropout=config.dropout,
+        decays=config.decays,
     )
     best, effort = _fit(model, arrays, config)
     entry = {
@@ -177,24 +192,25 @@ def train_sasrec(
 
 def _fit(
     model: SASRec, arrays: Mapping[str, np.ndarray], config: SASRecTraining
-) -> tuple[BestEpoch, dict[str, int]]:
-    """Train with early stopping; give the best epoch, and `batch_size` and `steps_trained` for the manifest."""
+) -> tuple[BestEpoch, dict[str, Any]]:
+    """Train with early stopping; give the best epoch, and what the manifest says of the effort."""
     rng = np.random.default_rng(config.seed)
     key, key_init = jax.random.split(jax.random.key(config.seed))
-    sequences, validation = training_sequences(arrays), validation_sample(arrays, config)
+    sequences, validation = training_sequences(arrays), label_sample(arrays, config, VALIDATION)
+    rates = item_rates(sequences.items, sequences.labels, model.num_items)
     cuts = cut_windows(sequences.counts, config.window, rng)
     batch_size = max(config.batch_size, math.ceil(len(cuts.users) / config.epoch_steps))
     planned = config.epochs * max(1, len(cuts.users) // batch_size)
     planned = min(planned, config.max_steps or planned)
     optimiser = _optimiser(config, planned)
     tokens = float(cuts.length.sum() / len(cuts.users)) * batch_size
-    step = jax.jit(
-        partial(_gradient_step, model, optimiser, tokens, config.embedding_penalty),
-        donate_argnums=0,
-    )
-    weights = _initial_weights(model, key_init)
+    prior = config.prior / len(sequences.items)
+    step = jax.jit(partial(_gradient_step, model, optimiser, tokens, prior), donate_argnums=0)
+    weights = _initial_weights(model, key_init, rates, label_sample(arrays, config, TRAIN))
     state = (weights, optimiser.init(weights))
-    best, steps = BestEpoch(None, -np.inf, 0), 0
+    rates = jax.tree.map(jnp.asarray, rates)
+    nothing = BestEpoch(None, -np.inf, 0)
+    best, steps = _better_epoch(model, weights, rates, validation, nothing, 0, config), 0
     with tqdm(total=planned, desc="train SASRec", unit="step", disable=None, delay=1) as bar:
         for epoch in range(1, config.epochs + 1):
             cuts = cut_windows(sequences.counts, config.window, rng)
@@ -202,20 +218,25 @@ def _fit(
             for batch in islice(batches, config.max_steps and config.max_steps - steps):
                 key, key_step = jax.random.split(key)
                 # Wait for the step: the progress bar stays true, and no later state takes up memory.
-                state = jax.block_until_ready(step(state, key_step, batch))
+                state = jax.block_until_ready(step(state, key_step, batch, rates))
                 steps += 1
                 bar.update()
-            best = _better_epoch(model, state[0], validation, best, epoch, config)
+            best = _better_epoch(model, state[0], rates, validation, best, epoch, config)
             bar.set_postfix(best_auc=f"{best.auc:.4f}")
             if epoch - best.epoch >= config.patience or steps == config.max_steps:
                 break
-    return best, {"batch_size": batch_size, "steps_trained": steps}
+    return best, {
+        "batch_size": batch_size,
+        "steps_trained": steps,
+        "rate_strength": round(float(rates.strength), 6),
+    }
 
 
 def _better_epoch(
     model: SASRec,
     weights: Any,
-    validation: ValidationSample,
+    rates: ItemRates,
+    validation: LabelSample,
     best: BestEpoch,
     epoch: int,
     config: SASRecTraining,
@@ -225,6 +246,7 @@ def _better_epoch(
         raise InputError(
             f"SASRec diverged in epoch {epoch}: lower --sasrec.learning-rate {config.learning_rate:g}"
         )
+    weights = complete(weights, rates)
     auc = validation_auc(model, weights, validation)
     if auc > best.auc or not np.isfinite(auc):
         # Copy: the next step overwrites the weights in place.
@@ -232,9 +254,16 @@ def _better_epoch(
     return best
 
 
-def _initial_weights(model: SASRec, key: jax.Array) -> Any:
+def _initial_weights(model: SASRec, key: jax.Array, rates: ItemRates, sample: LabelSample) -> Any:
+    """The weights that training starts from, fitted on a sample of training labels; see `prep.statistic_start`."""
     tokens = jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int8), jnp.int32(0)
-    return model.init(key, *tokens, method="next_logits")["params"]
+    weights = dict(model.init(key, *tokens, method="next_logits")["params"])
+    weights.pop("item_rate", None)
+    items, labels, _ = sample.windows
+    features = residual_means(rates.rate, items, labels, sample.position, model.decays)
+    shifted = items[np.arange(len(items)), sample.position] + 1
+    known = rates.log_odds[shifted] + rates.without_one[sample.labels, shifted]
+    return start_weights(weights, *fit_coefficients(features, sample.labels, known))
 
 
 def _optimiser(config: SASRecTraining, steps: int) -> optax.GradientTransformation:
@@ -248,17 +277,18 @@ def _gradient_step(
     model: SASRec,
     optimiser: optax.GradientTransformation,
     tokens: float,
-    penalty: float,
+    prior: float,
     state: tuple[Any, Any],
     key: jax.Array,
     batch: Windows,
+    rates: ItemRates,
 ) -> tuple[Any, Any]:
     """One AdamW step on a batch of windows."""
     weights, optimiser_state = state
 
     def window_loss(weights: Any, items: Any, labels: Any, user: Any, key: jax.Array) -> jax.Array:
         logits = model.apply(
-            {"params": weights},
+            {"params": complete(weights, rates)},
             items,
             labels,
             user,
@@ -266,16 +296,17 @@ def _gradient_step(
             method="next_logits",
             rngs={"dropout": key},
         )
+        logits += rates.without_one[labels, items + 1]
         losses = optax.sigmoid_binary_cross_entropy(logits, (labels > 0).astype(jnp.float32))
         return jnp.where(items >= 0, losses, 0.0).sum()
 
     def loss(weights: Any) -> jax.Array:
         keys = jax.random.split(key, len(batch.users))
         total = jax.vmap(window_loss, (None, 0, 0, 0, 0))(weights, *batch, keys).sum()
-        tables = (weights["item_embedding"], weights["candidate_embedding"])
-        squared = sum(jnp.sum(table["embedding"] ** 2) for table in tables)
+        about_items = [weights[f"{name}_embedding"]["embedding"] for name in ("item", "candidate")]
+        squared = sum(jnp.sum(x**2) for x in (*about_items, weights["item_effect"]))
         # Divide by a constant: with the batch's own tokens, interactions in short windows would weigh more.
-        return total / tokens + penalty * squared
+        return total / tokens + prior * squared
 
     updates, optimiser_state = optimiser.update(jax.grad(loss)(weights), optimiser_state, weights)
     return optax.apply_updates(weights, updates), optimiser_state
@@ -349,14 +380,19 @@ def _batches(
         )
 
 
-def validation_sample(arrays: Mapping[str, np.ndarray], config: SASRecTraining) -> ValidationSample:
-    """The validation labels that epochs are compared by, each after the `context` interactions before it.
+def label_sample(
+    arrays: Mapping[str, np.ndarray], config: SASRecTraining, split: int
+) -> LabelSample:
+    """Labels of a split, each after the `context` interactions before it.
+
+    Epochs are compared by those of the validation split; the start is fitted on those of the training split.
 
     Args:
         arrays: interaction arrays of the pack.
         config: settings; `max_validation` labels are drawn with the seed if there are more.
+        split: TRAIN, VALIDATION or TEST.
     """
-    rows = np.flatnonzero(arrays["interaction_split"] == VALIDATION)
+    rows = np.flatnonzero(arrays["interaction_split"] == split)
     if len(rows) > config.max_validation:
         rng = np.random.default_rng([config.seed, 1])
         rows = np.sort(rng.choice(rows, config.max_validation, replace=False))
@@ -366,7 +402,7 @@ def validation_sample(arrays: Mapping[str, np.ndarray], config: SASRecTraining) 
     index = first[:, None] + np.arange((rows - first).max(initial=0) + 1)
     inside = index <= rows[:, None]
     index = np.where(inside, index, 0)
-    return ValidationSample(
+    return LabelSample(
         Windows(
             items=np.where(inside, arrays["interaction_item"][index], np.int32(-1)),
             labels=np.where(inside, arrays["interaction_label"][index], np.int8(0)),
@@ -377,7 +413,7 @@ def validation_sample(arrays: Mapping[str, np.ndarray], config: SASRecTraining) 
     )
 
 
-def validation_auc(model: SASRec, weights: Any, validation: ValidationSample) -> float:
+def validation_auc(model: SASRec, weights: Any, validation: LabelSample) -> float:
     """ROC-AUC on the labels of a validation sample; NaN if all of its labels are equal."""
     if len(np.unique(validation.labels)) < 2:
         return float("nan")

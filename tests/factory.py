@@ -14,8 +14,10 @@ from safetensors.numpy import save_file
 from jaxsim import Dataset
 from jaxsim.dataset import FORMAT_VERSION, sha256_of
 from jaxsim.sasrec import SASRec
+from tests import reference
 
 # The manifest's entry of a taste model: weights as large as those that are fitted to real data.
+RESIDUAL_WEIGHTS = ("item_rate", "residual_projection")
 TASTE = {
     "mean": 0.55,
     "taste_weights": {
@@ -46,7 +48,9 @@ def sasrec_weights(
         centre = 1.0 if name[-1] == "scale" else 0.0  # of a layer norm
         return np.asarray(centre + scale * rng.standard_normal(shape), np.float32)
 
-    return {"/".join(name): draw(name, w.shape) for name, w in flatten_dict(shapes).items()}
+    # In this order the other weights are the same with and without running residuals.
+    names = sorted(flatten_dict(shapes).items(), key=lambda entry: entry[0][0] in RESIDUAL_WEIGHTS)
+    return {"/".join(name): draw(name, w.shape) for name, w in names}
 
 
 def padded(rows: list[list[int]]) -> np.ndarray:
@@ -111,6 +115,7 @@ def make_dataset(
         "num_blocks": num_blocks,
         "num_heads": 1,
         "dropout": 0.2,
+        "decays": list(reference.DECAYS),
     }
     arrays = {
         "item_categories": padded(categories),

@@ -160,6 +160,11 @@ def expected_response(
 
 # ---- SASRec ----------------------------------------------------------------------------------------------
 
+DECAYS = (
+    0.75,
+    1.0,
+)  # of the running means of residuals, in every test whose weights have a projection of them
+
 
 def _layer_norm(x: np.ndarray, weights: Weights, name: str) -> np.ndarray:
     centred = x - x.mean()
@@ -212,7 +217,23 @@ def encode(weights: Weights, history: History, num_blocks: int, num_heads: int) 
             inner = _layer_norm(x, weights, f"{name}/feed_forward_norm")
             inner = _gelu(_dense(inner, weights, f"{name}/expand"))
             tokens[t] = x + _dense(inner, weights, f"{name}/contract")
-    return np.array([_layer_norm(x, weights, "hidden_norm") for x in tokens])
+    hidden = np.array([_layer_norm(x, weights, "hidden_norm") for x in tokens])
+    if "residual_projection" in weights:
+        means = [residual_means(weights, history[: t + 1]) for t in range(len(history))]
+        hidden = hidden + np.array(means) @ weights["residual_projection"]
+    return hidden
+
+
+def residual_means(weights: Weights, history: History) -> list[float]:
+    """For each of DECAYS, the mean residual of a history, with five more residuals of 0."""
+    rates = weights["item_rate"].astype(np.float64)
+    means = []
+    for decay in DECAYS:
+        total, count = 0.0, 0.0
+        for item, label in history:
+            total, count = decay * total + label - rates[item + 1], decay * count + 1
+        means.append(total / (count + 5))
+    return means
 
 
 def sta_logit(

@@ -1,6 +1,7 @@
 """What the simulator computes for events: the margins of f_mat and f_sim, and f_sta's probability."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -76,9 +77,10 @@ class Simulator:
         return Simulator(self.env, self.params.replace(catalogue=catalogue))
 
     def with_sta(self, weights: Mapping[str, np.ndarray], entry: Mapping[str, Any]) -> "Simulator":
-        """The simulator with other weights of f_sta, of the same architecture: results of `train_sasrec`."""
-        _, variables = restore(entry, weights)
-        return Simulator(self.env, self.params.replace(sasrec=variables))
+        """The simulator with another f_sta of the same window: results of `train_sasrec`."""
+        model, variables = restore(entry, weights)
+        env = replace(self.env, sasrec=model)
+        return Simulator(env, self.params.replace(sasrec=variables))
 
 
 def padded(rows: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from jaxsim import Decision, SASRec
 from jaxsim.catalogue import Catalogue, ItemFeatures, PairTables
 from jaxsim.ensemble import decide
 from jaxsim.sasrec import KeyValues
+from prep.statistic_model import SASRecTraining
 
 HISTORIES = (20, 50, 150, 500)
 CATALOGUES = (1_000, 10_000, 100_000, 1_000_000)
@@ -155,7 +156,8 @@ def _random_decisions(
 def _statistic_rows(
     num_items: int, histories: tuple[int, ...], candidates: int, repeats: int
 ) -> list[Row]:
-    model = SASRec(num_items=num_items, num_users=1, window=max(histories))
+    decays = SASRecTraining().decays
+    model = SASRec(num_items=num_items, num_users=1, window=max(histories), decays=decays)
     tokens = jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int8), jnp.int32(0)
     variables = jax.jit(partial(model.init, method="next_logits"))(jax.random.key(0), *tokens)
     rows = []
@@ -195,7 +197,9 @@ def _empty_cache(model: SASRec, candidates: int, history: int) -> KeyValues:
         shape = (candidates, history, model.width)
         return tuple(jnp.zeros(shape, jnp.float32) for _ in range(model.num_blocks))
 
-    return KeyValues(keys=zeros(), values=zeros())
+    shape = (candidates, history, len(model.decays))
+    sums = jnp.zeros(shape, jnp.float32) if model.decays else None
+    return KeyValues(keys=zeros(), values=zeros(), residuals=sums)
 
 
 def _row(

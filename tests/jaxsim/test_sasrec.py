@@ -15,13 +15,15 @@ ITEMS, USERS, WINDOW, WIDTH, BLOCKS = 7, 3, 9, 8, 2
 
 
 def architecture(num_heads: int = 1) -> dict:
+    """As in a manifest. That with two heads has running means of residuals, and that with one head is older."""
+    decays = {"decays": list(reference.DECAYS)} if num_heads == 2 else {}
     return {
         "num_items": ITEMS, "num_users": USERS, "window": WINDOW, "width": WIDTH,
-        "num_blocks": BLOCKS, "num_heads": num_heads, "dropout": 0.2,
+        "num_blocks": BLOCKS, "num_heads": num_heads, "dropout": 0.2, **decays,
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one head", "two heads"])
+@pytest.fixture(scope="module", params=[1, 2], ids=["one head", "two heads and residuals"])
 def heads(request) -> int:
     return request.param
 
@@ -87,6 +89,35 @@ def test_a_token_changes_nothing_before_it(encode):
             for new, old in zip(new_cache.keys, cache.keys, strict=True):
                 np.testing.assert_array_equal(new[:position], old[:position])
             assert np.abs(after[position:] - before[position:]).max(axis=1).min() > 1e-6
+
+
+def test_running_means_of_residuals_by_hand():
+    """Likes 1, 0, 1 of items with the rates 0.5, 0.25, 0.5 leave the residuals 0.5, -0.25, 0.5."""
+    names = ("item_rate", "residual_projection")
+    weights = {
+        name: 0 * w if name not in names else w
+        for name, w in sasrec_weights(architecture(2)).items()
+    }
+    weights["item_rate"] = np.array([9, 0.5, 0.25, 0, 0, 0, 0, 0], np.float32)
+    weights["residual_projection"] = np.eye(2, WIDTH, dtype=np.float32)
+    items, likes = jnp.array([0, 1, 0, -1], jnp.int32), jnp.array([1, 0, 1, 0], jnp.int8)
+    hidden, cache = apply(weights, items, likes, method="encode", num_heads=2)
+    # Decay 3/4: 0.5, 3/4 0.5 - 0.25, 3/4 0.125 + 0.5, over 5 + 1, 5 + 1.75, 5 + 2.3125. Decay 1: over 6, 7, 8.
+    sums = np.array([[0.5, 0.5], [0.125, 0.25], [0.59375, 0.75]])
+    np.testing.assert_allclose(cache.residuals[:3], sums, atol=1e-6)
+    expected = sums / np.array([[6, 6], [6.75, 7], [7.3125, 8]])
+    np.testing.assert_allclose(hidden[:3, :2], expected, atol=1e-6)
+    assert not hidden[:3, 2:].any()
+
+
+def test_an_older_model_has_no_running_means():
+    model, variables = restore({"architecture": architecture()}, sasrec_weights(architecture()))
+    assert model.decays == ()
+    assert "decays" not in model.architecture
+    assert not {"item_rate", "residual_projection"} & variables["params"].keys()
+    newer = SASRec(**architecture(2))
+    assert newer.architecture == architecture(2)
+    assert {newer: "usable as a static argument"}[SASRec(**architecture(2))]
 
 
 @pytest.mark.parametrize("length", [1, 4, 8])

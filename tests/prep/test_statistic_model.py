@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import replace
 from functools import partial
@@ -21,11 +22,12 @@ from prep.statistic_model import (
     _batches,
     batch_widths,
     cut_windows,
+    label_sample,
     train_sasrec,
     training_sequences,
     validation_auc,
-    validation_sample,
 )
+from prep.statistic_start import item_rates
 from prep.synthetic import SyntheticConfig, make_synthetic, true_like_probability
 from tests.factory import random_dataset, sasrec_weights
 
@@ -121,9 +123,10 @@ def test_training_sequences_hold_the_training_split_alone(arrays):
     np.testing.assert_array_equal(actual.counts, expected)
 
 
-def test_each_validation_label_comes_after_its_own_past(arrays):
-    actual = validation_sample(arrays, SMALL)
-    rows = np.flatnonzero(arrays["interaction_split"] == VALIDATION)
+@pytest.mark.parametrize("split", [TRAIN, VALIDATION])
+def test_each_label_of_a_sample_comes_after_its_own_past(arrays, split):
+    actual = label_sample(arrays, SMALL, split)
+    rows = np.flatnonzero(arrays["interaction_split"] == split)
     np.testing.assert_array_equal(actual.labels, arrays["interaction_label"][rows])
     for row, items, labels, user, position in zip(
         rows, *actual.windows, actual.position, strict=True
@@ -142,9 +145,9 @@ def test_each_validation_label_comes_after_its_own_past(arrays):
 
 
 def test_the_validation_sample_is_bounded_and_the_same_each_time(arrays):
-    everything = validation_sample(arrays, SMALL)
+    everything = label_sample(arrays, SMALL, VALIDATION)
     config = SASRecTraining(window=20, context=10, max_validation=7)
-    first, second = (validation_sample(arrays, config) for _ in range(2))
+    first, second = (label_sample(arrays, config, VALIDATION) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     assert len(first.labels) == 7 < len(everything.labels)
     every = {
@@ -154,13 +157,13 @@ def test_the_validation_sample_is_bounded_and_the_same_each_time(arrays):
     assert {
         (user, *row) for user, row in zip(first.windows.users, first.windows.items, strict=True)
     } <= every
-    other = validation_sample(arrays, SASRecTraining(window=20, max_validation=7, seed=1))
+    other = label_sample(arrays, SASRecTraining(window=20, max_validation=7, seed=1), VALIDATION)
     assert not np.array_equal(first.windows.users, other.windows.users)
 
 
 def test_the_validation_auc_is_of_the_judged_label(arrays):
     """Against the share of pairs that the logits at its position put in order."""
-    sample = validation_sample(arrays, SMALL)
+    sample = label_sample(arrays, SMALL, VALIDATION)
     num_items, num_users = len(arrays["item_categories"]), len(arrays["user_offsets"]) - 1
     model = SASRec(num_items, num_users, window=20, width=4, num_blocks=1)
     weights = jax.tree.map(jnp.asarray, unflatten_dict(sasrec_weights(model.architecture), sep="/"))
@@ -181,33 +184,38 @@ def test_the_validation_auc_is_of_the_judged_label(arrays):
 
 
 def test_labels_that_are_all_the_same_have_no_auc(arrays):
-    sample = validation_sample(arrays, SMALL)
+    sample = label_sample(arrays, SMALL, VALIDATION)
     sample = sample._replace(labels=np.ones_like(sample.labels))
     assert np.isnan(validation_auc(SASRec(1, 1, 1), {}, sample))
     unsplit = {**arrays, "interaction_split": np.zeros_like(arrays["interaction_split"])}
-    assert np.isnan(validation_auc(SASRec(1, 1, 1), {}, validation_sample(unsplit, SMALL)))
+    assert np.isnan(validation_auc(SASRec(1, 1, 1), {}, label_sample(unsplit, SMALL, VALIDATION)))
 
 
 def test_labels_of_the_test_split_are_not_read(arrays):
     changed = arrays["interaction_label"].copy()
     changed[arrays["interaction_split"] == TEST] ^= 1
     other = {**arrays, "interaction_label": changed}
-    for read in (training_sequences, partial(validation_sample, config=SMALL)):
+    samples = [partial(label_sample, config=SMALL, split=split) for split in (TRAIN, VALIDATION)]
+    for read in (training_sequences, *samples):
         jax.tree.map(np.testing.assert_array_equal, read(arrays), read(other))
 
 
 @pytest.fixture
 def stub_step(monkeypatch):
-    """Replace the model by one weight, which a step multiplies by a factor, with a validation AUC of 0.5."""
+    """Replace the model by its item effects, which a step multiplies by a factor, with given validation AUCs."""
 
-    def replace_step(factor):
-        def step(model, optimiser, tokens, penalty, state, key, batch):
-            return {"weight": state[0]["weight"] * factor}, state[1]
+    def replace_step(factor, aucs=None):
+        aucs = aucs or itertools.repeat(0.5)
+
+        def step(model, optimiser, tokens, prior, state, key, batch, rates):
+            return {"item_effect": state[0]["item_effect"] * factor}, state[1]
 
         stubs = {
             "_gradient_step": step,
-            "_initial_weights": lambda model, key: {"weight": jnp.ones(1, jnp.float32)},
-            "validation_auc": lambda model, weights, validation: 0.5,
+            "_initial_weights": lambda model, key, rates, sample: {
+                "item_effect": jnp.ones(1, jnp.float32)
+            },
+            "validation_auc": lambda model, weights, validation: next(aucs),
         }
         for name, stub in stubs.items():
             monkeypatch.setattr(f"prep.statistic_model.{name}", stub)
@@ -226,12 +234,23 @@ def test_long_epochs_get_larger_batches_and_steps_a_cap(arrays, stub_step):
 
 
 def test_training_stops_after_epochs_without_a_better_auc(arrays, stub_step):
-    stub_step(1.0)
+    stub_step(1.0, iter([0.5, 0.6, 0.6, 0.55, 0.7]))  # before training, and after each epoch
     entry = train_sasrec(arrays, replace(SMALL, epochs=9, patience=2))[1]
-    steps = entry["steps_trained"]
-    assert entry["epochs_trained"] == 1
-    assert steps % 3 == 0  # the first epoch and two more
-    assert steps < train_sasrec(arrays, replace(SMALL, epochs=9, patience=9))[1]["steps_trained"]
+    assert (entry["epochs_trained"], entry["validation_auc"]) == (1, 0.6)
+    stub_step(1.0)
+    longest = train_sasrec(arrays, replace(SMALL, epochs=9, patience=9))[1]
+    assert entry["steps_trained"] == longest["steps_trained"] / 3  # three epochs, not nine
+
+
+def test_the_start_is_kept_if_no_epoch_is_better(arrays, stub_step):
+    """Epoch 0 is the start. Its item effects are the log-odds of the rates, plus the deviation of the stub."""
+    stub_step(2.0, iter([0.6, 0.5, 0.5, 0.5]))
+    weights, entry = train_sasrec(arrays, replace(SMALL, epochs=9, patience=3))
+    assert (entry["epochs_trained"], entry["validation_auc"]) == (0, 0.6)
+    sequences = training_sequences(arrays)
+    rates = item_rates(sequences.items, sequences.labels, len(arrays["item_categories"]))
+    np.testing.assert_allclose(weights["item_effect"], 1 + rates.log_odds, rtol=1e-6)
+    assert entry["rate_strength"] == rates.strength
 
 
 def test_a_diverged_training_says_what_to_lower(arrays, stub_step):
@@ -256,3 +275,50 @@ def test_it_learns_a_known_preference_model():
     truth = true_like_probability(data, users, data.arrays["interaction_item"][rows])
     possible = roc_auc_score(data.arrays["interaction_label"][rows], truth) - 0.5
     assert 0.4 * possible < entry["validation_auc"] - 0.5 < possible
+
+
+def sparse(seed: int) -> dict[str, np.ndarray]:
+    """A synthetic dataset with about three training ratings for each item."""
+    config = SyntheticConfig(
+        users=600,
+        items=4000,
+        interactions_per_user=25,
+        user_spread=1.0,
+        quality_spread=1.0,
+        dimension=2,
+        seed=seed,
+    )
+    return make_synthetic(config).arrays
+
+
+@pytest.mark.slow  # 60 s
+@pytest.mark.parametrize("seed", range(3))
+def test_with_few_ratings_an_item_it_is_no_worse_than_running_rates(seed):
+    """Against the item's rate plus the user's decayed like rate, on validation and test labels together.
+
+    TODO
+    """
+    arrays = sparse(seed)
+    config = SASRecTraining(seed=seed)
+    weights, entry = train_sasrec(arrays, config)
+    model = SASRec(**entry["architecture"])
+    tree = jax.tree.map(jnp.asarray, unflatten_dict(weights, sep="/"))
+    for split in (VALIDATION, TEST):
+        sample = label_sample(arrays, config, split)
+        auc = validation_auc(model, tree, sample)
+        items, labels, _ = sample.windows
+        running = running_rates(arrays, items, labels, sample.position)
+        assert auc > roc_auc_score(sample.labels, running) - 0.005
+
+
+def running_rates(arrays, items, labels, position):
+    """Item rate plus the user's like rate with weights 0.97^k, both with five more ratings at the mean rate."""
+    sequences, num_items = training_sequences(arrays), len(arrays["item_categories"])
+    mean = sequences.labels.mean()
+    counts = np.bincount(sequences.items, minlength=num_items)
+    likes = np.bincount(sequences.items, weights=sequences.labels, minlength=num_items)
+    age = position[:, None] - 1 - np.arange(items.shape[1])
+    weight = np.where(age >= 0, 0.97 ** np.maximum(age, 0), 0.0)
+    running = ((weight * labels).sum(axis=1) + 5 * mean) / (weight.sum(axis=1) + 5)
+    judged = items[np.arange(len(items)), position]
+    return (likes[judged] + 5 * mean) / (counts[judged] + 5) + running
