@@ -5,28 +5,49 @@ split is never read: `train_sasrec` does not look at its labels.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.output import check_json, write_json
 from jaxsim import InputError, load_dataset
+from jaxsim.sasrec import SASRec
 from jaxsim.tables import format_table
 from prep.statistic_model import SASRecTraining, train_sasrec
 
-# What differs from the default in each setting of the search.
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "default": {},
-    "no running residuals": {"decays": ()},
-    "width 16": {"width": 16},
-    "width 64": {"width": 64},
-    "1 block": {"num_blocks": 1},
-    "3 blocks": {"num_blocks": 3},
-    "dropout 0.4": {"dropout": 0.4},
-    "learning rate 0.002": {"learning_rate": 2e-3},
-    "prior 0": {"prior": 0.0},
+
+class WithoutCommonCandidate(SASRec):
+    """f_sta whose candidate vector is the item's own part alone, without the part common to all items."""
+
+    def logit(self, hidden: jax.Array, candidate: jax.Array, user: jax.Array) -> jax.Array:
+        """As `SASRec.logit`."""
+        common = jnp.broadcast_to(self.common_candidate, hidden.shape)
+        return super().logit(hidden, candidate, user) - jnp.sum(hidden * common, axis=-1)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting of the search: what differs from the default."""
+
+    changes: Mapping[str, Any]
+    architecture: type[SASRec] = SASRec
+
+
+VARIANTS = {
+    "default": Variant({}),
+    "start from rates": Variant({"start": "rates"}),
+    "no common candidate": Variant({}, WithoutCommonCandidate),
+    "width 16": Variant({"width": 16}),
+    "width 64": Variant({"width": 64}),
+    "1 block": Variant({"num_blocks": 1}),
+    "3 blocks": Variant({"num_blocks": 3}),
+    "dropout 0.4": Variant({"dropout": 0.4}),
+    "learning rate 0.002": Variant({"learning_rate": 2e-3}),
+    "embedding penalty 0": Variant({"embedding_penalty": 0.0}),
 }
 
 
@@ -46,8 +67,9 @@ def search_statistic_model(
     packed = load_dataset(dataset)
     aucs: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for seed in range(seeds):
-        for name, changes in VARIANTS.items():
-            _, entry = train_sasrec(packed.arrays, replace(SASRecTraining(), seed=seed, **changes))
+        for name, variant in VARIANTS.items():
+            config = replace(SASRecTraining(), seed=seed, **variant.changes)
+            _, entry = train_sasrec(packed.arrays, config, variant.architecture)
             if entry["validation_auc"] is None:
                 raise InputError(f"{dataset}: the validation labels are all the same: no AUC")
             aucs[name].append(entry["validation_auc"])

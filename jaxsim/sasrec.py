@@ -203,7 +203,10 @@ class SASRec(nn.Module):
             keys.append(key)
             values.append(value)
         sums = self._residual_sums(items, likes) if self.decays else None
-        hidden = self.drop(self.hidden_norm(x), deterministic=deterministic)
+        hidden = self.hidden_norm(x)
+        if self.decays:
+            # The encoder's output is dropped at random, and the residual means are not.
+            hidden = self.drop(hidden, deterministic=deterministic)
         hidden = self.add_residuals(hidden, sums, position)
         return hidden, KeyValues(tuple(keys), tuple(values), sums)
 
@@ -282,6 +285,8 @@ class SASRec(nn.Module):
         """
         hidden, _ = self.encode(items, likes, deterministic)
         before = jnp.concatenate([jnp.zeros((1, self.width), jnp.float32), hidden[:-1]])
+        if not self.decays:
+            before = self.drop(before, deterministic=deterministic)
         return self.logit(before, jnp.maximum(items, 0), user)
 
 

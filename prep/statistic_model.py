@@ -1,11 +1,14 @@
 """Training of f_sta, the SASRec of `jaxsim.sasrec`, on a dataset's training interactions.
 
-Training starts from the items' like rates and the running residuals of users (`prep.statistic_start`). Each training
-interaction is predicted from those before it in its user's sequence, by binary cross-entropy with a Gaussian prior on
-the item embeddings and on the deviations of item effects from the rates. Without the prior, the model memorises
-rarely rated items. In each epoch, long sequences are cut into windows at a random offset, so that every position of
-the window is trained. The result has the weights of the epoch with the best validation AUC. The start counts as
-epoch 0, so the result is not worse on validation labels than what training starts from.
+Each training interaction is predicted from those before it in its user's sequence, by binary cross-entropy with
+a Gaussian prior. Without the prior, the model memorises rarely rated items. In each epoch, long sequences are cut
+into windows at a random offset, so that every position of the window is trained. The result has the weights of the
+epoch with the best validation AUC.
+
+Where items have many ratings, training starts from random weights, and the prior is on the item embeddings. Where
+they have few, it starts from the items' like rates and the running residuals of users (`prep.statistic_start`), and
+the prior is also on how far item effects deviate from the rates. This start counts as epoch 0, so the result is not
+worse on validation labels than what training starts from.
 
 f_sta is trained on the training interactions of all users, held-out users included, and has a user effect for each
 of them. "Held out" means that agents never learn from the sessions of these users. It does not mean that the
@@ -21,10 +24,10 @@ items, however few of them are in its batch.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +53,9 @@ from prep.statistic_start import (
 )
 
 Decay = Annotated[float, Gt(0), Le(1)]
+Start = Literal["auto", "random", "rates"]
+# From so many training interactions of a rated item on average, a SASRec needs no start from rates.
+DENSE = 40
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,18 @@ class SASRecTraining:
     """Peak learning rate of AdamW (linear warm-up, cosine decay)."""
     weight_decay: Amount = 0.1
     """Decoupled weight decay of AdamW."""
+    start: Start = "auto"
+    """Where training starts: `random` weights, as usual for a SASRec, or the items' like `rates` and the
+    running residuals of users. `auto` takes rates where rated items have fewer than 40 training interactions on
+    average."""
+    embedding_penalty: Amount = 1e-3
+    """With random weights: weight of the squared norm of the item and candidate embeddings, against the loss of
+    one interaction."""
     prior: Amount = 80.0
-    """Weight of the squared norm of what training learns about each item, against the loss of all training
-    interactions: of its embeddings, and of how far its effect is from its like rate."""
+    """With rates: weight of the squared norm of what training learns about each item, against the loss of all
+    training interactions: of its embeddings, and of how far its effect is from its like rate."""
     decays: tuple[Decay, ...] = (0.8, 0.97, 1.0)
-    """Decays of the running means of a user's residuals; none leaves the means out."""
+    """With rates: decays of the running means of a user's residuals; none leaves the means out."""
     context: Count = 50
     """Preceding interactions from which a validation label is predicted."""
     max_validation: Count = 50_000
@@ -155,12 +168,14 @@ class BestEpoch(NamedTuple):
 def train_sasrec(
     arrays: Mapping[str, np.ndarray],
     config: SASRecTraining,
+    architecture: type[SASRec] = SASRec,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train the statistic model of a packed dataset.
 
     Args:
         arrays: interaction arrays of the pack (see `jaxsim.Dataset`); labels of the test split are not read.
         config: settings.
+        architecture: the model; a subclass compares another one.
 
     Returns:
         Flat name -> weight for `sasrec.safetensors`, and the manifest's `sasrec` entry.
@@ -168,7 +183,9 @@ def train_sasrec(
     Raises:
         InputError: the training diverged.
     """
-    model = SASRec(
+    sequences = training_sequences(arrays)
+    config = replace(config, start=start_of(sequences, config))
+    model = architecture(
         num_items=len(arrays["item_categories"]),
         num_users=len(arrays["user_offsets"]) - 1,
         window=config.window,
@@ -176,9 +193,9 @@ def train_sasrec(
         num_blocks=config.num_blocks,
         num_heads=config.num_heads,
         dropout=config.dropout,
-        decays=config.decays,
+        decays=config.decays if config.start == "rates" else (),
     )
-    best, effort = _fit(model, arrays, config)
+    best, effort = _fit(model, arrays, sequences, config)
     entry = {
         "architecture": model.architecture,
         "training": asdict(config),
@@ -190,27 +207,40 @@ def train_sasrec(
     return {name: np.asarray(w) for name, w in flat.items()}, entry
 
 
+def start_of(sequences: Sequences, config: SASRecTraining) -> Start:
+    """Where training starts; `auto` depends on how often items are rated."""
+    if config.start != "auto":
+        return config.start
+    rated = max(1, len(np.unique(sequences.items)))
+    return "random" if len(sequences.items) >= DENSE * rated else "rates"
+
+
 def _fit(
-    model: SASRec, arrays: Mapping[str, np.ndarray], config: SASRecTraining
+    model: SASRec, arrays: Mapping[str, np.ndarray], sequences: Sequences, config: SASRecTraining
 ) -> tuple[BestEpoch, dict[str, Any]]:
     """Train with early stopping; give the best epoch, and what the manifest says of the effort."""
     rng = np.random.default_rng(config.seed)
     key, key_init = jax.random.split(jax.random.key(config.seed))
-    sequences, validation = training_sequences(arrays), label_sample(arrays, config, VALIDATION)
-    rates = item_rates(sequences.items, sequences.labels, model.num_items)
+    validation = label_sample(arrays, config, VALIDATION)
+    rates = None
+    if config.start == "rates":
+        rates = item_rates(sequences.items, sequences.labels, model.num_items)
     cuts = cut_windows(sequences.counts, config.window, rng)
     batch_size = max(config.batch_size, math.ceil(len(cuts.users) / config.epoch_steps))
     planned = config.epochs * max(1, len(cuts.users) // batch_size)
     planned = min(planned, config.max_steps or planned)
     optimiser = _optimiser(config, planned)
     tokens = float(cuts.length.sum() / len(cuts.users)) * batch_size
-    prior = config.prior / len(sequences.items)
-    step = jax.jit(partial(_gradient_step, model, optimiser, tokens, prior), donate_argnums=0)
-    weights = _initial_weights(model, key_init, rates, label_sample(arrays, config, TRAIN))
+    penalty = config.prior / len(sequences.items) if rates else config.embedding_penalty
+    step = jax.jit(partial(_gradient_step, model, optimiser, tokens, penalty), donate_argnums=0)
+    weights = _random_weights(model, key_init)
+    best, steps = BestEpoch(None, -np.inf, 0), 0
+    if rates:
+        weights = _at_rates(model, weights, rates, label_sample(arrays, config, TRAIN))
+        best = _better_epoch(model, weights, rates, validation, best, 0, config)
     state = (weights, optimiser.init(weights))
+    strength = {"rate_strength": round(float(rates.strength), 6)} if rates else {}
     rates = jax.tree.map(jnp.asarray, rates)
-    nothing = BestEpoch(None, -np.inf, 0)
-    best, steps = _better_epoch(model, weights, rates, validation, nothing, 0, config), 0
     with tqdm(total=planned, desc="train SASRec", unit="step", disable=None, delay=1) as bar:
         for epoch in range(1, config.epochs + 1):
             cuts = cut_windows(sequences.counts, config.window, rng)
@@ -225,17 +255,13 @@ def _fit(
             bar.set_postfix(best_auc=f"{best.auc:.4f}")
             if epoch - best.epoch >= config.patience or steps == config.max_steps:
                 break
-    return best, {
-        "batch_size": batch_size,
-        "steps_trained": steps,
-        "rate_strength": round(float(rates.strength), 6),
-    }
+    return best, {"batch_size": batch_size, "steps_trained": steps, **strength}
 
 
 def _better_epoch(
     model: SASRec,
     weights: Any,
-    rates: ItemRates,
+    rates: ItemRates | None,
     validation: LabelSample,
     best: BestEpoch,
     epoch: int,
@@ -246,7 +272,7 @@ def _better_epoch(
         raise InputError(
             f"SASRec diverged in epoch {epoch}: lower --sasrec.learning-rate {config.learning_rate:g}"
         )
-    weights = complete(weights, rates)
+    weights = complete(weights, rates) if rates else weights
     auc = validation_auc(model, weights, validation)
     if auc > best.auc or not np.isfinite(auc):
         # Copy: the next step overwrites the weights in place.
@@ -254,11 +280,14 @@ def _better_epoch(
     return best
 
 
-def _initial_weights(model: SASRec, key: jax.Array, rates: ItemRates, sample: LabelSample) -> Any:
-    """The weights that training starts from, fitted on a sample of training labels; see `prep.statistic_start`."""
+def _random_weights(model: SASRec, key: jax.Array) -> Any:
     tokens = jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int8), jnp.int32(0)
-    weights = dict(model.init(key, *tokens, method="next_logits")["params"])
-    weights.pop("item_rate", None)
+    return model.init(key, *tokens, method="next_logits")["params"]
+
+
+def _at_rates(model: SASRec, weights: Any, rates: ItemRates, sample: LabelSample) -> Any:
+    """The weights that training starts from, fitted on a sample of training labels; see `prep.statistic_start`."""
+    weights = {name: x for name, x in weights.items() if name != "item_rate"}
     items, labels, _ = sample.windows
     features = residual_means(rates.rate, items, labels, sample.position, model.decays)
     shifted = items[np.arange(len(items)), sample.position] + 1
@@ -277,18 +306,18 @@ def _gradient_step(
     model: SASRec,
     optimiser: optax.GradientTransformation,
     tokens: float,
-    prior: float,
+    penalty: float,
     state: tuple[Any, Any],
     key: jax.Array,
     batch: Windows,
-    rates: ItemRates,
+    rates: ItemRates | None,
 ) -> tuple[Any, Any]:
     """One AdamW step on a batch of windows."""
     weights, optimiser_state = state
 
     def window_loss(weights: Any, items: Any, labels: Any, user: Any, key: jax.Array) -> jax.Array:
         logits = model.apply(
-            {"params": complete(weights, rates)},
+            {"params": complete(weights, rates) if rates else weights},
             items,
             labels,
             user,
@@ -296,7 +325,8 @@ def _gradient_step(
             method="next_logits",
             rngs={"dropout": key},
         )
-        logits += rates.without_one[labels, items + 1]
+        if rates:
+            logits += rates.without_one[labels, items + 1]
         losses = optax.sigmoid_binary_cross_entropy(logits, (labels > 0).astype(jnp.float32))
         return jnp.where(items >= 0, losses, 0.0).sum()
 
@@ -304,9 +334,11 @@ def _gradient_step(
         keys = jax.random.split(key, len(batch.users))
         total = jax.vmap(window_loss, (None, 0, 0, 0, 0))(weights, *batch, keys).sum()
         about_items = [weights[f"{name}_embedding"]["embedding"] for name in ("item", "candidate")]
-        squared = sum(jnp.sum(x**2) for x in (*about_items, weights["item_effect"]))
+        if rates:
+            about_items.append(weights["item_effect"])
+        squared = sum(jnp.sum(x**2) for x in about_items)
         # Divide by a constant: with the batch's own tokens, interactions in short windows would weigh more.
-        return total / tokens + prior * squared
+        return total / tokens + penalty * squared
 
     updates, optimiser_state = optimiser.update(jax.grad(loss)(weights), optimiser_state, weights)
     return optax.apply_updates(weights, updates), optimiser_state
