@@ -5,10 +5,10 @@ a Gaussian prior. Without the prior, the model memorises rarely rated items. In 
 into windows at a random offset, so that every position of the window is trained. The result has the weights of the
 epoch with the best validation AUC.
 
-Where items have many ratings, training starts from random weights, and the prior is on the item embeddings. Where
-they have few, it starts from the items' like rates and the running residuals of users (`prep.statistic_start`), and
-the prior is also on how far item effects deviate from the rates. This start counts as epoch 0, so the result is not
-worse on validation labels than what training starts from.
+Where items have many ratings, training starts from random weights, and the prior is on the item embeddings.
+Where they have few, it starts from the items' like rates and the running residuals of users
+(`prep.statistic_start`), and the prior is also on how far item effects deviate from the rates. This start counts
+as epoch 0, so the result is not worse on validation labels than what training starts from.
 
 f_sta is trained on the training interactions of all users, held-out users included, and has a user effect for each
 of them. "Held out" means that agents never learn from the sessions of these users. It does not mean that the

@@ -17,12 +17,14 @@ from jaxsim import InputError
 from jaxsim.dataset import TEST, TRAIN, VALIDATION
 from jaxsim.sasrec import SASRec
 from prep.statistic_model import (
+    DENSE,
     SASRecTraining,
     Sequences,
     _batches,
     batch_widths,
     cut_windows,
     label_sample,
+    start_of,
     train_sasrec,
     training_sequences,
     validation_auc,
@@ -212,7 +214,7 @@ def stub_step(monkeypatch):
 
         stubs = {
             "_gradient_step": step,
-            "_initial_weights": lambda model, key, rates, sample: {
+            "_at_rates": lambda model, weights, rates, sample: {
                 "item_effect": jnp.ones(1, jnp.float32)
             },
             "validation_auc": lambda model, weights, validation: next(aucs),
@@ -322,3 +324,31 @@ def running_rates(arrays, items, labels, position):
     running = ((weight * labels).sum(axis=1) + 5 * mean) / (weight.sum(axis=1) + 5)
     judged = items[np.arange(len(items)), position]
     return (likes[judged] + 5 * mean) / (counts[judged] + 5) + running
+
+
+# ---- where training starts -------------------------------------------------------------------------------
+
+
+def test_auto_starts_from_rates_where_items_have_few_ratings():
+    def start(items, config=ONE_WIDTH):
+        labels = np.zeros(len(items), np.int8)
+        return start_of(Sequences(np.asarray(items), labels, np.array([len(items)])), config)
+
+    dense = [0] * DENSE + [5] * DENSE  # items that nobody rated do not count
+    assert start(dense) == "random"
+    assert start(dense[1:]) == "rates"
+    assert start(dense, replace(ONE_WIDTH, start="rates")) == "rates"
+    assert start([0], replace(ONE_WIDTH, start="random")) == "random"
+    assert start([]) == "rates"
+
+
+def test_from_random_weights_it_is_a_sasrec_alone(arrays):
+    """No rates and no running residuals, in the weights and in the architecture; the manifest says so."""
+    config = replace(ONE_WIDTH, start="random", max_steps=2)
+    weights, entry = train_sasrec(arrays, config)
+    assert not {"item_rate", "residual_projection"} & set(weights)
+    assert "decays" not in entry["architecture"]
+    assert entry["training"]["start"] == "random"
+    assert "rate_strength" not in entry
+    _, entry = train_sasrec(arrays, replace(config, start="auto"))
+    assert entry["training"]["start"] == "rates"  # what auto chose
