@@ -1,11 +1,11 @@
 """Training of f_sta, the SASRec of `jaxsim.sasrec`, on a dataset's training interactions.
 
-Training starts from the items' like rates and the running residuals of users (`prep.statistic_start`). Each training
-interaction is predicted from those before it in its user's sequence, by binary cross-entropy with a Gaussian prior on
-the item embeddings and on the deviations of item effects from the rates. Without the prior, the model memorises
-rarely rated items. In each epoch, long sequences are cut into windows at a random offset, so that every position of
-the window is trained. The result has the weights of the epoch with the best validation AUC. The start counts as
-epoch 0, so the result is not worse on validation labels than what training starts from.
+Training starts from the items' like rates and the running residuals of users (`prep.statistic_start`). Each
+training interaction is predicted from those before it in its user's sequence, by binary cross-entropy with a
+Gaussian prior on the item embeddings and on the deviations of item effects from the rates. Without the prior, the
+model memorises rarely rated items. In each epoch, long sequences are cut into windows at a random offset, so that
+every position of the window is trained. The result has the weights of the epoch with the best validation AUC. The
+start counts as epoch 0, so the result is not worse on validation labels than what training starts from.
 
 f_sta is trained on the training interactions of all users, held-out users included, and has a user effect for each
 of them. "Held out" means that agents never learn from the sessions of these users. It does not mean that the
@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Lt
 from flax.traverse_util import flatten_dict
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
@@ -48,8 +48,6 @@ from prep.statistic_start import (
     residual_means,
     start_weights,
 )
-
-Decay = Annotated[float, Gt(0), Le(1)]
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class SASRecTraining:
     prior: Amount = 80.0
     """Weight of the squared norm of what training learns about each item, against the loss of all training
     interactions: of its embeddings, and of how far its effect is from its like rate."""
-    decays: tuple[Decay, ...] = (0.8, 0.97, 1.0)
+    decays: tuple[float, ...] = (0.8, 0.97, 1.0)
     """Decays of the running means of a user's residuals; none leaves the means out."""
     context: Count = 50
     """Preceding interactions from which a validation label is predicted."""
@@ -97,13 +95,17 @@ class SASRecTraining:
         """Check every setting.
 
         Raises:
-            InputError: the first setting that is out of its bounds, or heads that do not divide the width.
+            InputError: the first setting that is out of its bounds, heads that do not divide the width, or a decay
+                that is no share.
         """
         check_settings(self, option_prefix="--sasrec.")
         if self.width % self.num_heads:
             raise InputError(
                 f"--sasrec.num-heads is {self.num_heads}: give a divisor of --sasrec.width, {self.width}"
             )
+        for decay in self.decays:
+            if not 0 < decay <= 1:
+                raise InputError(f"--sasrec.decays has {decay:g}: give numbers above 0, up to 1")
 
 
 class Windows(NamedTuple):
