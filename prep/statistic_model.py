@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Lt
 from flax.traverse_util import flatten_dict
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
@@ -52,7 +52,6 @@ from prep.statistic_start import (
     start_weights,
 )
 
-Decay = Annotated[float, Gt(0), Le(1)]
 Start = Literal["auto", "random", "rates"]
 # From so many training interactions of a rated item on average, a SASRec needs no start from rates.
 DENSE = 40
@@ -96,7 +95,7 @@ class SASRecTraining:
     prior: Amount = 80.0
     """With rates: weight of the squared norm of what training learns about each item, against the loss of all
     training interactions: of its embeddings, and of how far its effect is from its like rate."""
-    decays: tuple[Decay, ...] = (0.8, 0.97, 1.0)
+    decays: tuple[float, ...] = (0.8, 0.97, 1.0)
     """With rates: decays of the running means of a user's residuals; none leaves the means out."""
     context: Count = 50
     """Preceding interactions from which a validation label is predicted."""
@@ -110,13 +109,17 @@ class SASRecTraining:
         """Check every setting.
 
         Raises:
-            InputError: the first setting that is out of its bounds, or heads that do not divide the width.
+            InputError: the first setting that is out of its bounds, heads that do not divide the width, or a decay
+                that is no share.
         """
         check_settings(self, option_prefix="--sasrec.")
         if self.width % self.num_heads:
             raise InputError(
                 f"--sasrec.num-heads is {self.num_heads}: give a divisor of --sasrec.width, {self.width}"
             )
+        for decay in self.decays:
+            if not 0 < decay <= 1:
+                raise InputError(f"--sasrec.decays has {decay:g}: give numbers above 0, up to 1")
 
 
 class Windows(NamedTuple):

@@ -276,6 +276,10 @@ BAD_OPTIONS = {
         ["--sasrec.num-heads", "3"],
         "--sasrec.num-heads is 3: give a divisor of --sasrec.wid",
     ),
+    "decays": (
+        ["--sasrec.decays", "0.5", "1.5"],
+        "--sasrec.decays has 1.5: give numbers above 0, up to",
+    ),
     "batch size": (["--sasrec.batch-size", "0"], "--sasrec.batch-size is 0: give a whole number"),
     "steps": (["--sasrec.max-steps", "0"], "--sasrec.max-steps is 0: give a whole number from 1"),
     "learning rate": (["--sasrec.learning-rate", "nan"], "--sasrec.learning-rate is nan"),

@@ -1,5 +1,7 @@
 """Where f_sta's training starts: item rates, their prior, the label that is left out, running residuals."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -88,11 +90,13 @@ def test_the_model_starts_as_item_rates_and_residual_means(seed):
     model = SASRec(ITEMS, 2, window=8, width=WIDTH, num_blocks=1, decays=DECAYS)
     items, labels = (rng.integers(0, n, 8) for n in (ITEMS, 2))
     items, labels = items.astype(np.int32), labels.astype(np.int8)
-    drawn = dict(model.init(jax.random.key(seed), items, labels, 0, method="next_logits")["params"])
+    init = jax.jit(partial(model.init, method="next_logits"))
+    drawn = dict(init(jax.random.key(seed), items, labels, jnp.int32(0))["params"])
     drawn.pop("item_rate")
     coefficients = np.array([1.5, -0.5])
     weights = complete(start_weights(drawn, 0.25, coefficients), jax.tree.map(jnp.asarray, rates))
-    actual = model.apply({"params": weights}, items, labels, 1, method="next_logits")
+    predict = jax.jit(partial(model.apply, method="next_logits"))
+    actual = predict({"params": weights}, items, labels, jnp.int32(1))
     position = np.arange(8, dtype=np.int32)
     rows = np.tile(items, (8, 1)), np.tile(labels, (8, 1))
     means = residual_means(rates.rate, *rows, position, DECAYS)
@@ -105,7 +109,9 @@ def test_without_decays_the_model_starts_as_item_rates():
     rates = item_rates(*random_labels(0), ITEMS)
     model = SASRec(ITEMS, 2, window=8, width=WIDTH, num_blocks=1)
     items, labels = np.arange(5, dtype=np.int32), np.ones(5, np.int8)
-    drawn = model.init(jax.random.key(0), items, labels, 0, method="next_logits")["params"]
+    init = jax.jit(partial(model.init, method="next_logits"))
+    drawn = init(jax.random.key(0), items, labels, jnp.int32(0))["params"]
     weights = complete(start_weights(drawn, 0.0, np.zeros(0)), jax.tree.map(jnp.asarray, rates))
-    actual = model.apply({"params": weights}, items, labels, 0, method="next_logits")
+    predict = jax.jit(partial(model.apply, method="next_logits"))
+    actual = predict({"params": weights}, items, labels, jnp.int32(0))
     np.testing.assert_allclose(actual, rates.log_odds[items + 1], atol=1e-6)

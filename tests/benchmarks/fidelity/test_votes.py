@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -9,8 +11,9 @@ from benchmarks.fidelity.simulator import vote
 from benchmarks.fidelity.variants import with_labels
 from benchmarks.fidelity.votes import SIMULATED
 from jaxsim.ensemble import majority_probability
+from prep.statistic_model import SASRecTraining
 from tests.benchmarks.fidelity.conftest import training_data
-from tests.factory import random_dataset
+from tests.factory import RESIDUAL_WEIGHTS, random_dataset
 
 
 def named(name: str) -> Predictor:
@@ -84,3 +87,30 @@ def test_f_sta_that_is_trained_again_predicts():
     fitted = named("f_sta").fit(training_data(dataset, changed=True))
     probabilities = fitted.predict(events_of(dataset, "test"))
     assert ((probabilities > 0) & (probabilities < 1)).all()
+
+
+def test_f_sta_of_an_earlier_version_is_trained_again_as_the_present_one(monkeypatch):
+    """Its architecture has no running residuals, and its settings have one that is no more."""
+    dataset = random_dataset(3)
+    present = dataset.manifest["sasrec"]["architecture"]
+    older = {name: value for name, value in present.items() if name != "decays"}
+    training = {"window": present["window"], "embedding_penalty": 1e-3}
+    entry = {"architecture": older, "training": training}
+    weights = {
+        name: w for name, w in dataset.sasrec.items() if name.split("/")[0] not in RESIDUAL_WEIGHTS
+    }
+    earlier = replace(dataset, manifest={**dataset.manifest, "sasrec": entry}, sasrec=weights)
+    settings = []
+
+    def train(arrays, config):
+        settings.append(config)
+        return dataset.sasrec, {"architecture": present}
+
+    monkeypatch.setattr(module, "train_sasrec", train)
+    events = events_of(dataset, "test")
+    again = named("f_sta").fit(training_data(earlier, changed=True)).predict(events)
+    assert settings == [SASRecTraining(window=present["window"])]
+    expected = named("f_sta").fit(training_data(dataset)).predict(events)
+    np.testing.assert_array_equal(again, expected)
+    packed = named("f_sta").fit(training_data(earlier)).predict(events)
+    assert np.abs(packed - expected).max() > 0.01
