@@ -89,7 +89,7 @@ def draw_deviations(key, model, items, likes, length, later):
     return jax.vmap(one)(jax.random.split(key, DRAWS))
 
 
-@pytest.mark.parametrize(("size", "later"), [slow(0, 0), slow(3, 0), (HISTORY, 4)])
+@pytest.mark.parametrize(("size", "later"), [slow(0, 0), slow(3, 0), slow(HISTORY, 4)])
 def test_draws_have_the_posterior_s_mean_and_covariance(model, dataset, kernel, size, later):
     items, likes = history_of(size)
     covariance = variances_to_come(dataset, items, later, kernel)

@@ -359,5 +359,3 @@ def test_from_random_weights_it_is_a_sasrec_alone(arrays):
     assert "decays" not in entry["architecture"]
     assert entry["training"]["start"] == "random"
     assert "rate_strength" not in entry
-    _, entry = train_sasrec(arrays, replace(config, start="auto"))
-    assert entry["training"]["start"] == "rates"  # what auto chose

@@ -14,6 +14,13 @@ from jaxsim import Dataset
 from tests.factory import make_dataset, random_dataset
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that read a whole report are slow: each process makes it once."""
+    for item in items:
+        if "result" in getattr(item, "fixturenames", ()) and "fidelity" in item.nodeid:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _small() -> Iterator[None]:
     """Few events in a batch, and few lengths of histories: each length is compiled."""

@@ -42,6 +42,7 @@ def test_without_validation_labels_no_baseline_is_the_best(people):
     assert any(line.startswith("soft: left out, because it needs likes") for line in study.notes)
 
 
+@pytest.mark.slow  # fits every predictor
 def test_reliability_and_groups_agree_with_plain_means(people):
     study = Study.of(people, Settings(resamples=20))
     fitted = study.fit(study.data)
@@ -56,6 +57,7 @@ def test_reliability_and_groups_agree_with_plain_means(people):
         assert set(group["like_rate_error"]) == {p.name for p in PREDICTORS if p.is_probability}
 
 
+@pytest.mark.slow  # fits every predictor
 def test_like_rates_are_mean_probabilities(people):
     study = Study.of(people, Settings(resamples=20))
     fitted = study.fit(study.data)
