@@ -26,6 +26,7 @@ from jaxsim.explanation.taste import TasteExplanation
 from jaxsim.explanation.votes import Explanation
 from jaxsim.factory import Repeats, Users, make
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
+from jaxsim.own_users import UserModel
 from jaxsim.registration import environment_id, register_environments
 from jaxsim.sasrec import SASRec
 from jaxsim.similarity import COSINE_UNIT, NO_COSINE
@@ -57,6 +58,7 @@ __all__ = [
     "SASRec",
     "Semantics",
     "TasteExplanation",
+    "UserModel",
     "UserSimulator",
     "Users",
     "__version__",

@@ -57,6 +57,7 @@ class EnvParams(environment.EnvParams):
         histories: the users' initial histories.
         sasrec: variables of the statistic model; empty if the semantics does not ask it.
         taste: the taste model; None if the semantics does not ask it.
+        user_params: what the methods of `user_model` get first (`jaxsim.UserModel`); None without one.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -66,6 +67,7 @@ class EnvParams(environment.EnvParams):
     histories: Histories = struct.field(kw_only=True)
     sasrec: dict[str, Any] = struct.field(kw_only=True)
     taste: TasteModel | None = struct.field(kw_only=True, default=None)
+    user_params: Any = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass
@@ -83,6 +85,7 @@ class EnvState(environment.EnvState):
         key_values: f_sta's cache, float32[W, width] for each block; entries beyond `length` are meaningless.
         posterior: of the taste model. It is None, as `hidden` and `key_values` are, if the semantics does not ask
             the model.
+        user_state: the state of `user_model`; None without one.
     """
 
     time: jax.Array
@@ -94,6 +97,7 @@ class EnvState(environment.EnvState):
     hidden: jax.Array
     key_values: KeyValues
     posterior: SessionPosterior = None  # type: ignore[assignment]
+    user_state: Any = None
 
     @property
     def session_length(self) -> jax.Array:
