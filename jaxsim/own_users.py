@@ -290,8 +290,9 @@ def _call(
 
 
 def _line(error: Exception) -> str:
-    """The beginning of an error's message, on one line."""
-    text = " ".join(str(error).split())
+    """The beginning of an error's message, on one line; the last line of a traceback from a callback."""
+    text = str(error).strip()
+    text = " ".join((text.splitlines()[-1] if "Traceback" in text else text).split())
     return text if len(text) <= 160 else f"{text[:160]} ..."
 
 
