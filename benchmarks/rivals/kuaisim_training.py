@@ -38,7 +38,7 @@ class KuaiSimTraining:
     """K, items of a slate."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
     """Dropout rate."""
-    epochs: Annotated[int, Ge(1)] = 12
+    epochs: Annotated[int, Ge(1)] = 4
     """Passes over the training interactions, at most."""
     patience: Annotated[int, Ge(1)] = 2
     """Stop after this many epochs without a better validation AUC."""

@@ -286,9 +286,9 @@ def _notes(result: dict[str, Any], pairs: Pairs | None, scorer: OnlineScorer | N
         training = result["seeds"] * played["train_steps"]
         evaluation = (result["seeds"] + 1) * played["session_steps"]
         notes.append(
-            f"{SUBER}: its rewards would take {training + evaluation:,} calls of a language model ({training:,} to "
-            f"train {result['seeds']} seeds, {evaluation:,} to evaluate them and random), its AUC and ECE on all "
-            f"test labels {result['labels']:,}"
+            f"{SUBER}: its rewards would take {training + evaluation:,} calls of a language model "
+            f"({training:,} to train {result['seeds']} seeds, {evaluation:,} to evaluate them and random), its "
+            f"AUC and ECE on all test labels {result['labels']:,}"
         )
     if scorer is None:
         notes.append(

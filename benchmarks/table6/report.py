@@ -9,8 +9,8 @@ from jaxsim.tables import format_table
 _NOTHING = "-"
 NOT_COMPARABLE = (
     "Rewards in different simulators cannot be compared with each other: one whose users like everything pays the",
-    "most. Compare AUC and ECE, which judge by what people did. The paper's figures are of Yelp, of another language",
-    "model and of other hardware.",
+    "most. Compare AUC and ECE, which judge by what people did. The paper's figures are of Yelp, of another",
+    "language model and of other hardware.",
 )
 
 
