@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fidelity.report import format_summary
+from benchmarks.table6.report import format_rows
 from benchmarks.training.report import format_results
 from jaxsim import InputError
 from jaxsim.files import write_text
@@ -149,6 +150,7 @@ def demo_block(output: str) -> str:
 
 BLOCKS: dict[str, Callable[[Any], str]] = {
     "table2": table2_block,
+    "table6": lambda result: format_rows(result, markdown=True),
     "training": lambda result: _code(format_results(result)),
     "fidelity": lambda result: _code(format_summary(result)),
     "demo": demo_block,
