@@ -120,9 +120,10 @@ def test_it_learns_what_decides_and_never_reads_a_test_label():
     dataset = make_dataset(words, words, words, sequences)
     config = KuaiSimTraining(window=16, slate=2, batch_size=16, epochs=8, learning_rate=5e-3)
     aucs = [
-        train_kuaisim(dataset, replace(config, seed=s)).about["validation_auc"] for s in (0, 1, 2)
+        max(train_kuaisim(dataset, replace(config, seed=seed)).about["validation_auc"])
+        for seed in (0, 1)
     ]
-    assert sorted(max(x) for x in aucs)[1] > 0.9, aucs
+    assert min(aucs) > 0.9, aucs
     flipped = dict(dataset.arrays)
     test = flipped["interaction_split"] == 2
     flipped["interaction_label"] = np.where(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,8 @@ def server(monkeypatch):
 
 
 def test_sessions_are_played_with_the_answers_of_a_server(dataset, server):
+    names = [f"Item {n}" for n in range(dataset.num_items)]  # equal prompts would share an answer
+    dataset = replace(dataset, items=dataset.items.assign(name=names))
     scorer = OnlineScorer(dataset, OpenAIAnnotator("m", server.url, concurrency=8))
     env, params = simulator_of(dataset, user_model=SuberUser(scorer, window=5))[1:]
     obs, state = jax.vmap(env.reset, (0, None))(jax.random.split(jax.random.key(0), 3), params)
