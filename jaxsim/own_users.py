@@ -215,54 +215,32 @@ def check_model(model: UserModel, params: Any, histories: Histories, num_items: 
             `UserModel` says, NaN, or a probability outside [0, 1]; an update that changes the form of the state;
             or `probabilities` that differ from `probability`.
     """
-    for leaf in jax.tree.leaves(params):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
-            raise InputError(f"user_params holds a {type(leaf).__name__}: it must hold arrays only")
+    _check_arrays(params)
     num_users = histories.length.shape[0]
     users = np.unique(np.linspace(0, num_users - 1, _USERS_TRIED).astype(np.int32))
     items = np.unique(np.linspace(0, num_items - 1, _ITEMS_TRIED).astype(np.int32))
     rows = jax.tree.map(lambda x: x[users], histories)
-    history = rows.items, rows.likes, rows.length
-    states = _call(
-        "init", model.init, len(users), (None, 0, 0, 0, 0), params, jnp.asarray(users), *history
-    )
-    _check_array_leaves(states)
+    trial = _Trial(model, params, num_items, len(users))
+    states = trial.call("init", users, rows.items, rows.likes, rows.length)
+    _check_state(states)
     for when in ("", " after an update"):
         for item in items:
-            values = _call(
-                "probability", model.probability, len(users), (None, 0, None), params, states, item
-            )
+            values = trial.call("probability", states, item)
             _check_values(f"probability{when}", values, users.shape)
         previous = states
-        states = _call(
-            "update",
-            model.update,
-            len(users),
-            (None, 0, None, None),
-            params,
-            states,
-            items[0],
-            np.int8(1),
-        )
+        states = trial.call("update", states, items[0], np.int8(1))
         _check_form(previous, states)
-    _check_all_items(model, params, states, items, num_items, len(users))
+    if getattr(type(model), "probabilities", None) is not UserModel.probabilities:
+        _check_all_items(trial, states, items, (len(users), num_items))
 
 
 def _check_all_items(
-    model: UserModel, params: Any, states: Any, items: np.ndarray, num_items: int, num_users: int
+    trial: "_Trial", states: Any, items: np.ndarray, shape: tuple[int, int]
 ) -> None:
-    if getattr(type(model), "probabilities", None) is UserModel.probabilities:
-        return
-
-    def everything(params: Any, state: Any) -> jax.Array:
-        return model.probabilities(params, state, num_items)
-
-    values = _call("probabilities", everything, num_users, (None, 0), params, states)
-    _check_values("probabilities", values, (num_users, num_items))
+    values = trial.call("probabilities", states)
+    _check_values("probabilities", values, shape)
     for item in items:
-        one = _call(
-            "probability", model.probability, num_users, (None, 0, None), params, states, item
-        )
+        one = trial.call("probability", states, item)
         if not np.allclose(one, values[:, item], atol=_TOLERANCE):
             raise InputError(
                 f"user_model.probabilities gives {float(values[0, item]):.4g} for item {item}, but "
@@ -270,23 +248,49 @@ def _check_all_items(
             )
 
 
-def _call(
-    name: str, method: Callable[..., Any], num_users: int, axes: tuple[int | None, ...], *args: Any
-) -> Any:
-    """A method of a model over the sessions of a few users, jitted.
+class _Trial:
+    """The methods of a model over the sessions of a few users, jitted."""
 
-    Raises:
-        InputError: the method raises, or cannot be jitted and vmapped.
-    """
-    args = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), args)
-    try:
-        return jax.jit(jax.vmap(method, axes, axis_size=num_users))(*args)
-    except InputError:
-        raise
-    except Exception as error:  # anything that other people's code may raise
-        raise InputError(
-            f"user_model.{name} cannot be run inside jit and vmap ({type(error).__name__}: {_line(error)})"
-        ) from error
+    def __init__(self, model: UserModel, params: Any, num_items: int, num_users: int) -> None:
+        def all_items(params: Any, state: Any) -> jax.Array:
+            return model.probabilities(params, state, num_items)
+
+        def over_users(method: Callable[..., Any], *axes: int | None) -> Callable[..., Any]:
+            return jax.jit(jax.vmap(method, (None, *axes), axis_size=num_users))
+
+        self._params = params
+        self._methods = {
+            "init": over_users(model.init, 0, 0, 0, 0),
+            "probability": over_users(model.probability, 0, None),
+            "update": over_users(model.update, 0, None, None),
+            "probabilities": over_users(all_items, 0),
+        }
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call a method with the params.
+
+        Raises:
+            InputError: the method raises, or cannot be jitted and vmapped.
+        """
+        args = _strongly_typed((self._params, *args))
+        try:
+            return jax.block_until_ready(self._methods[name](*args))
+        except InputError:
+            raise
+        except Exception as error:  # anything that other people's code may raise
+            raise InputError(
+                f"user_model.{name} cannot be run inside jit and vmap ({type(error).__name__}: {_line(error)})"
+            ) from error
+
+
+def _check_arrays(params: Any) -> None:
+    for leaf in jax.tree.leaves(params):
+        try:
+            jnp.asarray(leaf)
+        except TypeError:
+            raise InputError(
+                f"user_params holds a {type(leaf).__name__} that is no array of numbers: {repr(leaf)[:60]}"
+            ) from None
 
 
 def _line(error: Exception) -> str:
@@ -310,7 +314,7 @@ def _check_values(name: str, values: Any, shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_array_leaves(states: Any) -> None:
+def _check_state(states: Any) -> None:
     for leaf in jax.tree.leaves(states):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             raise InputError(
