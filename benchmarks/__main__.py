@@ -9,6 +9,7 @@ from benchmarks.search import search
 from benchmarks.statistic_model import search_statistic_model
 from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
+from benchmarks.table6.command import run_table6
 from benchmarks.throughput.command import run_throughput
 from benchmarks.training.command import run_training
 from benchmarks.validity.command import run_validity
@@ -26,6 +27,7 @@ if __name__ == "__main__":
             "training": run_training,
             "table1": run_table1,
             "table2": run_table2,
+            "table6": run_table6,
             "convert": run_convert,
             "search": search,
             "quotes": run_quotes,

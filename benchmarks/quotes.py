@@ -26,6 +26,7 @@ from typing import Any
 
 from benchmarks.ablations.command import format_ablations
 from benchmarks.fidelity.report import format_summary
+from benchmarks.table6.report import format_rows
 from benchmarks.training.report import format_results
 from benchmarks.validity.report import format_summary as format_validity
 from jaxsim import InputError
@@ -151,6 +152,7 @@ def demo_block(output: str) -> str:
 
 BLOCKS: dict[str, Callable[[Any], str]] = {
     "table2": table2_block,
+    "table6": lambda result: format_rows(result, markdown=True),
     "training": lambda result: _code(format_results(result)),
     "ablations": lambda result: _code(format_ablations(result)),
     "fidelity": lambda result: _code(format_summary(result)),

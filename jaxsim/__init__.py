@@ -26,6 +26,7 @@ from jaxsim.explanation.taste import TasteExplanation
 from jaxsim.explanation.votes import Explanation
 from jaxsim.factory import Repeats, TasteKind, Users, make
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
+from jaxsim.own_users import UserModel
 from jaxsim.registration import environment_id, register_environments
 from jaxsim.sasrec import SASRec
 from jaxsim.similarity import COSINE_UNIT, NO_COSINE
@@ -58,6 +59,7 @@ __all__ = [
     "Semantics",
     "TasteExplanation",
     "TasteKind",
+    "UserModel",
     "UserSimulator",
     "Users",
     "__version__",

@@ -30,6 +30,7 @@ from jaxsim.checks import (
 )
 from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
+from jaxsim.own_users import OwnUser, UserModel
 from jaxsim.sasrec import SASRec
 from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
 from jaxsim.user_models import (
@@ -72,6 +73,7 @@ class UserSimulator(environment.Environment):
         prefixes: where reset gets f_sta's encoded history: from a "table" of all users, or "encode" to compute it
             at each reset.
         taste: whether the taste of a user of the taste model is the "posterior", or "latent"; see `jaxsim.make`.
+        own_model: a user's own model of users in place of the votes and the taste model; see `jaxsim.UserModel`.
         defaults: params to use when none are passed.
     """
 
@@ -84,6 +86,7 @@ class UserSimulator(environment.Environment):
     catalogue: Literal["tables", "features"] = "tables"
     prefixes: Literal["table", "encode"] = "table"
     taste: Literal["posterior", "latent"] = "posterior"
+    own_model: UserModel | None = None
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
@@ -93,8 +96,11 @@ class UserSimulator(environment.Environment):
             f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
             f"history_length={self.history_length}, session_capacity={self.session_capacity}, "
             f"semantics={self.semantics!r}, repeats={self.repeats!r}, catalogue={self.catalogue!r}, "
-            f"prefixes={self.prefixes!r}{taste})"
+            f"prefixes={self.prefixes!r}{taste}{self._named_model()})"
         )
+
+    def _named_model(self) -> str:
+        return "" if self.own_model is None else f", own_model={self.own_model!r}"
 
     @property
     def name(self) -> str:
@@ -112,8 +118,10 @@ class UserSimulator(environment.Environment):
         return self.num_items
 
     @property
-    def user_model(self) -> Votes | Taste:
+    def user_model(self) -> Votes | Taste | OwnUser:
         """How the user decides and what a session keeps for it."""
+        if self.own_model is not None:
+            return OwnUser(self.own_model, self.num_items, self.semantics)
         if self.semantics in TASTE_SEMANTICS:
             model = DrawnTaste if self.draws_taste else Taste
             return model(self.window, self.history_length, self.semantics)

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jaxsim.dataset import TRAIN, Dataset
 from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
+from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
 from jaxsim.sasrec import SASRec, restore
 from jaxsim.settings import check_settings
 from jaxsim.taste import Posterior, TasteModel, condition
@@ -47,11 +48,13 @@ class _Settings:
     catalogue: CatalogueKind
     prefixes: PrefixKind
     taste: TasteKind
+    user_model: UserModel | None
+    user_params: Any
 
 
 def make(
     dataset: Dataset,
-    semantics: Semantics = "paper",
+    semantics: Semantics | None = None,
     repeats: Repeats = "mask",
     history_length: int = 50,
     session_capacity: int = 100,
@@ -60,14 +63,17 @@ def make(
     catalogue: CatalogueKind = "auto",
     prefixes: PrefixKind = "auto",
     taste: TasteKind = "posterior",
+    user_model: UserModel | None = None,
+    user_params: Any = None,
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
 
     Args:
         dataset: of `jaxsim.load_dataset`.
-        semantics: how a user decides. "paper": by majority of the three votes. "released": by the votes as in the
-            authors' public code. "calibrated": with the probability p of the taste model, drawn. "soft": with p at
-            least 1/2; a recommendation earns p itself.
+        semantics: how a user decides. "paper", the default: by majority of the three votes. "released": by the
+            votes as in the authors' public code. "calibrated": with the probability p of the taste model, drawn.
+            "soft": with p at least 1/2; a recommendation earns p itself. With `user_model`, p is that model's, and
+            "calibrated" is the default.
         repeats: "mask" forbids recommending an item of the window; "allow" lets it earn again.
         history_length: the most training interactions, the latest ones, that a session starts from.
         session_capacity: the most steps of a session.
@@ -81,19 +87,25 @@ def make(
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
+        user_model: your own model of users, in place of the votes and the taste model. It is tried on a few users
+            and items first.
+        user_params: pytree of arrays that the methods of `user_model` get as their first argument.
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).
 
     Raises:
-        InputError: a setting that this dataset or its statistic model cannot serve.
+        InputError: a setting that this dataset or its statistic model cannot serve, or a user model that does not
+            do what `UserModel` says.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(
             f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
         )
+    check_alone(user_model, user_params, prefixes=(prefixes, "auto"), taste=(taste, "posterior"))
     settings = _Settings(
-        semantics, repeats, history_length, session_capacity, users, table_budget, catalogue, prefixes, taste
+        choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
+        catalogue, prefixes, taste, user_model, user_params,
     )  # fmt: skip
     check_settings(settings)
     return _make(dataset, settings)
@@ -102,24 +114,27 @@ def make(
 def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:
     session_users = _session_users(dataset, settings.users)
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
-    asks_taste, drawn = settings.semantics in TASTE_SEMANTICS, settings.taste == "latent"
+    asks_votes, own = settings.semantics not in TASTE_SEMANTICS, settings.user_model
+    asks_taste, drawn = not asks_votes and own is None, settings.taste == "latent"
     if drawn and not asks_taste:
         raise InputError(
             f'taste="latent" draws from the taste model, which semantics={settings.semantics!r} does not ask: '
             'use semantics="calibrated" or "soft"'
         )
-    _check_window(dataset, sasrec, settings, asks_taste)
+    _check_window(dataset, sasrec, settings, asks_votes)
     budget = settings.table_budget
     model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
     budget -= table_bytes(model)
     items = build_catalogue(dataset.arrays, budget, settings.catalogue)
     histories = build_histories(dataset, settings.history_length)
+    if own is not None:
+        check_model(own, settings.user_params, histories, dataset.num_items)
     budget -= _table_bytes(items)
-    if model is None:
+    if asks_votes:
         size = prefix_bytes(sasrec, settings.history_length)
         if _use_prefix_table(settings.prefixes, dataset.num_users, size, budget):
             histories = replace(histories, prefix=_encode_histories(sasrec, variables, histories))
-    elif _use_prefix_table(
+    elif model is not None and _use_prefix_table(
         settings.prefixes, dataset.num_users, posterior_bytes(settings.history_length), budget
     ):
         histories = replace(histories, posterior=_condition_histories(model, histories))
@@ -133,6 +148,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         catalogue="tables" if isinstance(items, PairTables) else "features",
         prefixes="encode" if histories.prefix is histories.posterior is None else "table",
         taste=settings.taste,
+        own_model=own,
     )
     params = EnvParams(
         max_steps_in_episode=jnp.int32(settings.session_capacity),
@@ -140,8 +156,9 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         session_users=jnp.asarray(session_users),
         catalogue=items,
         histories=histories,
-        sasrec={} if asks_taste else variables,
+        sasrec=variables if asks_votes else {},
         taste=model,
+        user_params=jax.tree.map(jnp.asarray, settings.user_params),
     )
     return env, params
 
@@ -160,7 +177,7 @@ def _session_users(dataset: Dataset, users: Users) -> np.ndarray:
     return chosen
 
 
-def _check_window(dataset: Dataset, sasrec: SASRec, settings: _Settings, asks_taste: bool) -> None:
+def _check_window(dataset: Dataset, sasrec: SASRec, settings: _Settings, asks_votes: bool) -> None:
     window = settings.history_length + settings.session_capacity
     if settings.repeats == "mask" and dataset.num_items <= window:
         raise InputError(
@@ -172,7 +189,7 @@ def _check_window(dataset: Dataset, sasrec: SASRec, settings: _Settings, asks_ta
             f"{dataset.path}: the statistic model is of {sasrec.num_items} items and {sasrec.num_users} users, "
             f"but the arrays hold {dataset.num_items} and {dataset.num_users}; build the dataset again"
         )
-    if window > sasrec.window and not asks_taste:
+    if window > sasrec.window and asks_votes:
         raise InputError(
             f"history_length + session_capacity is {window}, but this dataset's statistic model was trained "
             f"for {sasrec.window}: lower one of them, or build the dataset again with --sasrec.window {window}"

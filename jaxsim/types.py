@@ -58,6 +58,7 @@ class EnvParams(environment.EnvParams):
         histories: the users' initial histories.
         sasrec: variables of the statistic model; empty if the semantics does not ask it.
         taste: the taste model; None if the semantics does not ask it.
+        user_params: what the methods of `user_model` get first (`jaxsim.UserModel`); None without one.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -67,6 +68,7 @@ class EnvParams(environment.EnvParams):
     histories: Histories = struct.field(kw_only=True)
     sasrec: dict[str, Any] = struct.field(kw_only=True)
     taste: TasteModel | None = struct.field(kw_only=True, default=None)
+    user_params: Any = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass
@@ -85,6 +87,7 @@ class EnvState(environment.EnvState):
         posterior: of the taste model. It is None, as `hidden` and `key_values` are, if the semantics does not ask
             the model.
         latent: the taste that was drawn when the session began, under `taste="latent"`; `posterior` is None then.
+        user_state: the state of `user_model`; None without one.
     """
 
     time: jax.Array
@@ -97,6 +100,7 @@ class EnvState(environment.EnvState):
     key_values: KeyValues
     posterior: SessionPosterior = None  # type: ignore[assignment]
     latent: LatentTaste = None  # type: ignore[assignment]
+    user_state: Any = None
 
     @property
     def session_length(self) -> jax.Array:

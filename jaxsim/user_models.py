@@ -165,7 +165,7 @@ class Votes:
         """f_sta's output after the latest W interactions of a history with pads anywhere, float32[width]."""
         if items.shape[0] == 0:
             return jnp.zeros(self.sasrec.width, jnp.float32)
-        order, length = _interactions_first(items)
+        order, length = interactions_first(items)
         size = min(self.window, items.shape[0])
         latest = order[jnp.maximum(length - size, 0) + jnp.arange(size, dtype=jnp.int32)]
         hidden, _ = self.sasrec.apply(params.sasrec, items[latest], likes[latest], method="encode")
@@ -235,7 +235,7 @@ class Taste:
     ) -> Decision:
         """The decision on a candidate after any history; see `UserSimulator.respond`."""
         model = _model(params)
-        order, length = _interactions_first(question.items)
+        order, length = interactions_first(question.items)
         items, likes = question.items[order], question.likes[order]
         weights = taste.condition(model, items, likes, length).weights
         kernel = taste.history_kernel(model, question.candidate, items, length)
@@ -342,7 +342,7 @@ def _model(params: EnvParams) -> TasteModel:
     return params.taste
 
 
-def _interactions_first(items: jax.Array) -> tuple[jax.Array, jax.Array]:
+def interactions_first(items: jax.Array) -> tuple[jax.Array, jax.Array]:
     """An order that puts padding last, int32[H], and the number of interactions, int32[]."""
     order = jnp.argsort(items < 0, stable=True)
     return order, jnp.sum(items >= 0, dtype=jnp.int32)

@@ -50,10 +50,14 @@ def explain(
         key: PRNG key of the coins or of the draw, as in `env.respond`; None leaves them open.
 
     Raises:
-        InputError: an argument of a wrong type or out of range, a dataset other than the simulator's, or a call
-            inside jit or vmap.
+        InputError: an argument of a wrong type or out of range, a dataset other than the simulator's, an
+            environment with a `user_model`, or a call inside jit or vmap.
     """
     _check_dataset(dataset, env, params)
+    if env.own_model is not None:
+        raise InputError(
+            "explain describes the votes and the taste model, and this environment has a user_model of its own"
+        )
     words = ItemWords(dataset)
     arguments = env, params, key, history_items, history_labels, candidate, user
     if env.semantics in TASTE_SEMANTICS:
