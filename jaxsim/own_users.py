@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsim.ensemble import Decision, Evidence, Response, Semantics
+from jaxsim.ensemble import Decision, Evidence, Semantics
 from jaxsim.errors import InputError
 from jaxsim.types import EnvParams, EnvState, Histories
 from jaxsim.user_models import (
@@ -22,6 +22,7 @@ from jaxsim.user_models import (
     Interaction,
     Question,
     interactions_first,
+    outcome,
 )
 
 LIKELY = 0.5  # under "soft" a user likes what they like with this probability at least
@@ -141,16 +142,7 @@ class OwnUser:
     ) -> Decision:
         probability = self.model.probability(params.user_params, state, candidate)
         probability = jnp.asarray(probability, jnp.float32)
-        if self.semantics == "calibrated":
-            like = jax.random.bernoulli(key, probability)
-            reward = like.astype(jnp.float32)
-        else:
-            like, reward = probability >= LIKELY, probability
-        return Decision(
-            probability=probability,
-            reward=reward,
-            response=Response(like=like.astype(jnp.int8)),
-        )
+        return outcome(key, self.semantics, probability, probability >= LIKELY)
 
 
 def _strongly_typed(tree: Any) -> Any:

@@ -177,6 +177,32 @@ class Votes:
         return self.sasrec.apply(params.sasrec, hidden, candidate, user, method="logit")
 
 
+def outcome(
+    key: jax.Array,
+    semantics: str,
+    probability: jax.Array,
+    leans: jax.Array,
+    taste: jax.Array | None = None,
+) -> Decision:
+    """The decision of a user who likes an item with a probability.
+
+    Args:
+        key: PRNG key of the like.
+        semantics: "calibrated" draws the like with the probability, and it earns 1; under "soft" the user likes if
+            they lean to it, and every response earns the probability.
+        probability: float32[].
+        leans: bool[], whether the probability is at least 1/2, without its rounding.
+        taste: float32[], g of the taste model.
+    """
+    if semantics == "calibrated":
+        like = jax.random.bernoulli(key, probability)
+        reward = like.astype(jnp.float32)
+    else:
+        like, reward = leans, probability
+    response = Response(like=like.astype(jnp.int8))
+    return Decision(probability=probability, taste=taste, reward=reward, response=response)
+
+
 @dataclass(frozen=True)
 class Taste:
     """The user of the taste model (`jaxsim.taste`), who likes an item with probability p.
@@ -250,23 +276,8 @@ class Taste:
         self, key: jax.Array, model: TasteModel, candidate: jax.Array, expected: jax.Array
     ) -> Decision:
         log_odds = model.log_odds(model.item_mean[candidate], expected)
-        return self._outcome(key, jax.nn.sigmoid(log_odds), log_odds >= 0, expected)
-
-    def _outcome(
-        self, key: jax.Array, probability: jax.Array, leans: jax.Array, taste_for_it: jax.Array
-    ) -> Decision:
-        """The decision where a like has a probability float32[] that is at least 1/2 if it leans, bool[]."""
-        if self.semantics == "calibrated":
-            like = jax.random.bernoulli(key, probability)
-            reward = like.astype(jnp.float32)
-        else:
-            like, reward = leans, probability
-        return Decision(
-            probability=probability,
-            taste=taste_for_it,
-            reward=reward,
-            response=Response(like=like.astype(jnp.int8)),
-        )
+        probability = jax.nn.sigmoid(log_odds)
+        return outcome(key, self.semantics, probability, log_odds >= 0, expected)
 
 
 class DrawnTaste(Taste):
@@ -297,7 +308,8 @@ class DrawnTaste(Taste):
         drawn = latent_taste.taste_for(model, state.latent, self._place(state), candidate)
         quantile = latent_taste.quantile(model, model.item_mean[candidate], drawn)
         probability = latent_taste.probability(quantile)
-        return self._outcome(key, probability, quantile >= 0, latent_taste.taste_of(model, drawn))
+        expected = latent_taste.taste_of(model, drawn)
+        return outcome(key, self.semantics, probability, quantile >= 0, expected)
 
     def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
         """The mood at the next interaction. The answer does not count."""
