@@ -54,7 +54,7 @@ from prep.statistic_start import (
 
 Start = Literal["auto", "random", "rates"]
 # From so many training interactions of a rated item on average, a SASRec needs no start from rates.
-DENSE = 40
+DENSE = 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class SASRecTraining:
     """Decoupled weight decay of AdamW."""
     start: Start = "auto"
     """Where training starts: `random` weights, as usual for a SASRec, or the items' like `rates` and the
-    running residuals of users. `auto` takes rates where rated items have fewer than 40 training interactions on
+    running residuals of users. `auto` takes rates where rated items have fewer than 20 training interactions on
     average."""
     embedding_penalty: Amount = 1e-3
     """With random weights: weight of the squared norm of the item and candidate embeddings, against the loss of
