@@ -1,7 +1,6 @@
 """The predictors that the simulator itself gives: margins, votes and what is made of them."""
 
 from collections.abc import Callable
-from dataclasses import fields
 
 import numpy as np
 from scipy.special import logit
@@ -53,10 +52,7 @@ def _fit_sta(data: TrainingData) -> Fitted:
     model = data.simulator.env.sasrec
     settings = {"window": model.window, "width": model.width}
     settings = data.dataset.manifest["sasrec"].get("training", settings)
-    # A folder of an earlier version has settings that are no more; what replaces them has its default.
-    known = {field.name for field in fields(SASRecTraining)}
-    config = SASRecTraining(**{name: x for name, x in settings.items() if name in known})
-    weights, entry = train_sasrec(data.dataset.arrays, config)
+    weights, entry = train_sasrec(data.dataset.arrays, SASRecTraining(**settings))
     return Fitted(data.simulator.with_sta(weights, entry).probability, weights)
 
 

@@ -90,11 +90,11 @@ def test_f_sta_that_is_trained_again_predicts():
 
 
 def test_f_sta_of_an_earlier_version_is_trained_again_as_the_present_one(monkeypatch):
-    """Its architecture has no running residuals, and its settings have one that is no more."""
+    """Its architecture has no running residuals, and its settings do not say where training starts."""
     dataset = random_dataset(3)
     present = dataset.manifest["sasrec"]["architecture"]
     older = {name: value for name, value in present.items() if name != "decays"}
-    training = {"window": present["window"], "embedding_penalty": 1e-3}
+    training = {"window": present["window"], "embedding_penalty": 2e-3}
     entry = {"architecture": older, "training": training}
     weights = {
         name: w for name, w in dataset.sasrec.items() if name.split("/")[0] not in RESIDUAL_WEIGHTS
@@ -109,7 +109,7 @@ def test_f_sta_of_an_earlier_version_is_trained_again_as_the_present_one(monkeyp
     monkeypatch.setattr(module, "train_sasrec", train)
     events = events_of(dataset, "test")
     again = named("f_sta").fit(training_data(earlier, changed=True)).predict(events)
-    assert settings == [SASRecTraining(window=present["window"])]
+    assert settings == [SASRecTraining(window=present["window"], embedding_penalty=2e-3)]
     expected = named("f_sta").fit(training_data(dataset)).predict(events)
     np.testing.assert_array_equal(again, expected)
     packed = named("f_sta").fit(training_data(earlier)).predict(events)
