@@ -34,10 +34,6 @@ _Entries = dict[tuple[str, ...], Mapping[str, Any]]
 _ENTRIES: WeakKeyDictionary[TrainingData, _Entries] = WeakKeyDictionary()
 
 
-def _fit_with_keywords(data: TrainingData) -> Fitted:
-    return fit_taste(data)
-
-
 def _fit_without_keywords(data: TrainingData) -> Fitted:
     if not has_keywords(data.dataset):
         raise CannotFitError("is the same as taste: no item has keywords")
@@ -129,7 +125,7 @@ TASTE = (
         "taste",
         "model",
         "a Gaussian process over what the user likes more than others do, with the keywords in its kernel",
-        _fit_with_keywords,
+        fit_taste,
         is_probability=True,
         uses_validation=True,
         refit="fast",

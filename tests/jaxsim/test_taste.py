@@ -1,6 +1,7 @@
 """The taste model: its equations by hand and in NumPy, one interaction at a time, and in the environment."""
 
 import dataclasses
+import re
 
 import chex
 import jax
@@ -266,3 +267,28 @@ def test_a_written_pack_is_read_with_its_taste_model(dataset, tmp_path):
     for name, array in dataset.taste.items():
         np.testing.assert_array_equal(read.taste[name], array)
     simulator_of(read, semantics="soft", session_capacity=CAPACITY)
+
+
+@pytest.mark.slow
+def test_a_step_copies_no_block_of_the_factor(calibrated):
+    """In a scan over donated states, the blocks are updated in place."""
+    _, env, params = calibrated
+    keys = jax.random.split(jax.random.key(0), 7)
+    states = jax.vmap(env.reset, (0, None))(keys, params)[1]
+
+    def rollout(states, params):
+        def step(states, key):
+            actions = jnp.zeros(7, jnp.int32)
+            of_sessions = jax.random.split(key, 7)
+            return jax.vmap(env.step, (0, 0, 0, None))(of_sessions, states, actions, params)[
+                1
+            ], None
+
+        return jax.lax.scan(step, states, jax.random.split(jax.random.key(1), 4))[0]
+
+    program = jax.jit(rollout, donate_argnums=0).lower(states, params).compile().as_text()
+    blocks = (*states.posterior.rows, states.posterior.inverses)
+    for block in blocks:
+        shape = ",".join(map(str, block.shape))
+        assert f"f32[{shape}]" in program
+        assert not re.search(rf"= f32\[{shape}\]\S* copy\(", program), shape
