@@ -194,25 +194,55 @@ class _Replica:
 def _exchange(
     ray: Any, replicas: list[Any], first: list[Request], batches: Iterator[list[Request]]
 ) -> Iterator[Completion]:
-    """Keep every replica busy, and yield the replies of each batch when it is done."""
-    in_work: dict[Any, tuple[Any, list[Request]]] = {}
+    """Keep every replica busy, and yield the replies of each batch when it is done.
 
-    def submit(replica: Any, batch: list[Request] | None) -> None:
-        if batch is not None:
-            in_work[replica.answer.remote(batch)] = (replica, batch)
+    A replica that dies takes the batch that waits for it along, and Ray counts that against both. So a batch
+    that was lost beside another one is tried again alone before it is given up.
+    """
+    in_work: dict[Any, tuple[Any, list[Request]]] = {}
+    suspects: list[list[Request]] = []
+    alone: set[Any] = set()
+
+    def submit(replica: Any, batch: list[Request]) -> Any:
+        done = replica.answer.remote(batch)
+        in_work[done] = (replica, batch)
+        return done
+
+    def feed(replica: Any) -> None:
+        working = [done for done, (other, _) in in_work.items() if other is replica]
+        if suspects:
+            if not working:
+                alone.add(submit(replica, suspects.pop()))
+        elif len(working) < _BATCHES_PER_REPLICA and not alone.intersection(working):
+            batch = next(batches, None)
+            if batch is not None:
+                submit(replica, batch)
 
     submit(replicas[0], first)
     for replica in [*replicas[1:], *replicas]:
-        submit(replica, next(batches, None))
+        feed(replica)
     while in_work:
         (done,), _ = ray.wait(list(in_work), num_returns=1)
         replica, batch = in_work.pop(done)
-        yield from _completions(ray, done, batch)
-        submit(replica, next(batches, None))
+        completions = _completions(ray, done, batch)
+        if completions is not None:
+            yield from completions
+        elif done in alone:
+            yield from _given_up(batch)
+        else:
+            suspects.append(batch)
+        alone.discard(done)
+        for _ in range(_BATCHES_PER_REPLICA):
+            feed(replica)
 
 
-def _completions(ray: Any, done: Any, batch: list[Request]) -> list[Completion]:
-    """The replies of a batch that is done.
+def _given_up(batch: list[Request]) -> list[Completion]:
+    failure = f"the model's process died {_TRIES_OF_A_BATCH} times over the batch of this prompt"
+    return [Completion(request.key, None, failure) for request in batch]
+
+
+def _completions(ray: Any, done: Any, batch: list[Request]) -> list[Completion] | None:
+    """The replies of a batch that is done; None if the replica died over it as often as it may.
 
     Raises:
         InputError: nothing can be answered.
@@ -222,10 +252,7 @@ def _completions(ray: Any, done: Any, batch: list[Request]) -> list[Completion]:
     except ray.exceptions.ActorDiedError as error:  # it could not be restarted
         raise InputError(f"Ray gave up ({first_line(error)})") from None
     except ray.exceptions.RayActorError:
-        failure = (
-            f"the model's process died {_TRIES_OF_A_BATCH} times over the batch of this prompt"
-        )
-        return [Completion(request.key, None, failure) for request in batch]
+        return None
     except Exception as error:  # Ray has many, and raises those of its actors as they are
         raise InputError(f"Ray gave up ({_cause(error)})") from None
     if isinstance(replies, str):

@@ -4,6 +4,7 @@ import shutil
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from jaxsim import InputError
 from prep.annotation.annotators.base import Completion, Request, Sampling
 from prep.annotation.annotators.huggingface import HuggingFaceAnnotator
 from prep.annotation.annotators.model_source import locate_model
-from prep.annotation.annotators.ray_cluster import RayAnnotator, _Replica
+from prep.annotation.annotators.ray_cluster import RayAnnotator, _exchange, _Replica
 from tests.prep.annotation.tiny_glm import (
     DIES_OF_LONG_PROMPTS,
     DIES_ONCE,
@@ -91,6 +92,54 @@ def test_a_batch_that_kills_its_replicas_fails_alone(tmp_path):
     assert completions["b"] == Completion("b", None, failure)
     assert completions["a"].text is not None
     assert completions["c"].text is not None
+
+
+class FakeRay:
+    """Replicas that die over a batch with "kill", and take along what waits for them."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self, replicas: int) -> None:
+        self.queues: list[list[tuple]] = [[] for _ in range(replicas)]
+        self.tickets = itertools.count()
+        self.lost: set[tuple] = set()
+        self.most = 0
+
+    def replica(self, number: int) -> SimpleNamespace:
+        def remote(batch: list[Request]) -> tuple:
+            self.queues[number].append(ticket := (number, next(self.tickets), batch))
+            self.most = max(self.most, len(self.queues[number]))
+            return ticket[:2]
+
+        return SimpleNamespace(answer=SimpleNamespace(remote=remote))
+
+    def wait(self, refs: list, num_returns: int) -> tuple:
+        done = next((ref for ref in refs if ref in self.lost), refs[0])
+        return [done], []
+
+    def get(self, ref: tuple) -> list[Completion]:
+        queue = self.queues[ref[0]]
+        batch = next((batch for *ticket, batch in queue if tuple(ticket) == ref), None)
+        if ref in self.lost:
+            raise ray.exceptions.ActorUnavailableError("gone", None)
+        queue[:] = [each for each in queue if each[:2] != ref]
+        if any("kill" in request.prompt for request in batch):
+            self.lost |= {each[:2] for each in queue}
+            queue.clear()
+            raise ray.exceptions.ActorUnavailableError("gone", None)
+        return [Completion(request.key, "fine") for request in batch]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("killers", [{0}, {3}, {9}, {2, 3}, set(range(10))])
+def test_what_waits_behind_a_killer_is_answered(replicas, killers):
+    fake = FakeRay(replicas)
+    batches = [[Request(str(n), "kill" if n in killers else "film", "1")] for n in range(10)]
+    actors = [fake.replica(number) for number in range(replicas)]
+    replies = list(_exchange(fake, actors, batches[0], iter(batches[1:])))
+    assert sorted(int(reply.key) for reply in replies) == list(range(10))
+    assert {int(reply.key) for reply in replies if reply.text is None} == killers
+    assert fake.most == 2
 
 
 @pytest.mark.parametrize(
