@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from flax import linen as nn
 from flax import struct
 
-from agents.algorithms.networks import Encoder, with_item_vectors
+from agents.algorithms.networks import Encoder, ItemStart, with_item_start
 from agents.algorithms.parallel import mean_over_devices, sum_over_devices
 from agents.algorithms.policy import GreedyPolicy, NetworkPolicy, SampledPolicy
 from agents.algorithms.rollout import RecommenderEnv, Sessions, SessionTotals, start_sessions
@@ -22,7 +22,7 @@ LOG_POINTS = 40  # number of log lines of a run, and of updates of its progress 
 _COUNTER_LIMIT = 2**31
 _FINAL_LEARNING_RATE = 0.1  # as a share of the peak
 
-ItemEmbedding = Literal["learned", "keywords"]
+ItemEmbedding = Literal["learned", "keywords", "logs"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,13 @@ class AlgorithmConfig:
     width: Annotated[int, Ge(1)] = 32
     """Width of embeddings and layers."""
     encoder: Encoder = "mean"
-    """How the window is encoded: mean of liked and disliked items, a GRU, or attention."""
+    """How the window is encoded: mean of liked and disliked items, a GRU, attention, or a regression of the
+    residuals (response minus the item's rate in the logs) on item features, which needs item_embedding logs."""
     item_embedding: ItemEmbedding = "learned"
-    """Whether item embeddings start from random numbers, or from the items' keyword vectors."""
+    """Where item embeddings start: from random numbers; from the items' keyword vectors; or from keywords,
+    categories, years and training logs, and item biases from like rates in the logs."""
+    log_odds_scale: Annotated[float, Gt(0)] = 1.0
+    """With item_embedding logs: the first scores are the log-odds of a like that the logs suggest, times this."""
 
     def check(self) -> None:
         """Check each setting, and settings that depend on one another.
@@ -58,6 +62,11 @@ class AlgorithmConfig:
             InputError: the first setting that is wrong.
         """
         check_settings(self)
+        if self.encoder == "residual" and self.item_embedding != "logs":
+            raise InputError(
+                f"encoder residual needs item_embedding logs, but it is {self.item_embedding}: its features and "
+                "rates of items come from the logs"
+            )
         largest_count = max(
             self.num_iterations * self.rollout_length,  # steps in one session's stream
             self.iterations_per_log * self.steps_per_iteration,  # steps between two log lines
@@ -153,13 +162,13 @@ class Algorithm(ABC, Generic[ConfigT]):
         """The network. It scores all items after an observation, float32[..., N]."""
 
     @abstractmethod
-    def init(self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None) -> Any:
+    def init(self, key: jax.Array, params: EnvParams, items: ItemStart | None = None) -> Any:
         """The state before training.
 
         Args:
             key: PRNG key.
             params: the environment's.
-            item_vectors: float32[N, width], initial item embeddings; None for random ones.
+            items: what is known of the items; None if embeddings start from random numbers.
         """
 
     @abstractmethod
@@ -191,11 +200,9 @@ class Algorithm(ABC, Generic[ConfigT]):
             mean_over_devices(means, self.axis_name),
         )
 
-    def train(
-        self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None
-    ) -> Any:
+    def train(self, key: jax.Array, params: EnvParams, items: ItemStart | None = None) -> Any:
         """A whole training run: the state after it. See `init` for the arguments."""
-        state = self.init(key, params, item_vectors)
+        state = self.init(key, params, items)
         return self.iterations(state, params, self.config.num_iterations)[0]
 
     def policy_of(self, variables: Any, sampled: bool = False) -> NetworkPolicy:
@@ -213,9 +220,7 @@ class Algorithm(ABC, Generic[ConfigT]):
         rate = optax.linear_schedule(c.learning_rate, final_rate, steps)
         return optax.chain(optax.clip_by_global_norm(c.max_grad_norm), optax.adam(rate))
 
-    def _start(
-        self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None
-    ) -> TrainState:
+    def _start(self, key: jax.Array, params: EnvParams, items: ItemStart | None) -> TrainState:
         """The part of the state before training that all algorithms have."""
         key, key_network, key_sessions = jax.random.split(key, 3)
         sessions = start_sessions(
@@ -223,8 +228,8 @@ class Algorithm(ABC, Generic[ConfigT]):
         )
         obs = jax.tree.map(lambda x: x[0], sessions.obs)
         variables = self.network.init(key_network, obs)
-        if item_vectors is not None:
-            variables = with_item_vectors(variables, item_vectors)
+        if items is not None:
+            variables = with_item_start(variables, items, self.config.log_odds_scale)
         return TrainState(
             variables=variables,
             optimiser=self.optimiser.init(variables),

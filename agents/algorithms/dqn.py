@@ -16,7 +16,7 @@ from flax import struct
 from agents.algorithms import replay as replay_memory
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, Metrics, TrainState
 from agents.algorithms.choice import best_allowed, epsilon_greedy, score_of
-from agents.algorithms.networks import DuelingItemScorer
+from agents.algorithms.networks import DuelingItemScorer, ItemStart
 from agents.algorithms.parallel import own_share
 from agents.algorithms.policy import EpsilonGreedyPolicy, GreedyPolicy, NetworkPolicy
 from agents.algorithms.rollout import collect
@@ -110,11 +110,9 @@ class DQN(Algorithm[DQNConfig]):
         replay: Any = replay_memory.Replay(stream=1, written=None)  # type: ignore[arg-type]
         return DQNState(**vars(super().state_axes), target=None, replay=replay)
 
-    def init(
-        self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None
-    ) -> DQNState:
+    def init(self, key: jax.Array, params: EnvParams, items: ItemStart | None = None) -> DQNState:
         """See `Algorithm`."""
-        start = self._start(key, params, item_vectors)
+        start = self._start(key, params, items)
         streams = own_share(self.config.num_envs, self.axis_name)
         return DQNState(
             **vars(start),

@@ -13,16 +13,34 @@ import chex
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax import struct
 
 from jaxsim import Observation
 
-Encoder = Literal["mean", "gru", "attention"]
+Encoder = Literal["mean", "gru", "attention", "residual"]
 
 # One integer counts the likes of an item in its low half and the dislikes in its high half.
 _DISLIKE_BIT = 16
 _DISLIKE = 1 << _DISLIKE_BIT
 _HISTORY_STD, _ITEM_STD = 0.1, 0.01
 HISTORY_EMBEDDING, ITEM_EMBEDDING = "history_embedding", "item_embedding"
+ITEM_FEATURES, ITEM_RATE = "item_features", "item_rate"
+# Steps of conjugate gradients: with MovieLens 100K, 3 rank items as well as 8.
+_SOLVER_STEPS = 4
+_TINY = 1e-12
+
+
+@struct.dataclass
+class ItemStart:
+    """What a network knows of the items before training.
+
+    Attributes:
+        vectors: float32[N, width], item vectors.
+        log_odds: float32[N], log-odds that an item is liked; None if nothing is known.
+    """
+
+    vectors: jax.Array
+    log_odds: jax.Array | None = None
 
 
 class HistoryEncoder(nn.Module):
@@ -30,9 +48,11 @@ class HistoryEncoder(nn.Module):
 
     Attributes:
         num_items: N.
-        width: width of the item embeddings and of the result.
+        width: width of the item embeddings, and of the result.
         kind: "mean" averages the embeddings of liked and of disliked items, in any order; "gru" reads the window
-            in order (Cho et al., 2014); "attention" attends to it with a query from the latest item.
+            in order (Cho et al., 2014); "attention" attends to it with a query from the latest item; "residual"
+            regresses what the user liked more, or less, than other people on fixed item features. Its result has
+            two parts: the encoding, and the coefficients of the regression.
     """
 
     num_items: int
@@ -41,7 +61,24 @@ class HistoryEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, obs: Observation) -> jax.Array:
-        """Encode observations with any leading dimensions, float32[..., width]."""
+        """Encode observations with any leading dimensions: float32[..., width], "residual" [..., 2 width]."""
+        lead = obs.length.shape
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), obs)
+        used = jnp.maximum(flat.length, 1).astype(jnp.float32)
+        liked = (flat.responses > 0).sum(-1) / used
+        counts = jnp.stack([liked, flat.length / flat.items.shape[-1]], axis=-1)
+        window = self._read(flat)
+        x = jnp.concatenate([window, counts.astype(jnp.float32)], axis=-1)
+        x = nn.relu(nn.Dense(2 * self.width)(x))
+        x = nn.relu(nn.Dense(self.width)(x))
+        if self.kind == "residual":
+            x = jnp.concatenate([x, window], axis=-1)
+        return x.reshape(*lead, x.shape[-1])
+
+    def _read(self, obs: Observation) -> jax.Array:
+        """The window as one vector, float32[n, ...]."""
+        if self.kind == "residual":
+            return self._residual(obs)
         # A row has two halves: the embedding of a like of the item, and of a dislike.
         table = self.param(
             HISTORY_EMBEDDING,
@@ -50,14 +87,23 @@ class HistoryEncoder(nn.Module):
             jnp.float32,
         )
         read = {"mean": self._mean, "gru": self._gru, "attention": self._attention}[self.kind]
-        lead = obs.length.shape
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) :]), obs)
-        used = jnp.maximum(flat.length, 1).astype(jnp.float32)
-        liked = (flat.responses > 0).sum(-1) / used
-        counts = jnp.stack([liked, flat.length / flat.items.shape[-1]], axis=-1)
-        x = jnp.concatenate([read(table, flat), counts.astype(jnp.float32)], axis=-1)
-        x = nn.relu(nn.Dense(2 * self.width)(x))
-        return nn.relu(nn.Dense(self.width)(x)).reshape(*lead, self.width)
+        return read(table, obs)
+
+    def _residual(self, obs: Observation) -> jax.Array:
+        """Coefficients of a Bayesian linear regression of residuals on item features, float32[n, width].
+
+        A residual is the response, 1 or 0, minus the item's rate. Features and rates are not trained, so no
+        gradient is scattered into them; their scales are, which are the prior's standard deviations.
+        """
+        shape = (self.num_items, self.width)
+        table = self.param(ITEM_FEATURES, nn.initializers.normal(_HISTORY_STD), shape, jnp.float32)
+        rate = self.param(ITEM_RATE, nn.initializers.constant(0.5), (self.num_items,), jnp.float32)
+        scale = self.param("feature_scale", nn.initializers.ones, (self.width,), jnp.float32)
+        items, present = jnp.maximum(obs.items, 0), obs.responses != 0
+        expected = jax.lax.stop_gradient(rate)[items]
+        residuals = jnp.where(present, (obs.responses > 0) - expected, 0.0)
+        features = jnp.where(present[..., None], jax.lax.stop_gradient(table)[items], 0.0) * scale
+        return scale * _ridge(features, residuals)
 
     def _mean(self, table: jax.Array, obs: Observation) -> jax.Array:
         """Means over liked and over disliked items, float32[n, 2 width]; zero where there are none.
@@ -109,6 +155,31 @@ class HistoryEncoder(nn.Module):
         weights = nn.softmax(jnp.where(obs.responses != 0, scores, -1e30), axis=-1)
         pooled = (weights[..., None] * nn.Dense(self.width)(tokens)).sum(axis=-2)
         return jnp.concatenate([pooled, last], axis=-1)
+
+
+def _ridge(features: jax.Array, targets: jax.Array) -> jax.Array:
+    """(X'X + I)^-1 X'y by a few steps of conjugate gradients, float32[n, F].
+
+    Args:
+        features: float32[n, W, F], X.
+        targets: float32[n, W], y.
+    """
+
+    def product(x: jax.Array) -> jax.Array:
+        return jnp.einsum("nwf,nw->nf", features, jnp.einsum("nwf,nf->nw", features, x)) + x
+
+    def dot(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.sum(x * y, axis=-1, keepdims=True)
+
+    residual = jnp.einsum("nwf,nw->nf", features, targets)
+    solution, direction = jnp.zeros_like(residual), residual
+    for _ in range(_SOLVER_STEPS):
+        image, size = product(direction), dot(residual, residual)
+        # Where the system is solved already, or there is no history, both are zero.
+        step = size / jnp.maximum(dot(direction, image), _TINY)
+        solution, residual = solution + step * direction, residual - step * image
+        direction = residual + dot(residual, residual) / jnp.maximum(size, _TINY) * direction
+    return solution
 
 
 class ActorCritic(nn.Module):
@@ -189,20 +260,53 @@ class DuelingItemScorer(ActorCritic):
 CRITIC_LAYERS = ("critic_history", "critic_hidden", "critic")
 
 
-def with_item_vectors(variables: Any, vectors: jax.Array) -> Any:
-    """Variables with item embeddings that start from given vectors, in the actor and in a separate critic.
+def with_item_start(variables: Any, start: ItemStart, scale: float | jax.Array) -> Any:
+    """Variables that start from what is known of the items, in the actor and in a separate critic.
+
+    With the encoder "residual" the first scores are the log-odds of a like times `scale`: those of the item and
+    those of the user's taste, which is a regression on the item vectors. With any other encoder the embeddings
+    start from the vectors, scaled to their usual size.
 
     Args:
         variables: the variables of an `ActorCritic`.
-        vectors: float32[N, width]. They are scaled so that embeddings keep their usual size.
+        start: item vectors, and log-odds if they are known. "residual" needs both.
+        scale: of the log-odds.
     """
-    unit = vectors / jnp.sqrt(jnp.mean(vectors**2) + 1e-12)
+    unit = start.vectors / jnp.sqrt(jnp.mean(start.vectors**2) + _TINY)
+    values = {
+        ITEM_EMBEDDING: _ITEM_STD * unit,
+        HISTORY_EMBEDDING: _HISTORY_STD * jnp.tile(unit, (1, 2)),
+    }
+    if start.log_odds is not None:
+        values["item_bias"] = scale * start.log_odds
+    if _has_leaf(variables, ITEM_FEATURES):
+        values |= _residual_start(start, scale)
 
     def replace(path: Any, leaf: jax.Array) -> jax.Array:
-        name = path[-1].key
-        if name == ITEM_EMBEDDING:
-            chex.assert_equal_shape([leaf, unit])
-            return _ITEM_STD * unit
-        return _HISTORY_STD * jnp.tile(unit, (1, 2)) if name == HISTORY_EMBEDDING else leaf
+        name = "/".join(key.key for key in path[-2:])
+        value = values.get(name, values.get(path[-1].key, leaf))
+        chex.assert_equal_shape([leaf, value])
+        return value
 
     return jax.tree_util.tree_map_with_path(replace, variables)
+
+
+def _residual_start(start: ItemStart, scale: float | jax.Array) -> dict[str, jax.Array]:
+    """Values by name with which <g(s), e_i> is `scale` times the log-odds that the regression adds for item i."""
+    assert start.log_odds is not None
+    width = start.vectors.shape[1]
+    rate = jax.nn.sigmoid(start.log_odds)
+    # A small difference of a rate p is as many log-odds, divided by p (1 - p).
+    gain = scale / jnp.mean(rate * (1 - rate))
+    # Shared between both factors, so that the optimiser's steps mean as much in each.
+    of_taste = jnp.sqrt(gain) * jnp.eye(width, dtype=jnp.float32)
+    return {
+        ITEM_FEATURES: start.vectors,
+        ITEM_RATE: rate,
+        ITEM_EMBEDDING: jnp.sqrt(gain) * start.vectors,
+        "direction/kernel": jnp.concatenate([jnp.zeros_like(of_taste), of_taste]),
+    }
+
+
+def _has_leaf(tree: Any, name: str) -> bool:
+    return any(path[-1].key == name for path, _ in jax.tree_util.tree_leaves_with_path(tree))

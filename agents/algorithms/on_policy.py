@@ -11,7 +11,7 @@ from flax import struct
 from agents.algorithms.advantages import generalised_advantages, next_values
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, TrainState
 from agents.algorithms.choice import draw_softmax, entropy, mask_logits, score_of
-from agents.algorithms.networks import ActorCritic
+from agents.algorithms.networks import ActorCritic, ItemStart
 from agents.algorithms.parallel import mean_over_devices, own_keys
 from agents.algorithms.rollout import SessionTotals, collect
 from jaxsim import EnvParams, InputError, Observation
@@ -92,11 +92,9 @@ class OnPolicy(Algorithm[ConfigT]):
         c = self.config
         return ActorCritic(self.env.num_items, c.width, c.encoder, c.initial_value)
 
-    def init(
-        self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None
-    ) -> TrainState:
+    def init(self, key: jax.Array, params: EnvParams, items: ItemStart | None = None) -> TrainState:
         """See `Algorithm`."""
-        return self._start(key, params, item_vectors)
+        return self._start(key, params, items)
 
     def collect_experience(
         self, state: TrainState, params: EnvParams

@@ -17,7 +17,7 @@ from jax.scipy.sparse.linalg import cg
 
 from agents.algorithms.algorithm import Metrics, TrainState
 from agents.algorithms.choice import entropy, kl_divergence, mask_logits
-from agents.algorithms.networks import CRITIC_LAYERS, ActorCritic
+from agents.algorithms.networks import CRITIC_LAYERS, ActorCritic, ItemStart
 from agents.algorithms.on_policy import Experience, OnPolicy, OnPolicyConfig, flatten, policy_terms
 from agents.algorithms.parallel import mean_over_devices
 from jaxsim import EnvParams, Observation
@@ -84,11 +84,9 @@ class TRPO(OnPolicy[TRPOConfig]):
         """Logits of a softmax policy, and values of a critic with an encoder of its own."""
         return super().network.clone(separate_critic=True)
 
-    def init(
-        self, key: jax.Array, params: EnvParams, item_vectors: jax.Array | None = None
-    ) -> TrainState:
+    def init(self, key: jax.Array, params: EnvParams, items: ItemStart | None = None) -> TrainState:
         """See `Algorithm`; the optimiser has the critic's parameters only."""
-        state = super().init(key, params, item_vectors)
+        state = super().init(key, params, items)
         _, critic = split_critic(state.variables)
         return replace(state, optimiser=self.optimiser.init(critic))
 

@@ -160,7 +160,7 @@ def _rows(
     mean_duration = float(sessions.durations.mean())
     returns = {policy: _returns(seeds) for policy, seeds in outcomes.items()}
     random = float(returns["random", BASELINE].mean())
-    gap = float(returns["oracle", BASELINE].mean()) - random
+    static, oracle = (float(returns[name, BASELINE].mean()) for name in ("static_best", "oracle"))
     rows = []
     for (name, mode), seeds in outcomes.items():
         own = returns[name, mode]
@@ -168,8 +168,10 @@ def _rows(
         low, high = mean_interval(own, users)
         paired = {
             other: mean_interval(own - returns[other, BASELINE], users)
-            for other in ("like_rate", "random", "popular")
+            for other in ("like_rate", "random", "popular", "static_best")
         }
+        over_static = (own - returns["static_best", BASELINE]).mean(axis=0, keepdims=True)
+        users_low, users_high = mean_interval(over_static, users)
         steps, seconds = cost.get(name, (0, 0.0)) if mode != BASELINE else (0, 0.0)
         rows.append(
             Row(
@@ -187,7 +189,12 @@ def _rows(
                 paired_random_high=paired["random"][1],
                 paired_popular_low=paired["popular"][0],
                 paired_popular_high=paired["popular"][1],
-                share_of_oracle=(mean - random) / gap if gap > 0 else float("nan"),
+                paired_static_best_low=paired["static_best"][0],
+                paired_static_best_high=paired["static_best"][1],
+                users_static_best_low=users_low,
+                users_static_best_high=users_high,
+                share_of_oracle=_share(mean, random, oracle),
+                share_past_static_best=_share(mean, static, oracle),
                 t_rwd=TOTAL_REWARD_FACTOR * mean,
                 **_item_statistics(seeds),
                 steps=steps,
@@ -195,6 +202,11 @@ def _rows(
             )
         )
     return rows
+
+
+def _share(value: float, start: float, end: float) -> float:
+    """The share of the way from start to end; NaN if the end is not above the start."""
+    return (value - start) / (end - start) if end > start else float("nan")
 
 
 def _item_statistics(seeds: Sequence[Outcome]) -> dict[str, float]:

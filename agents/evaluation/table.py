@@ -9,8 +9,8 @@ from agents.evaluation.returns import BASELINE
 from jaxsim.tables import format_table
 
 _HEADER = (
-    "policy", "mode", "users", "A.Rwd (95 % interval)", "over like_rate", "to oracle", "like rate", "T.Rwd",
-    "Liking%", "coverage", "diversity",
+    "policy", "mode", "users", "A.Rwd (95 % interval)", "over like_rate", "over static_best", "to oracle",
+    "like rate", "T.Rwd", "Liking%", "coverage", "diversity",
 )  # fmt: skip
 
 
@@ -32,7 +32,12 @@ class Row:
     paired_random_high: float
     paired_popular_low: float
     paired_popular_high: float
+    paired_static_best_low: float
+    paired_static_best_high: float
+    users_static_best_low: float
+    users_static_best_high: float
     share_of_oracle: float
+    share_past_static_best: float
     t_rwd: float
     liking: float
     coverage: float
@@ -58,6 +63,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.users,
         f"{row.a_rwd:.2f} ({format_interval(row.a_rwd_low, row.a_rwd_high)})",
         format_interval(row.paired_low, row.paired_high, sign="+"),
+        format_interval(row.paired_static_best_low, row.paired_static_best_high, sign="+"),
         f"{row.share_of_oracle:.1%}",
         f"{row.like_rate:.3f}",
         f"{row.t_rwd:.1f}",
@@ -80,6 +86,7 @@ def _sentence(row: Row) -> str:
         ("random", row.paired_random_low, row.paired_random_high),
         ("popular", row.paired_popular_low, row.paired_popular_high),
         ("like_rate", row.paired_low, row.paired_high),
+        ("static_best", row.paired_static_best_low, row.paired_static_best_high),
     )
     parts = [f"than {name} by {format_interval(low, high)}" for name, low, high in differences]
     return (

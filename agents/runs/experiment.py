@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 from annotated_types import Ge, Lt
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
-from agents.algorithms.item_vectors import keyword_vectors
 from agents.algorithms.parallel import lay_out
 from agents.evaluation.evaluate import Evaluation, evaluate
 from agents.evaluation.plots import learning_curve
@@ -34,6 +32,7 @@ from agents.runs.folder import (
     unfinished_run,
     write_results,
 )
+from agents.runs.item_start import item_start
 from agents.runs.memory import check_memory
 from agents.runs.metrics import (
     CSVWriter,
@@ -215,7 +214,8 @@ def _train_in(partial: Path, run: PreparedRun, options: RunOptions) -> Training:
     writers: list[MetricsWriter] = [CSVWriter(partial / METRICS_FILE), ProgressBar()]
     if options.tensorboard:
         writers.append(TensorBoardWriter(partial / TENSORBOARD))
-    item_vectors = _item_vectors(run.dataset, run.algorithm.config)
+    config = run.algorithm.config
+    items = item_start(run.dataset, config.item_embedding, config.width)
     checkpoints = Checkpoints(partial / CHECKPOINTS, options.checkpoint_every)
     seeds = run.config.num_seeds
     try:
@@ -224,7 +224,7 @@ def _train_in(partial: Path, run: PreparedRun, options: RunOptions) -> Training:
             run.params,
             run.config.seed,
             seeds,
-            item_vectors=item_vectors,
+            items=items,
             checkpoints=checkpoints,
             writers=writers,
             devices=run.config.devices,
@@ -241,13 +241,6 @@ def _train_in(partial: Path, run: PreparedRun, options: RunOptions) -> Training:
         f"after {training.compile_seconds:.1f} s of compilation"
     )
     return training
-
-
-def _item_vectors(dataset: Dataset, settings: AlgorithmConfig) -> jax.Array | None:
-    """float32[N, width], initial item embeddings; None for random ones."""
-    if settings.item_embedding == "learned":
-        return None
-    return jnp.asarray(keyword_vectors(dataset, settings.width))
 
 
 def _with_cost(config: RunConfig, training: Training) -> RunConfig:

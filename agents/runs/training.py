@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents.algorithms.algorithm import LOG_POINTS, Algorithm
+from agents.algorithms.networks import ItemStart
 from agents.algorithms.parallel import ONE_DEVICE, Layout, lay_out
 from agents.runs.checkpoints import Checkpoints
 from agents.runs.metrics import Measurement, MetricsLog, MetricsWriter
@@ -24,7 +25,7 @@ class TrainingFunctions(NamedTuple):
     """The jitted functions of a run of S seeds.
 
     Attributes:
-        init: (keys [S], params, item_vectors) -> state.
+        init: (keys [S], params, items) -> state.
         chunk: (state, params) -> (state, (totals, diagnostics, is_finite bool[S])): the training between two lines
             of the log. It reuses the buffers of the state that it is given.
     """
@@ -78,7 +79,7 @@ def train_seeds(
     params: EnvParams,
     seed: int,
     num_seeds: int,
-    item_vectors: jax.Array | None = None,
+    items: ItemStart | None = None,
     checkpoints: Checkpoints | None = None,
     writers: Sequence[MetricsWriter] = (),
     devices: int = 1,
@@ -90,7 +91,7 @@ def train_seeds(
         params: parameters of the environment.
         seed: first seed.
         num_seeds: number of seeds, S.
-        item_vectors: float32[N, width], initial item embeddings; None for random ones.
+        items: what is known of the items; None if embeddings start from random numbers.
         checkpoints: where to write checkpoints. If it holds one already, the run continues from it and ends with
             the same bits as a run that was never stopped.
         writers: receive the metrics of each chunk.
@@ -106,7 +107,7 @@ def train_seeds(
     if layout.mesh is not None:
         params = place_params(params, layout.mesh)
     keys = jnp.stack([jax.random.key(seed + index) for index in range(num_seeds)])
-    compiled, start = _prepare(algorithm, functions, (keys, params, item_vectors), checkpoints)
+    compiled, start = _prepare(algorithm, functions, (keys, params, items), checkpoints)
     loop = _ChunkLoop(
         compiled, params, seed + np.arange(num_seeds), _steps_per_chunk(algorithm), checkpoints
     )
@@ -128,7 +129,7 @@ def _steps_per_chunk(algorithm: Algorithm) -> int:
 def _prepare(
     algorithm: Algorithm,
     functions: TrainingFunctions,
-    arguments: tuple[jax.Array, EnvParams, jax.Array | None],
+    arguments: tuple[jax.Array, EnvParams, ItemStart | None],
     checkpoints: Checkpoints | None,
 ) -> tuple[Any, Progress]:
     """Compile a run, and find its start: the latest checkpoint if there is one, otherwise a new state.

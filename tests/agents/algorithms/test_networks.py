@@ -11,12 +11,14 @@ from agents.algorithms.networks import (
     ActorCritic,
     DuelingItemScorer,
     HistoryEncoder,
-    with_item_vectors,
+    ItemStart,
+    with_item_start,
 )
 from jaxsim import Observation
 
 NUM_ITEMS, WIDTH, WINDOW = 9, 8, 6
-KINDS = ("mean", "gru", "attention")
+KINDS = ("mean", "gru", "attention", "residual")
+UNORDERED = ("mean", "residual")
 
 
 def observation(items, likes, user=0) -> Observation:
@@ -43,7 +45,7 @@ def encoder_of(kind):
 def test_encoders_read_items_and_responses_and_no_more(kind):
     encode, _ = encoder_of(kind)
     actual = encode(OBS)
-    assert actual.shape == (WIDTH,)
+    assert actual.shape == ((2 if kind == "residual" else 1) * WIDTH,)
     assert actual.dtype == jnp.float32
     for other in (
         observation([3, 1, 5], [1, 0, 1]),
@@ -72,12 +74,12 @@ def test_one_observation_is_a_row_of_a_batch(kind):
     chex.assert_trees_all_close(jax.vmap(encode)(batch), expected, atol=1e-6)
 
 
-def test_only_the_mean_ignores_order():
+def test_mean_and_residual_ignore_the_order():
     turned = observation([4, 1, 3], [1, 0, 1])
     for kind in KINDS:
         encode, _ = encoder_of(kind)
         differs = float(np.abs(encode(turned) - encode(OBS)).max())
-        assert (differs < 1e-6) == (kind == "mean")
+        assert (differs < 1e-6) == (kind in UNORDERED)
 
 
 def test_the_mean_encoder_against_numpy():
@@ -149,7 +151,7 @@ def test_item_embeddings_may_start_from_given_vectors():
     network = ActorCritic(NUM_ITEMS, WIDTH, separate_critic=True)
     variables = network.init(jax.random.key(0), OBS)
     vectors = np.random.default_rng(0).standard_normal((NUM_ITEMS, WIDTH)).astype(np.float32)
-    actual = with_item_vectors(variables, 5 * vectors)["params"]
+    actual = with_item_start(variables, ItemStart(jnp.asarray(5 * vectors)), 1.0)["params"]
     embedding = np.asarray(actual["item_embedding"])
     np.testing.assert_allclose(np.corrcoef(embedding.ravel(), vectors.ravel())[0, 1], 1, rtol=1e-5)
     np.testing.assert_allclose(embedding.std(), 0.01, rtol=0.1)
@@ -158,3 +160,49 @@ def test_item_embeddings_may_start_from_given_vectors():
     np.testing.assert_array_equal(history[:, :WIDTH], history[:, WIDTH:])
     np.testing.assert_array_equal(actual["critic_history"]["history_embedding"], history)
     chex.assert_trees_all_equal(actual["direction"], variables["params"]["direction"])
+    chex.assert_trees_all_equal(actual["item_bias"], variables["params"]["item_bias"])
+
+
+RESIDUAL_OBS = observation([3, 1, 3, 3, 2], [1, 0, 1, 0, 0])
+
+
+def residual_start(seed):
+    """A network that starts from vectors and rates, and the taste that NumPy finds for RESIDUAL_OBS."""
+    rng = np.random.default_rng(seed)
+    start = ItemStart(
+        jnp.asarray(rng.normal(0, 0.3, (NUM_ITEMS, WIDTH)), jnp.float32),
+        jnp.asarray(rng.normal(0.5, 0.5, NUM_ITEMS), jnp.float32),
+    )
+    network = ActorCritic(NUM_ITEMS, WIDTH, "residual", separate_critic=True)
+    variables = with_item_start(network.init(jax.random.key(seed), OBS), start, 3.0)
+    vectors, odds = np.asarray(start.vectors, float), np.asarray(start.log_odds, float)
+    rate = 1 / (1 + np.exp(-odds))
+    items, likes = np.array([3, 1, 3, 3, 2]), np.array([1, 0, 1, 0, 0])
+    x, y = vectors[items], likes - rate[items]
+    taste = vectors @ np.linalg.solve(x.T @ x + np.eye(WIDTH), x.T @ y)
+    return network, variables, odds, rate, taste
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_first_scores_are_log_odds_of_item_and_taste(seed):
+    """Four distinct rows span the regression, so four steps of conjugate gradients solve it."""
+    network, variables, odds, rate, taste = residual_start(seed)
+    expected = 3 * (odds + taste / np.mean(rate * (1 - rate)))
+    np.testing.assert_allclose(network.apply(variables, RESIDUAL_OBS), expected, rtol=1e-3)
+    unknown = network.apply(variables, observation([], []))
+    np.testing.assert_allclose(unknown, 3 * odds, rtol=1e-5)
+
+
+def test_features_and_rates_are_not_trained():
+    network, variables, *_ = residual_start(0)
+
+    def total(variables):
+        logits, value = network.apply(variables, RESIDUAL_OBS, method="logits_and_value")
+        return (logits**2).sum() + (value - 3) ** 2
+
+    gradients = jax.grad(total)(variables)["params"]
+    for history in ("history", "critic_history"):
+        assert not np.any(gradients[history]["item_features"])
+        assert not np.any(gradients[history]["item_rate"])
+    assert np.any(gradients["history"]["feature_scale"])
+    assert np.any(gradients["item_embedding"])
