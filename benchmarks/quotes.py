@@ -129,13 +129,17 @@ def table2_block(result: dict[str, Any]) -> str:
     """The rows of Table 2 for greedy agents and baselines, users that were trained on first."""
     rows = [row for row in result["rows"] if row["mode"] != "sampled"]
     rows.sort(key=lambda row: (row["users"] != "train", -row["a_rwd"]))
-    header = ("policy", "users", "A.Rwd (95 % interval)", "over like_rate", "to oracle")
+    header = ["policy", "users", "A.Rwd (95 % interval)", "over like_rate", "to oracle"]
+    has_static = all("share_past_static_best" in row for row in rows)
+    if has_static:
+        header.insert(4, "over static_best")
     cells = [
         (
             f"{row['policy']} ({row['seeds']} seeds)" if row["seeds"] > 1 else row["policy"],
             row["users"],
             f"{row['a_rwd']:.2f} ({row['a_rwd_low']:.2f} to {row['a_rwd_high']:.2f})",
             f"{row['paired_low']:+.2f} to {row['paired_high']:+.2f}",
+            *([_over_static(row)] if has_static else []),
             f"{row['share_of_oracle']:.1%}",
             f"{row['liking']:.1f}",
             f"{row['coverage']:.1%}",
@@ -143,6 +147,10 @@ def table2_block(result: dict[str, Any]) -> str:
         for row in rows
     ]
     return format_table((*header, "Liking%", "coverage"), cells, markdown=True, left=(0, 1))
+
+
+def _over_static(row: dict[str, Any]) -> str:
+    return f"{row['paired_static_best_low']:+.2f} to {row['paired_static_best_high']:+.2f}"
 
 
 def demo_block(output: str) -> str:

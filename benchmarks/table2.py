@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import pandas as pd
@@ -17,6 +17,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithms.networks import ItemStart
 from agents.algorithms.policy import EvaluatedPolicy
 from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.evaluate import Evaluation, evaluate
@@ -24,11 +25,12 @@ from agents.evaluation.plots import plot_curves
 from agents.evaluation.returns import SAMPLED
 from agents.evaluation.table import Row, to_json
 from agents.runs.config import dataset_digest, environment_settings
+from agents.runs.item_start import item_start
 from agents.runs.progress import Training
 from agents.runs.training import train_seeds
 from benchmarks.hardware import device_name
 from benchmarks.output import check_json, check_plot, write_json, write_plot
-from jaxsim import Dataset, EnvParams, InputError, UserSimulator, load_dataset, make
+from jaxsim import Dataset, EnvParams, InputError, Semantics, UserSimulator, load_dataset, make
 from jaxsim.tables import format_table
 
 AGENTS = ("ppo", "trpo", "a2c", "dqn")  # in the paper's order
@@ -76,6 +78,18 @@ NOT_COMPARABLE = (
 )
 
 
+Preset = Literal["default", "personal"]
+
+_FROM_LOGS: dict[str, Any] = {"encoder": "residual", "item_embedding": "logs"}
+PERSONAL: dict[str, dict[str, Any]] = {
+    "ppo": {**_FROM_LOGS, "log_odds_scale": 5.0},
+    "trpo": {**_FROM_LOGS, "log_odds_scale": 5.0},
+    "a2c": {**_FROM_LOGS, "log_odds_scale": 5.0},
+    "dqn": {**_FROM_LOGS, "log_odds_scale": 0.2, "exploration_initial_eps": 0.1},
+}
+"""Settings by agent that differ from the defaults, for agents that adapt to each user."""
+
+
 @dataclass(frozen=True)
 class Table2:
     """What was measured on one dataset.
@@ -97,6 +111,8 @@ def run_table2(
     seeds: int = 5,
     seed: int = 0,
     total_steps: int | None = None,
+    semantics: Semantics = "paper",
+    preset: Preset = "default",
     evaluation_seed: int = 1_000_000,
     json: Path | None = None,
     plot: Path | None = None,
@@ -110,6 +126,9 @@ def run_table2(
         seeds: seeds of each agent, trained at once.
         seed: the first of them.
         total_steps: environment steps of a seed, for a quick look; by default each agent's own setting.
+        semantics: how users decide, see `jaxsim.make`.
+        preset: settings of the agents: their defaults, or those for agents that start from keywords and training
+            logs and adapt to each user.
         evaluation_seed: seed of the fixed sessions.
         json: also write the result here: an object, or a list of objects if there are several datasets.
         plot: also draw the learning curves here (PNG, or the format that the name ends in).
@@ -118,11 +137,11 @@ def run_table2(
     check_plot(plot)
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: give a whole number from 1")
-    configs = configs_of(agents or all_agents(), total_steps)
+    configs = configs_of(agents or all_agents(), total_steps, preset)
     datasets = [load_dataset(name) for name in dataset or ("ml-100k",)]
     tables = []
     for packed in datasets:
-        tables.append(measure(packed, configs, seeds, seed, evaluation_seed))
+        tables.append(measure(packed, configs, seeds, seed, evaluation_seed, semantics))
         print(f"\n{format_report(tables[-1])}\n", flush=True)
     print(format_paper())
     results: Any = [table.result for table in tables]
@@ -137,8 +156,10 @@ def all_agents() -> tuple[str, ...]:
     return (*in_paper, *(name for name in ALGORITHMS if name not in in_paper))
 
 
-def configs_of(agents: tuple[str, ...], total_steps: int | None) -> dict[str, AlgorithmConfig]:
-    """Agent to its default settings, with `total_steps` if it is given.
+def configs_of(
+    agents: tuple[str, ...], total_steps: int | None, preset: Preset = "default"
+) -> dict[str, AlgorithmConfig]:
+    """Agent to the settings of a preset, with `total_steps` if it is given.
 
     Raises:
         InputError: an agent is unknown or given twice, or `total_steps` is out of bounds.
@@ -149,7 +170,7 @@ def configs_of(agents: tuple[str, ...], total_steps: int | None) -> dict[str, Al
             raise InputError(f"--agents {name}: unknown; choose from {', '.join(all_agents())}")
         if name in configs:
             raise InputError(f"--agents {name}: is given twice")
-        config = ALGORITHMS[name].config()
+        config = ALGORITHMS[name].config(**(PERSONAL[name] if preset == "personal" else {}))
         configs[name] = config if total_steps is None else replace(config, total_steps=total_steps)
         configs[name].check()
     return configs
@@ -161,6 +182,7 @@ def measure(
     seeds: int,
     seed: int,
     evaluation_seed: int,
+    semantics: Semantics = "paper",
 ) -> Table2:
     """Train each agent and evaluate all of them on one dataset.
 
@@ -170,19 +192,21 @@ def measure(
         seeds: number of seeds of each agent, at least 1.
         seed: the first of them.
         evaluation_seed: seed of the fixed sessions.
+        semantics: how users decide.
 
     Raises:
-        InputError: a training diverged.
+        InputError: a training diverged, or the dataset lacks what users or agents need.
     """
     print(f"preparing the simulator of {dataset.name} ...", flush=True)
-    env, params = make(dataset)
+    env, params = make(dataset, semantics=semantics)
     trainings: dict[str, Training] = {}
     greedy: dict[str, list[EvaluatedPolicy]] = {}
     sampled: dict[str, list[EvaluatedPolicy]] = {}
     for name, config in configs.items():
         print(f"{name}:", flush=True)
         trainer = ALGORITHMS[name].algorithm(env, config)
-        trainings[name] = train_agent(trainer, params, seed, seeds)
+        items = item_start(dataset, config.item_embedding, config.width)
+        trainings[name] = train_agent(trainer, params, seed, seeds, items)
         greedy[name] = policies_of(trainer, trainings[name], seeds, sampled=False)
         sampled[name] = policies_of(trainer, trainings[name], seeds, sampled=True)
     start = time.perf_counter()
@@ -206,9 +230,15 @@ def measure(
     )
 
 
-def train_agent(trainer: Algorithm, params: EnvParams, seed: int, seeds: int) -> Training:
+def train_agent(
+    trainer: Algorithm,
+    params: EnvParams,
+    seed: int,
+    seeds: int,
+    items: ItemStart | None = None,
+) -> Training:
     """Train several seeds at once, and print how fast that was."""
-    training = train_seeds(trainer, params, seed, seeds)
+    training = train_seeds(trainer, params, seed, seeds, items)
     print(
         f"trained {seeds} seeds of {training.steps:,} steps in {training.seconds:.1f} s, "
         f"after {training.compile_seconds:.1f} s of compilation",
@@ -291,7 +321,8 @@ def format_report(table: Table2) -> str:
     ]
     lines = [
         f"{result['dataset']}: {result['items']:,} items, {result['training_users']:,} training users, "
-        f"{result['seeds']} seeds, {result['device']}, jax {result['jax']}",
+        f"{result['seeds']} seeds, semantics {result['environment']['semantics']}, {result['device']}, "
+        f"jax {result['jax']}",
         "",
         table.evaluation.report(),
         "",
