@@ -16,6 +16,7 @@ try:
     from agents.evaluation.evaluate import Evaluation, evaluate
     from agents.evaluation.sessions import fixed_sessions, run_sessions
     from agents.runs.folder import load
+    from agents.runs.item_start import item_start
     from agents.runs.training import train_seeds
 except KeyboardInterrupt:
     # `python -m agents` imports this package first, which takes seconds. Ctrl-C is one line there, too.
@@ -39,6 +40,7 @@ __all__ = [
     "TRPOConfig",
     "evaluate",
     "fixed_sessions",
+    "item_start",
     "load",
     "run_sessions",
     "train_seeds",

@@ -85,7 +85,12 @@ PERSONAL: dict[str, dict[str, Any]] = {
     "ppo": {**_FROM_LOGS, "log_odds_scale": 5.0},
     "trpo": {**_FROM_LOGS, "log_odds_scale": 5.0},
     "a2c": {**_FROM_LOGS, "log_odds_scale": 5.0},
-    "dqn": {**_FROM_LOGS, "log_odds_scale": 0.2, "exploration_initial_eps": 0.1},
+    "dqn": {
+        **_FROM_LOGS,
+        "log_odds_scale": 0.2,
+        "exploration_initial_eps": 0.1,
+        "learning_rate": 5e-4,
+    },
 }
 """Settings by agent that differ from the defaults, for agents that adapt to each user."""
 
