@@ -254,3 +254,39 @@ def test_the_curve_of_a_run_bears_its_policys_name():
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels[0] == "dqn, training: mean and range of 2 seeds"
     assert axes.get_title() == "DQN on invented"
+
+
+def test_the_personal_preset_has_settings_for_every_agent():
+    personal = configs_of(all_agents(), 1000, "personal")
+    for name, config in personal.items():
+        config.check()
+        assert (config.encoder, config.item_embedding) == ("residual", "logs")
+        assert config.total_steps == 1000
+        # Values of DQN are near probabilities; the others draw from a softmax of their scores.
+        assert (config.log_odds_scale < 1) == (name == "dqn")
+
+
+@pytest.mark.slow
+def test_agents_that_start_from_logs_earn_more_at_once(pack, tmp_path, monkeypatch, capsys):
+    """After a few steps, a policy that started from the logs knows which items are good; another one does not."""
+    monkeypatch.setattr(table2, "make", partial(jaxsim.make, history_length=4, session_capacity=10))
+    rewards = {}
+    for preset in ("default", "personal"):
+        path = tmp_path / f"{preset}.json"
+        run_table2(
+            (str(pack),),
+            ("a2c",),
+            2,
+            total_steps=300,
+            preset=preset,
+            json=path,
+        )
+        result = json.loads(path.read_text())
+        assert result["training"]["a2c"]["settings"]["item_embedding"] == (
+            "logs" if preset == "personal" else "learned"
+        )
+        rows = {(row["policy"], row["users"]): row for row in result["rows"]}
+        rewards[preset] = rows["a2c_sampled", "train"]["a_rwd"] / rows["oracle", "train"]["a_rwd"]
+    capsys.readouterr()
+    assert rewards["personal"] > 0.9
+    assert rewards["default"] < 0.8
