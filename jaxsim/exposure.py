@@ -24,6 +24,7 @@ this; docs/exposure.md says what it means and what it does not.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import chex
 import jax
@@ -139,7 +140,7 @@ class HostModel:
         arrays: Mapping[str, np.ndarray],
         years: np.ndarray,
         packed: Mapping[str, np.ndarray],
-        coefficients: Mapping[str, Mapping[str, float]],
+        coefficients: Mapping[str, Any],
     ) -> None:
         """Put together what was fitted.
 

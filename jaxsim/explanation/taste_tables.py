@@ -64,7 +64,7 @@ def _log_odds_table(explanation: TasteExplanationFields) -> Table:
     together = "both"
     if explanation.chosen is not None and explanation.exposure is not None:
         slope, offset = explanation.exposure
-        computed = f"beta (e - o) = {slope:.3f} * ({explanation.chosen:.3f} - {offset:.3f})"
+        computed = f"beta (e - o) = {slope:.3f} * ({explanation.chosen:.3f} {-offset:+.3f})"
         rows.append(("being chosen", computed, _signed(explanation.exposure_part)))
         together = "all"
     probability = f"a probability of {explanation.probability:.3f}"
