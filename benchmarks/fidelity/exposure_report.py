@@ -75,9 +75,12 @@ def measure_exposure(dataset: Dataset, settings: Settings) -> dict[str, Any]:
 
 def format_exposure(result: Mapping[str, Any]) -> str:
     """The coefficients, the check on validation, and the weighted figures."""
+    intervals = (
+        "95 % intervals: of coefficients by standard errors clustered by user, of the rest by "
+        f"{result['resamples']:,} resamples of the users"
+    )
     parts = [
-        f"{result['dataset']}, {result['split']} split\n95 % intervals: of coefficients by standard errors clustered by "
-        f"user, of the rest by {result['resamples']:,} resamples of the users",
+        f"{result['dataset']}, {result['split']} split\n{intervals}",
         format_model(result["model"]),
         format_propensity(result["propensity"]),
         "\n".join(f"note: {line}" for line in result["notes"]),
@@ -109,8 +112,8 @@ def format_model(entry: Mapping[str, Any]) -> str:
         ]
         table = format_table(("expected ratings", "observed"), tenths, left=())
         text = (
-            f"validation: AUC {validation['auc']:.3f}, within users {validation['auc_within_user']:.3f}; tenths of "
-            f"the {validation['rated']:,} ratings, the least expected first"
+            f"validation: AUC {validation['auc']:.3f}, within users {validation['auc_within_user']:.3f}; tenths "
+            f"of the {validation['rated']:,} ratings, the least expected first"
         )
         tables.append(f"{text}\n\n{table}")
     return "\n\n".join(tables)
