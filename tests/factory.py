@@ -35,7 +35,7 @@ TASTE = {
 # The manifest's entry of an exposure model, with a coefficient so large that its absence would be seen.
 EXPOSURE = {
     "coefficients": {
-        name: {"value": value, "standard_error": 0.1}
+        name: {"value": value, "standard_error": 0.1, "low": value - 0.2, "high": value + 0.2}
         for name, value in {
             "intercept": -1.5, "popularity": 1.0, "activity": 1.4, "category": 2.0, "year": -0.3,
             "cooccurrence": 0.7,
