@@ -337,7 +337,7 @@ def _fit_label(
     model: HostModel,
     config: ExposureTraining,
 ) -> dict[str, Any]:
-    """The manifest's entries about beta: `label`, `offset`, `applies`, and `reason` if it cannot be fitted."""
+    """The manifest's entries about beta: `label`, `offset` and `spread` (mean and standard deviation of e), `applies`, and `reason` if it cannot be fitted."""
     rows = validation_rows(arrays, config.max_labels, config.seed)
     labels = arrays["interaction_label"][rows]
     if len(rows) < MIN_LABELS or len(np.unique(labels)) < 2:
@@ -346,7 +346,7 @@ def _fit_label(
             if len(rows) < MIN_LABELS
             else "all validation labels are the same"
         )
-        return {"label": None, "offset": 0.0, "applies": False, "reason": reason}
+        return {"label": None, "offset": 0.0, "spread": 0.0, "applies": False, "reason": reason}
     context = max(taste_entry["training"]["calibration_context"], config.context)
     examples = validation_examples(arrays, context, config.max_labels, config.seed)
     of_taste = validation_log_odds(arrays, taste, taste_entry, examples)
@@ -357,8 +357,12 @@ def _fit_label(
     user = np.searchsorted(arrays["user_offsets"], rows, side="right") - 1
     table = label_coefficients(labels, of_taste, chosen, model.of_activity[user], user)
     ends = table["exposure"]["low"], table["exposure"]["high"]
-    offset = float(chosen.mean())
-    return {"label": table, "offset": offset, "applies": not ends[0] <= 0 <= ends[1]}
+    return {
+        "label": table,
+        "offset": float(chosen.mean()),
+        "spread": float(chosen.std()),
+        "applies": not ends[0] <= 0 <= ends[1],
+    }
 
 
 def label_coefficients(
