@@ -337,7 +337,12 @@ def _fit_label(
     model: HostModel,
     config: ExposureTraining,
 ) -> dict[str, Any]:
-    """The manifest's entries about beta: `label`, `offset` and `spread` (mean and standard deviation of e), `applies`, and `reason` if it cannot be fitted."""
+    """The manifest's entries about beta.
+
+    Returns:
+        `label`, the coefficients; `offset` and `spread`, mean and standard deviation of e; `applies`, whether the
+        interval of beta leaves zero out; and `reason` if it cannot be fitted.
+    """
     rows = validation_rows(arrays, config.max_labels, config.seed)
     labels = arrays["interaction_label"][rows]
     if len(rows) < MIN_LABELS or len(np.unique(labels)) < 2:
