@@ -91,30 +91,22 @@ def make(
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
         exposure: correct the taste model's probability for what its users would not have chosen by themselves
-            (docs/exposure.md): the log-odds of a like fall with those of being chosen. It needs a dataset whose
-            validation labels show such a dependence.
-        user_model: your own model of users, in place of the votes and the taste model. It is tried on a few users
-            and items first.
+            (docs/exposure.md).
+        user_model: your own model of users, in place of the votes and the taste model; tried on a few users first.
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).
 
     Raises:
-        InputError: a setting that this dataset or its statistic model cannot serve, or a user model that does not
-            do what `UserModel` says.
+        InputError: a setting that this dataset cannot serve, or a user model unlike what `UserModel` says.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(
             f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
         )
-    check_alone(
-        user_model,
-        user_params,
-        prefixes=(prefixes, "auto"),
-        taste=(taste, "posterior"),
-        exposure=(exposure, False),
-    )
+    others = {"prefixes": (prefixes, "auto"), "taste": (taste, "posterior")}
+    check_alone(user_model, user_params, **others, exposure=(exposure, False))
     settings = _Settings(
         choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
         catalogue, prefixes, taste, exposure, user_model, user_params,
