@@ -63,7 +63,7 @@ def format_report(result: BuildResult) -> str:
         "categories": _histogram(result),
         "SASRec": _sasrec_line(manifest["sasrec"]),
         "taste": _taste_line(manifest["taste"]),
-        "exposure": _exposure_line(manifest["exposure"]),
+        "exposure": exposure_line(manifest["exposure"]),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
@@ -170,7 +170,7 @@ def _taste_line(entry: Mapping[str, Any]) -> str:
     return "weights " + ", ".join(f"{name} {weight:.3f}" for name, weight in weights)
 
 
-def _exposure_line(entry: Mapping[str, Any]) -> str:
+def exposure_line(entry: Mapping[str, Any]) -> str:
     """How well the model tells which items people rate, and what that says about a like."""
     if "coefficients" not in entry:
         return f"not fitted: {entry['reason']}"

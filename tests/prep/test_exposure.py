@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from jaxsim import Dataset, InputError
+from jaxsim import Dataset, InputError, load_dataset, make
 from jaxsim.dataset import TEST, TRAIN, VALIDATION
 from jaxsim.exposure import HostModel
+from prep.build import build_synthetic
+from prep.config import BuildConfig
 from prep.exposure import (
     ExposureTraining,
     cooccurrence_factors,
@@ -19,6 +21,9 @@ from prep.exposure import (
     train_exposure,
 )
 from prep.regression import Coefficient
+from prep.report import exposure_line
+from prep.statistic_model import SASRecTraining
+from prep.synthetic import SyntheticConfig
 from prep.taste_model import TasteTraining, validation_examples, validation_log_odds
 from tests.factory import make_dataset, random_dataset
 from tests.taste_reference import probabilities
@@ -165,6 +170,47 @@ def test_labels_without_dependence_are_rarely_corrected():
 def test_settings_out_of_bounds_are_refused(name, value):
     with pytest.raises(InputError, match=rf"--exposure\.{name}"):
         ExposureTraining(**{name: value}).check()
+
+
+def test_the_report_of_a_build_says_what_was_found():
+    row = {"value": 0.06, "standard_error": 0.02, "low": 0.02, "high": 0.1}
+    entry = {
+        "coefficients": {},
+        "validation": {"auc": 0.92},
+        "label": {"exposure": row},
+        "applies": True,
+    }
+    assert exposure_line(entry) == "validation AUC 0.920; beta 0.060 (0.020 to 0.100), kept"
+    assert "switched off" in exposure_line({**entry, "applies": False})
+    none = {**entry, "label": None, "reason": "all labels are the same", "validation": None}
+    assert exposure_line(none) == "likes are not corrected: all labels are the same"
+    assert exposure_line({"reason": "too few"}) == "not fitted: too few"
+
+
+@pytest.mark.slow
+def test_a_synthetic_dataset_is_built_with_it(tmp_path):
+    """Users of `synthetic` meet popular items of their favourite topics, and the model finds both."""
+    config = BuildConfig(
+        out=tmp_path / "synthetic",
+        sasrec=SASRecTraining(width=4, max_steps=1),
+        taste=TasteTraining(iterations=0),
+    )
+    path, data = build_synthetic(SyntheticConfig(), config)
+    dataset = load_dataset(path)
+    entry = dataset.manifest["exposure"]
+    assert entry["coefficients"]["popularity"]["low"] > 0
+    assert entry["coefficients"]["category"]["low"] > 0
+    assert entry["validation"]["auc_within_user"] > 0.7
+    again = train_exposure(
+        data.arrays, dataset.taste, dataset.manifest["taste"], ExposureTraining()
+    )
+    assert again[1] == entry
+    settings = {"semantics": "calibrated", "history_length": 10, "session_capacity": 10}
+    if entry["applies"]:
+        make(dataset, **settings, exposure=True)
+    else:
+        with pytest.raises(InputError, match="contains zero"):
+            make(dataset, **settings, exposure=True)
 
 
 # ---- known coefficients --------------------------------------------------------------------------------
