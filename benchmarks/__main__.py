@@ -4,6 +4,7 @@ from benchmarks.ablations.command import run_ablations
 from benchmarks.agreement import run_agreement
 from benchmarks.convert import run_convert
 from benchmarks.fidelity.command import run_fidelity
+from benchmarks.fidelity.exposure_report import run_exposure
 from benchmarks.quotes import run_quotes
 from benchmarks.search import search
 from benchmarks.statistic_model import search_statistic_model
@@ -19,6 +20,7 @@ if __name__ == "__main__":
     main(
         {
             "fidelity": run_fidelity,
+            "exposure": run_exposure,
             "ablations": run_ablations,
             "validity": run_validity,
             "statistic-model": search_statistic_model,

@@ -44,7 +44,8 @@ PACKED_FILES = (
     "keywords.json",
     "categories.json",
 )
-TASTE_FILE = "taste.safetensors"  # not in datasets of earlier versions
+# Not in datasets of earlier versions; that of exposure not in datasets with few interactions either.
+TASTE_FILE, EXPOSURE_FILE = "taste.safetensors", "exposure.safetensors"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 MIN_INTERACTIONS = 5  # users with fewer have only training interactions and start no session
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
@@ -71,6 +72,9 @@ class Dataset:
         keywords, categories: the words of the indices.
         taste: arrays of the taste model: item_effect float32[N], item_year float32[N] (NaN if an item has none),
             covariance_factors float32[N, R]. None in datasets of earlier versions.
+        exposure: arrays of the exposure model: item_popularity float32[N], user_activity float32[U],
+            cooccurrence_factors float32[N, R]. None in datasets of earlier versions, and in those with too few
+            interactions to fit it.
     """
 
     path: Path
@@ -82,6 +86,7 @@ class Dataset:
     keywords: list[str] = field(repr=False)
     categories: list[str] = field(repr=False)
     taste: dict[str, np.ndarray] | None = field(repr=False, default=None)
+    exposure: dict[str, np.ndarray] | None = field(repr=False, default=None)
 
     @property
     def name(self) -> str:
@@ -165,6 +170,9 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         keywords=json.loads((folder / "keywords.json").read_text("utf-8")),
         categories=json.loads((folder / "categories.json").read_text("utf-8")),
         taste=_read_tensors(folder / TASTE_FILE) if TASTE_FILE in manifest["files"] else None,
+        exposure=_read_tensors(folder / EXPOSURE_FILE)
+        if EXPOSURE_FILE in manifest["files"]
+        else None,
     )
     _check_arrays(dataset)
     return dataset

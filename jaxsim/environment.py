@@ -73,6 +73,7 @@ class UserSimulator(environment.Environment):
         prefixes: where reset gets f_sta's encoded history: from a "table" of all users, or "encode" to compute it
             at each reset.
         taste: whether the taste of a user of the taste model is the "posterior", or "latent"; see `jaxsim.make`.
+        exposure: whether probabilities are corrected for what users would have chosen; see `jaxsim.make`.
         own_model: a user's own model of users in place of the votes and the taste model; see `jaxsim.UserModel`.
         defaults: params to use when none are passed.
     """
@@ -86,12 +87,14 @@ class UserSimulator(environment.Environment):
     catalogue: Literal["tables", "features"] = "tables"
     prefixes: Literal["table", "encode"] = "table"
     taste: Literal["posterior", "latent"] = "posterior"
+    exposure: bool = False
     own_model: UserModel | None = None
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
         """The settings in one line, without the weights' architecture."""
         taste = f", taste={self.taste!r}" if self.draws_taste else ""
+        taste += ", exposure=True" if self.exposure else ""
         return (
             f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
             f"history_length={self.history_length}, session_capacity={self.session_capacity}, "

@@ -20,6 +20,7 @@ from jaxsim.dataset import TRAIN, Dataset
 from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
+from jaxsim.exposure import build_exposure_model
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
 from jaxsim.sasrec import SASRec, restore
 from jaxsim.settings import check_settings
@@ -48,6 +49,7 @@ class _Settings:
     catalogue: CatalogueKind
     prefixes: PrefixKind
     taste: TasteKind
+    exposure: Literal[False, True]
     user_model: UserModel | None
     user_params: Any
 
@@ -63,6 +65,7 @@ def make(
     catalogue: CatalogueKind = "auto",
     prefixes: PrefixKind = "auto",
     taste: TasteKind = "posterior",
+    exposure: bool = False,
     user_model: UserModel | None = None,
     user_params: Any = None,
 ) -> tuple[UserSimulator, EnvParams]:
@@ -87,25 +90,26 @@ def make(
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
-        user_model: your own model of users, in place of the votes and the taste model. It is tried on a few users
-            and items first.
+        exposure: correct the taste model's probability for what its users would not have chosen by themselves
+            (docs/exposure.md).
+        user_model: your own model of users, in place of the votes and the taste model; tried on a few users first.
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).
 
     Raises:
-        InputError: a setting that this dataset or its statistic model cannot serve, or a user model that does not
-            do what `UserModel` says.
+        InputError: a setting that this dataset cannot serve, or a user model unlike what `UserModel` says.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(
             f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
         )
-    check_alone(user_model, user_params, prefixes=(prefixes, "auto"), taste=(taste, "posterior"))
+    others = {"prefixes": (prefixes, "auto"), "taste": (taste, "posterior")}
+    check_alone(user_model, user_params, **others, exposure=(exposure, False))
     settings = _Settings(
         choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
-        catalogue, prefixes, taste, user_model, user_params,
+        catalogue, prefixes, taste, exposure, user_model, user_params,
     )  # fmt: skip
     check_settings(settings)
     return _make(dataset, settings)
@@ -116,11 +120,9 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
     asks_votes, own = settings.semantics not in TASTE_SEMANTICS, settings.user_model
     asks_taste, drawn = not asks_votes and own is None, settings.taste == "latent"
-    if drawn and not asks_taste:
-        raise InputError(
-            f'taste="latent" draws from the taste model, which semantics={settings.semantics!r} does not ask: '
-            'use semantics="calibrated" or "soft"'
-        )
+    if not asks_taste:
+        _check_without_taste(settings)
+    corrected = build_exposure_model(dataset) if settings.exposure else None
     _check_window(dataset, sasrec, settings, asks_votes)
     budget = settings.table_budget
     model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
@@ -148,6 +150,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         catalogue="tables" if isinstance(items, PairTables) else "features",
         prefixes="encode" if histories.prefix is histories.posterior is None else "table",
         taste=settings.taste,
+        exposure=settings.exposure,
         own_model=own,
     )
     params = EnvParams(
@@ -159,8 +162,21 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         sasrec=variables if asks_votes else {},
         taste=model,
         user_params=jax.tree.map(jnp.asarray, settings.user_params),
+        exposure=corrected,
     )
     return env, params
+
+
+def _check_without_taste(settings: _Settings) -> None:
+    for asked, option in (
+        (settings.taste == "latent", 'taste="latent" draws from'),
+        (settings.exposure, "exposure=True corrects"),
+    ):
+        if asked:
+            raise InputError(
+                f"{option} the taste model, which semantics={settings.semantics!r} does not ask: "
+                'use semantics="calibrated" or "soft"'
+            )
 
 
 def _table_bytes(items: Catalogue) -> int:

@@ -185,9 +185,20 @@ def taste_of(model: TasteModel, drawn: Drawn) -> jax.Array:
     return drawn.mean + noise(model) * drawn.deviation
 
 
-def quantile(model: TasteModel, item_mean: jax.Array, drawn: Drawn) -> jax.Array:
-    """The argument of Phi in p, float32[...], from m + b and the taste, float32[...] each."""
+def quantile(
+    model: TasteModel, item_mean: jax.Array, drawn: Drawn, shift: jax.Array | None = None
+) -> jax.Array:
+    """The argument of Phi in p, float32[...].
+
+    Args:
+        model: the fitted model.
+        item_mean: float32[...], m + b.
+        drawn: the taste, float32[...] each.
+        shift: float32[...], added to the log-odds of the posterior's probability (`jaxsim.exposure`).
+    """
     log_odds = model.log_odds(item_mean, drawn.mean)
+    if shift is not None:
+        log_odds += shift
     # By the smaller one of both probabilities, because the other one rounds to 1.
     of_mean = -jnp.sign(log_odds) * ndtri(jax.nn.sigmoid(-jnp.abs(log_odds)))
     slope = _FROM_LOG_ODDS * model.calibration[2] * noise(model)

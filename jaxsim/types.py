@@ -7,6 +7,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from jaxsim.catalogue import Catalogue
+from jaxsim.exposure import ExposureModel
 from jaxsim.latent_taste import LatentTaste
 from jaxsim.sasrec import KeyValues
 from jaxsim.taste import Posterior, TasteModel
@@ -59,6 +60,7 @@ class EnvParams(environment.EnvParams):
         sasrec: variables of the statistic model; empty if the semantics does not ask it.
         taste: the taste model; None if the semantics does not ask it.
         user_params: what the methods of `user_model` get first (`jaxsim.UserModel`); None without one.
+        exposure: the exposure model, under `exposure=True`; otherwise None.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -69,6 +71,7 @@ class EnvParams(environment.EnvParams):
     sasrec: dict[str, Any] = struct.field(kw_only=True)
     taste: TasteModel | None = struct.field(kw_only=True, default=None)
     user_params: Any = struct.field(kw_only=True, default=None)
+    exposure: ExposureModel | None = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass
@@ -88,6 +91,7 @@ class EnvState(environment.EnvState):
             the model.
         latent: the taste that was drawn when the session began, under `taste="latent"`; `posterior` is None then.
         user_state: the state of `user_model`; None without one.
+        exposure: float32[F], the sum of `ExposureModel.features` over the history, under `exposure=True`.
     """
 
     time: jax.Array
@@ -101,6 +105,7 @@ class EnvState(environment.EnvState):
     posterior: SessionPosterior = None  # type: ignore[assignment]
     latent: LatentTaste = None  # type: ignore[assignment]
     user_state: Any = None
+    exposure: jax.Array = None  # type: ignore[assignment]
 
     @property
     def session_length(self) -> jax.Array:

@@ -220,7 +220,8 @@ class Taste:
 
     def start(self, params: EnvParams, arrival: Arrival) -> Fields:
         """The posterior after a user's initial history, with no rows for the session."""
-        return self._start(params, arrival.user, whole=False)
+        fields = self._start(params, arrival.user, whole=False)
+        return {**fields, **_initial_exposure(params, arrival.user)}
 
     def pad(self, params: EnvParams, state: EnvState) -> EnvState:
         """The state of a new session with room for W positions."""
@@ -236,16 +237,21 @@ class Taste:
     ) -> Decision:
         """The decision on a candidate int32[]."""
         _, projection = _project(params, state, candidate)
-        return self._by_posterior(key, _model(params), candidate, projection.taste)
+        shift = _shift(params, state.exposure, state.length, candidate)
+        return self._by_posterior(key, _model(params), candidate, projection.taste, shift)
 
     def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
-        """The posterior with one more interaction."""
+        """The posterior, and the sum of the exposure model's features, with one more interaction."""
         # XLA projects the item once for this and for `decide`.
         window, projection = _project(params, state, new.item)
         posterior = taste_session.update(
             _model(params), state.posterior, window, projection, new.like, new.valid
         )
-        return {"posterior": posterior}
+        fields: dict[str, Any] = {"posterior": posterior}
+        if params.exposure is not None:
+            added = jnp.where(new.valid, params.exposure.features[new.item], 0.0)
+            fields["exposure"] = state.exposure + added
+        return fields
 
     def begin_evidence(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> None:
         """None: the state has all that `expected` needs."""
@@ -254,7 +260,10 @@ class Taste:
         """Probability that each item is liked, float32[N]."""
         model = _model(params)
         tastes = taste_session.tastes(model, state.posterior, _place(state))
-        return jax.nn.sigmoid(model.log_odds(model.item_mean, tastes))
+        log_odds = model.log_odds(model.item_mean, tastes)
+        if params.exposure is not None:
+            log_odds += params.exposure.shifts(state.exposure, state.length)
+        return jax.nn.sigmoid(log_odds)
 
     def respond(
         self, key: jax.Array, params: EnvParams, question: Question, reasons: bool
@@ -266,16 +275,25 @@ class Taste:
         weights = taste.condition(model, items, likes, length).weights
         kernel = taste.history_kernel(model, question.candidate, items, length)
         expected = taste.product(kernel, weights)
-        return self._by_posterior(key, model, question.candidate, expected)
+        total = None if params.exposure is None else params.exposure.total(items, length)
+        shift = _shift(params, total, length, question.candidate)
+        return self._by_posterior(key, model, question.candidate, expected, shift)
 
     def info(self, decision: Decision) -> dict[str, jax.Array]:
         """What a step's info says about the decision."""
         return {"probability": decision.probability}
 
     def _by_posterior(
-        self, key: jax.Array, model: TasteModel, candidate: jax.Array, expected: jax.Array
+        self,
+        key: jax.Array,
+        model: TasteModel,
+        candidate: jax.Array,
+        expected: jax.Array,
+        shift: jax.Array | None,
     ) -> Decision:
         log_odds = model.log_odds(model.item_mean[candidate], expected)
+        if shift is not None:
+            log_odds += shift
         probability = jax.nn.sigmoid(log_odds)
         return outcome(key, self.semantics, probability, log_odds >= 0, expected)
 
@@ -283,7 +301,8 @@ class Taste:
 class DrawnTaste(Taste):
     """The same user with a taste that is drawn when the session begins, and stays (`jaxsim.latent_taste`).
 
-    `respond`, which has no session, states the posterior's probability.
+    `respond`, which has no session, states the posterior's probability. Which items the user would have chosen by
+    themselves depends on the initial history alone, as the taste does.
     """
 
     def start(self, params: EnvParams, arrival: Arrival) -> Fields:
@@ -294,7 +313,8 @@ class DrawnTaste(Taste):
         posterior = _initial_posterior(params, user)
         key = jax.random.fold_in(key, _TASTE_STREAM)
         drawn = latent_taste.draw(key, _model(params), posterior, *history)
-        return {"hidden": None, "key_values": None, "latent": drawn}
+        fields = {"hidden": None, "key_values": None, "latent": drawn}
+        return {**fields, **_initial_exposure(params, user)}
 
     def pad(self, params: EnvParams, state: EnvState) -> EnvState:
         """The state as it is: it keeps nothing of the session."""
@@ -306,7 +326,8 @@ class DrawnTaste(Taste):
         """The decision on a candidate int32[]."""
         model = _model(params)
         drawn = latent_taste.taste_for(model, state.latent, self._place(state), candidate)
-        quantile = latent_taste.quantile(model, model.item_mean[candidate], drawn)
+        shift = _shift(params, state.exposure, state.history_length, candidate)
+        quantile = latent_taste.quantile(model, model.item_mean[candidate], drawn, shift)
         probability = latent_taste.probability(quantile)
         expected = latent_taste.taste_of(model, drawn)
         return outcome(key, self.semantics, probability, quantile >= 0, expected)
@@ -322,7 +343,11 @@ class DrawnTaste(Taste):
         """Probability that each item is liked by a user of this taste, float32[N]."""
         model = _model(params)
         drawn = latent_taste.tastes(model, state.latent, self._place(state))
-        return latent_taste.probability(latent_taste.quantile(model, model.item_mean, drawn))
+        shifts = None
+        if params.exposure is not None:
+            shifts = params.exposure.shifts(state.exposure, state.history_length)
+        quantile = latent_taste.quantile(model, model.item_mean, drawn, shifts)
+        return latent_taste.probability(quantile)
 
     def _place(self, state: EnvState) -> latent_taste.Place:
         items = state.items[: self.history_length]
@@ -336,6 +361,23 @@ def _initial_posterior(params: EnvParams, user: jax.Array) -> Posterior:
         history = histories.items[user], histories.likes[user], histories.length[user]
         return taste.condition(_model(params), *history)
     return jax.tree.map(lambda x: x[user], histories.posterior)
+
+
+def _initial_exposure(params: EnvParams, user: jax.Array) -> Fields:
+    """The sum of the exposure model's features over the initial history of a user int32[]; nothing without it."""
+    if params.exposure is None:
+        return {}
+    histories = params.histories
+    return {"exposure": params.exposure.total(histories.items[user], histories.length[user])}
+
+
+def _shift(
+    params: EnvParams, total: jax.Array | None, count: jax.Array, candidate: jax.Array
+) -> jax.Array | None:
+    """What the exposure model adds to the log-odds of a like, float32[]; None without it."""
+    if params.exposure is None or total is None:
+        return None
+    return params.exposure.shift(total, count, candidate)
 
 
 def _place(state: EnvState) -> taste_session.Place:

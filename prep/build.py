@@ -15,6 +15,7 @@ import pandas as pd
 from jaxsim import InputError
 from jaxsim.dataset import MIN_INTERACTIONS, dataset_path, sha256_of
 from prep.config import BuildConfig
+from prep.exposure import ExposureTraining, train_exposure
 from prep.features.categories import filter_categories
 from prep.features.embedding import (
     HASHED,
@@ -83,6 +84,9 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
     print("Fitting the taste model ...", flush=True)
     with _timed(seconds, "taste"):
         taste_arrays, taste = train_taste(arrays, item_years(ratings.items), config.taste)
+    print("Fitting the exposure model ...", flush=True)
+    with _timed(seconds, "exposure"):
+        exposure_arrays, exposure = train_exposure(arrays, taste_arrays, taste, config.exposure)
     items, users = _tables(ratings, words)
     manifest = _manifest(pack, config, ratings, words, arrays, categories)
     contents = PackedContents(
@@ -93,7 +97,8 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
         categories=categories,
         sasrec=weights,
         taste=taste_arrays,
-        manifest=manifest | {"sasrec": sasrec, "taste": taste},
+        exposure=exposure_arrays,
+        manifest=manifest | {"sasrec": sasrec, "taste": taste, "exposure": exposure},
     )
     with _timed(seconds, "writing"):
         write_dataset(out, contents)
@@ -110,7 +115,7 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
 
     Args:
         synthetic: the size and the preferences of the dataset.
-        config: only `out`, `sasrec` and `taste` are used; the other settings must have their defaults.
+        config: only `out`, `sasrec`, `taste` and `exposure` are used; the other settings must have their defaults.
 
     Returns:
         The folder, and the data in it.
@@ -118,10 +123,11 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
     Raises:
         InputError: an unusable setting or output folder; then nothing is written.
     """
-    unused = replace(config, out=None, sasrec=SASRecTraining(), taste=TasteTraining())
-    if unused != BuildConfig():
+    used = replace(config, out=None, sasrec=SASRecTraining(), taste=TasteTraining())
+    if replace(used, exposure=ExposureTraining()) != BuildConfig():
         raise InputError(
-            "synthetic: only --synthetic, --sasrec, --taste and --out are used; leave out the other options"
+            "synthetic: only --synthetic, --sasrec, --taste, --exposure and --out are used; leave out the other "
+            "options"
         )
     config.check()
     out = config.out or dataset_path("synthetic")
@@ -133,8 +139,13 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
     print("Fitting the taste model ...", flush=True)
     years = np.full(len(data.items), np.nan, np.float32)
     taste_arrays, taste = train_taste(data.arrays, years, config.taste)
-    fields["manifest"] = data.manifest | {"sasrec": sasrec, "taste": taste}
-    write_dataset(out, PackedContents(**fields, sasrec=weights, taste=taste_arrays))
+    print("Fitting the exposure model ...", flush=True)
+    exposure_arrays, exposure = train_exposure(data.arrays, taste_arrays, taste, config.exposure)
+    fields["manifest"] = data.manifest | {"sasrec": sasrec, "taste": taste, "exposure": exposure}
+    contents = PackedContents(
+        **fields, sasrec=weights, taste=taste_arrays, exposure=exposure_arrays
+    )
+    write_dataset(out, contents)
     return out, data
 
 

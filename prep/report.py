@@ -63,6 +63,7 @@ def format_report(result: BuildResult) -> str:
         "categories": _histogram(result),
         "SASRec": _sasrec_line(manifest["sasrec"]),
         "taste": _taste_line(manifest["taste"]),
+        "exposure": exposure_line(manifest["exposure"]),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
@@ -167,3 +168,16 @@ def _taste_line(entry: Mapping[str, Any]) -> str:
     """How much each part of the kernel of tastes weighs, the heaviest first."""
     weights = sorted(entry["taste_weights"].items(), key=lambda part: -part[1])
     return "weights " + ", ".join(f"{name} {weight:.3f}" for name, weight in weights)
+
+
+def exposure_line(entry: Mapping[str, Any]) -> str:
+    """How well the model tells which items people rate, and what that says about a like."""
+    if "coefficients" not in entry:
+        return f"not fitted: {entry['reason']}"
+    validation, label = entry["validation"], entry["label"]
+    auc = "" if validation is None else f"validation AUC {validation['auc']:.3f}; "
+    if label is None:
+        return f"{auc}likes are not corrected: {entry['reason']}"
+    row = label["exposure"]
+    kept = "kept" if entry["applies"] else "switched off, because the interval contains zero"
+    return f"{auc}beta {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), {kept}"

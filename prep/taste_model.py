@@ -235,9 +235,7 @@ def validation_examples(
     arrays: Mapping[str, np.ndarray], context: int, max_labels: int | None, seed: int
 ) -> Examples:
     """The validation labels, at most `max_labels` of them, with the interactions before each."""
-    rows = np.flatnonzero(arrays["interaction_split"] == VALIDATION)
-    if max_labels is not None and len(rows) > max_labels:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, max_labels, replace=False))
+    rows = validation_rows(arrays, max_labels, seed)
     user = np.searchsorted(arrays["user_offsets"], rows, side="right") - 1
     index = rows[:, None] + np.arange(-context, 0)
     present = index >= arrays["user_offsets"][user][:, None]
@@ -250,6 +248,16 @@ def validation_examples(
         history_labels=np.where(present, labels[index], 0).astype(np.float32),
         present=present,
     )
+
+
+def validation_rows(
+    arrays: Mapping[str, np.ndarray], max_labels: int | None, seed: int
+) -> np.ndarray:
+    """The validation interactions, at most `max_labels` of them, ascending int64[E]."""
+    rows = np.flatnonzero(arrays["interaction_split"] == VALIDATION)
+    if max_labels is not None and len(rows) > max_labels:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, max_labels, replace=False))
+    return rows
 
 
 def predicted_tastes(
@@ -405,19 +413,62 @@ def _calibrated(
     if len(examples.label) < MIN_LABELS or len(np.unique(examples.label)) < 2:
         return weights
     features = weighted_features(parts, _floats(weights.taste), len(effect))
-    mood = weights.taste.get("mood", 0.0)
-    tastes: list[jax.Array] = []
-    for first in range(0, len(examples.label), _AT_ONCE):
-        piece = Examples(*(x[first : first + _AT_ONCE] for x in examples))
-        rest = piece.history_labels - residuals.mean - effect[piece.history_items]
-        arguments = jnp.asarray(rest, jnp.float32), jnp.asarray(piece.present)
-        of_items = gram_matrices(features, piece)
-        tastes.append(_predicted_tastes(of_items, mood, weights.mood_decay, *arguments))
-    predictors = np.stack([residuals.mean + effect[examples.item], np.concatenate(tastes)], axis=1)
+    mood = weights.taste.get("mood", 0.0), weights.mood_decay
+    item_mean = residuals.mean + effect
+    tastes = tastes_of(examples, features, mood, residuals.mean, effect)
+    predictors = np.stack([item_mean[examples.item], tastes], axis=1)
     # Weak regularisation keeps the weights finite where few labels can be parted.
     model = LogisticRegression(C=CALIBRATION_STRENGTH).fit(predictors, examples.label)
     fitted = [float(model.intercept_[0]), *(float(w) for w in model.coef_[0])]
     return replace(weights, calibration=jnp.asarray(fitted, jnp.float32))
+
+
+def tastes_of(
+    examples: Examples,
+    features: np.ndarray,
+    mood: tuple[jax.Array | float, jax.Array | float],
+    mean: float,
+    effect: np.ndarray,
+) -> np.ndarray:
+    """The tastes g of E examples, float32[E].
+
+    Args:
+        examples: the labels to be predicted.
+        features: float64[N, F], of the kernel of items.
+        mood: its weight and its decay.
+        mean: m.
+        effect: float[N], b.
+    """
+    tastes: list[jax.Array] = []
+    for first in range(0, len(examples.label), _AT_ONCE):
+        piece = Examples(*(x[first : first + _AT_ONCE] for x in examples))
+        rest = piece.history_labels - mean - effect[piece.history_items]
+        arguments = jnp.asarray(rest, jnp.float32), jnp.asarray(piece.present)
+        tastes.append(_predicted_tastes(gram_matrices(features, piece), *mood, *arguments))
+    return np.concatenate(tastes)
+
+
+def validation_log_odds(
+    arrays: Mapping[str, np.ndarray],
+    packed: Mapping[str, np.ndarray],
+    entry: Mapping[str, Any],
+    examples: Examples,
+) -> np.ndarray:
+    """The log-odds of a like of E examples by a fitted taste model, float64[E].
+
+    Args:
+        arrays: of the pack.
+        packed, entry: what `train_taste` returned.
+        examples: the labels to be predicted.
+    """
+    weights, effect = entry["taste_weights"], packed["item_effect"].astype(np.float64)
+    parts = part_features(arrays, packed["item_year"], packed["covariance_factors"])
+    features = weighted_features(parts, weights, len(effect))
+    mood = weights.get("mood", 0.0), entry["mood_decay"]
+    taste = tastes_of(examples, features, mood, entry["mean"], effect)
+    intercept, of_item, of_taste = entry["calibration"]
+    item_mean = entry["mean"] + effect[examples.item]
+    return intercept + of_item * item_mean + of_taste * taste.astype(np.float64)
 
 
 _predicted_tastes = jax.jit(predicted_tastes)

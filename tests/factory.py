@@ -32,6 +32,24 @@ TASTE = {
     "calibration": [-2.7, 5.3, 6.1],
 }  # fmt: skip
 
+# The manifest's entry of an exposure model, with a coefficient so large that its absence would be seen.
+EXPOSURE = {
+    "coefficients": {
+        name: {"value": value, "standard_error": 0.1, "low": value - 0.2, "high": value + 0.2}
+        for name, value in {
+            "intercept": -1.5, "popularity": 1.0, "activity": 1.4, "category": 2.0, "year": -0.3,
+            "cooccurrence": 0.7,
+        }.items()
+    },
+    "validation": None,
+    "label": {
+        "intercept": {"value": 0.1, "standard_error": 0.2, "low": -0.3, "high": 0.5},
+        "exposure": {"value": 0.4, "standard_error": 0.1, "low": 0.2, "high": 0.6},
+    },
+    "offset": -4.5,
+    "applies": True,
+}  # fmt: skip
+
 
 def sasrec_weights(
     architecture: dict[str, Any], seed: int = 0, scale: float = 0.5
@@ -67,6 +85,16 @@ def taste_arrays(num_items: int, seed: int) -> dict[str, np.ndarray]:
         "item_effect": rng.normal(0, 0.2, num_items).astype(np.float32),
         "item_year": years,
         "covariance_factors": rng.normal(0, 1, (num_items, 3)).astype(np.float32),
+    }
+
+
+def exposure_arrays(num_items: int, num_users: int, seed: int) -> dict[str, np.ndarray]:
+    """Arrays of an exposure model that nobody fitted."""
+    rng = np.random.default_rng([seed, 2])
+    return {
+        "item_popularity": rng.normal(-4, 1, num_items).astype(np.float32),
+        "user_activity": rng.normal(0, 1, num_users).astype(np.float32),
+        "cooccurrence_factors": rng.normal(0, 1, (num_items, 2)).astype(np.float32),
     }
 
 
@@ -132,7 +160,12 @@ def make_dataset(
     }
     return Dataset(
         path=Path("invented"),
-        manifest={"dataset": "invented", "sasrec": {"architecture": architecture}, "taste": TASTE},
+        manifest={
+            "dataset": "invented",
+            "sasrec": {"architecture": architecture},
+            "taste": TASTE,
+            "exposure": EXPOSURE,
+        },
         arrays=arrays,
         sasrec=sasrec_weights(architecture, seed),
         items=pd.DataFrame({"item_id": [str(i) for i in range(len(categories))]}),
@@ -140,6 +173,7 @@ def make_dataset(
         keywords=[f"keyword {k}" for k in range(num_keywords)],
         categories=[f"category {c}" for c in range(1 + max(max(c, default=0) for c in categories))],
         taste=taste_arrays(len(categories), seed),
+        exposure=exposure_arrays(len(categories), len(sequences), seed),
     )
 
 
@@ -186,6 +220,8 @@ def write_pack(dataset: Dataset, folder: Path) -> Path:
     save_file(dataset.sasrec, folder / "sasrec.safetensors")
     if dataset.taste is not None:
         save_file(dataset.taste, folder / "taste.safetensors")
+    if dataset.exposure is not None:
+        save_file(dataset.exposure, folder / "exposure.safetensors")
     dataset.items.to_parquet(folder / "items.parquet")
     dataset.users.to_parquet(folder / "users.parquet")
     for name in ("keywords", "categories"):

@@ -60,7 +60,7 @@ class RunConfig:
 
     def make_options(self) -> dict[str, Any]:
         """The options of `jaxsim.make` that build this environment."""
-        names = ("semantics", "repeats", "history_length", "session_capacity", "taste")
+        names = ("semantics", "repeats", "history_length", "session_capacity", "taste", "exposure")
         return {name: self.environment[name] for name in names}
 
     def make_env(self) -> UserSimulator:
@@ -94,7 +94,8 @@ class RunConfig:
 def environment_settings(env: UserSimulator) -> dict[str, Any]:
     """The static settings of an environment as plain values."""
     names = ("num_users", "history_length", "session_capacity", "semantics", "repeats", "taste")
-    return {**{name: getattr(env, name) for name in names}, "sasrec": env.sasrec.architecture}
+    values = {name: getattr(env, name) for name in (*names, "exposure")}
+    return {**values, "sasrec": env.sasrec.architecture}
 
 
 def dataset_digest(dataset: Dataset) -> str:
@@ -129,7 +130,8 @@ def load_config(run: str | os.PathLike[str]) -> RunConfig:
     try:
         content = json.loads(path.read_text("utf-8"))
         _check_version(path, content["run_version"])
-        content["environment"].setdefault("taste", "posterior")  # runs from before this option
+        for option, before in (("taste", "posterior"), ("exposure", False)):
+            content["environment"].setdefault(option, before)  # runs from before this option
         config = RunConfig(**content)
         if config.algorithm not in ALGORITHMS:
             raise InputError(f"{path}: unknown algorithm {config.algorithm!r}")

@@ -76,6 +76,8 @@ class Experiment:
     """Whether an item of the window may be recommended again."""
     taste: TasteKind = "posterior"
     """Whether users of the taste model keep a taste that is drawn when the session begins; see `jaxsim.make`."""
+    exposure: bool = False
+    """Correct the taste model's probability for what its users would not have chosen; see `jaxsim.make`."""
     history_length: Annotated[int, Ge(1)] = 50
     """Number of latest training interactions that a session starts with."""
     session_capacity: Annotated[int, Ge(1)] = 100
@@ -184,6 +186,7 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         semantics=experiment.semantics,
         repeats=experiment.repeats,
         taste=experiment.taste,
+        exposure=experiment.exposure,
         history_length=experiment.history_length,
         session_capacity=experiment.session_capacity,
     )

@@ -21,6 +21,7 @@ _METRICS = (
     "like_rate_error",
 )
 _COMPARISONS = ("auc", "difference", "keyword_gain")
+_WEIGHTED = ("auc", "difference", "like_rate", "like_rate_error")
 _CONTROLS = {
     OWN: ("own history", "auc_within_item"),
     EXCHANGED: ("exchanged history", "auc_within_item"),
@@ -64,6 +65,8 @@ def _estimates(result: Mapping[str, Any]) -> Iterator[Row]:
     for row in result.get("cold_curve", ()):
         yield from _of_models(f"{row['ratings']} ratings of the item", row, _COMPARISONS)
     yield from _controls(result)
+    if result.get("propensity") is not None:
+        yield from _of_models("weighted by propensity", result["propensity"], _WEIGHTED)
 
 
 def _of_models(group: str, part: Mapping[str, Any], metrics: tuple[str, ...]) -> Iterator[Row]:

@@ -22,7 +22,7 @@ class Levels:
     """Events sorted by block and score. Events with the same block and score are on one of G levels.
 
     Attributes:
-        likes, dislikes: sparse float64[G, U], how many each user has on each level.
+        likes, dislikes: sparse float64[G, U], how many each user has on each level, or the sum of their weights.
         starts: int64[B], the first level of each block.
     """
 
@@ -37,18 +37,23 @@ class Levels:
         labels: np.ndarray,
         scores: np.ndarray,
         blocks: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ) -> "Levels":
-        """Sort events with labels int8[E], scores float64[E] and blocks int[E]; without blocks there is one."""
+        """Sort events with labels int8[E], scores float64[E] and blocks int[E]; without blocks there is one.
+
+        An event counts with its weight float64[E]; without weights all of them count 1.
+        """
         _, level = np.unique(scores, return_inverse=True)
         block = np.zeros(len(scores), np.int64) if blocks is None else blocks.astype(np.int64)
         size = int(level.max(initial=0)) + 1
         sorted_levels, level = np.unique(block * size + level, return_inverse=True)
         _, starts = np.unique(sorted_levels // size, return_index=True)
         shape = (len(sorted_levels), bootstrap.num_users)
+        each = np.ones(len(scores)) if weights is None else weights
 
         def count(chosen: np.ndarray) -> sparse.csr_array:
-            ones = np.ones(np.count_nonzero(chosen))
-            return sparse.csr_array((ones, (level[chosen], bootstrap.code[chosen])), shape=shape)
+            place = level[chosen], bootstrap.code[chosen]
+            return sparse.csr_array((each[chosen], place), shape=shape)
 
         return cls(count(labels > 0), count(labels <= 0), starts)
 
@@ -65,6 +70,7 @@ def auc(
     labels: np.ndarray,
     scores: np.ndarray,
     blocks: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """ROC-AUC: the share of pairs of a like and a dislike in which the like has the higher score; ties count 1/2.
 
@@ -73,11 +79,12 @@ def auc(
         labels: int8[E].
         scores: float64[E].
         blocks: int[E]; if given, only pairs within a block count, such as those with the same item.
+        weights: float64[E]; if given, a pair also counts with the product of its events' weights.
 
     Returns:
         float64[1 + R]; NaN where there is no pair.
     """
-    levels = Levels.of(bootstrap, labels, scores, blocks)
+    levels = Levels.of(bootstrap, labels, scores, blocks, weights)
     return np.concatenate([_auc(*both, levels.starts) for both in levels.weighted(bootstrap)])
 
 

@@ -5,10 +5,11 @@ from typing import Any
 
 from benchmarks.fidelity.bootstrap import Estimate
 from benchmarks.fidelity.controls import EXCHANGED, OWN, PERMUTED, SHUFFLED
+from benchmarks.fidelity.exposure_report import format_propensity
 from benchmarks.fidelity.registry import BEST_MODELS
+from benchmarks.fidelity.texts import interval, number, with_interval
 from jaxsim.tables import format_table
 
-_NOTHING = "-"
 _PEOPLE = "people"
 CONTROL_COLUMNS = {
     OWN: "own history",
@@ -16,26 +17,6 @@ CONTROL_COLUMNS = {
     SHUFFLED: "labels shuffled",
     PERMUTED: "keywords permuted",
 }
-
-
-def number(estimate: Estimate | None, form: str = ".3f") -> str:
-    """The value of an estimate; a dash if there is none."""
-    if estimate is None or estimate["value"] is None:
-        return _NOTHING
-    return format(estimate["value"], form)
-
-
-def interval(estimate: Estimate | None, form: str = ".3f") -> str:
-    """The ends of the interval of an estimate; a dash if there is none."""
-    if estimate is None or estimate["low"] is None or estimate["high"] is None:
-        return _NOTHING
-    return f"{estimate['low']:{form}} to {estimate['high']:{form}}"
-
-
-def with_interval(estimate: Estimate | None, form: str = ".3f") -> str:
-    """The value of an estimate with its interval in brackets, if it has one."""
-    ends = interval(estimate, form)
-    return number(estimate, form) + ("" if ends == _NOTHING else f" ({ends})")
 
 
 def ranked(estimates: dict[str, Estimate]) -> list[str]:
@@ -54,6 +35,7 @@ def format_report(result: Mapping[str, Any]) -> str:
         _title(result),
         _main_table(result),
         format_like_rates(result),
+        format_propensity(result.get("propensity")),
         _groups(result),
         _histories(result),
         _controls(result),

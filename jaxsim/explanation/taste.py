@@ -24,6 +24,7 @@ from jaxsim.explanation.taste_types import (
     TasteShare,
 )
 from jaxsim.explanation.words import ItemWords
+from jaxsim.exposure import correction, host_model
 from jaxsim.taste_kernel import sequence_kernels
 
 # Between respond's probability in float32 and ours. Rounding stays far below it; another dataset does not.
@@ -98,7 +99,9 @@ def explain_taste(words: ItemWords, question: Question[TasteOutcomes]) -> TasteE
     history = _history(words, question, shares)
     taste = float(sum(kernel @ shares.weights for kernel in shares.kernels.values()))
     item_part, taste_part = w0 + w1 * shares.item_mean, w2 * taste
-    probability = float(1 / (1 + np.exp(-item_part - taste_part)))
+    chosen, exposure, exposure_part = _exposure(words, question)
+    log_odds = item_part + taste_part + exposure_part
+    probability = float(1 / (1 + np.exp(-log_odds)))
     if abs(probability - base.like_probability[0]) > AGREEMENT:
         raise _another_dataset(words)
     draw_open = question.env.semantics == "calibrated" and not base.keyed
@@ -110,12 +113,15 @@ def explain_taste(words: ItemWords, question: Question[TasteOutcomes]) -> TasteE
         candidate_year=words.year(question.candidate),
         history_length=len(question.history.items),
         probability=probability,
-        log_odds=item_part + taste_part,
+        log_odds=log_odds,
         calibration=shares.calibration,
         item_mean=shares.item_mean,
         item_part=item_part,
         taste=taste,
         taste_part=taste_part,
+        chosen=chosen,
+        exposure=exposure,
+        exposure_part=exposure_part,
         parts=_parts({name: k @ shares.weights for name, k in shares.kernels.items()}, w2),
         history=history,
         draw_open=draw_open,
@@ -146,6 +152,21 @@ def taste_shares(words: ItemWords, question: Question[TasteOutcomes]) -> Shares:
         item_mean=float(fit["mean"] + effect[question.candidate]),
         calibration=(w0, w1, w2),
     )
+
+
+def _exposure(
+    words: ItemWords, question: Question[TasteOutcomes]
+) -> tuple[float | None, tuple[float, float] | None, float]:
+    """The log-odds of being chosen, beta and o, and what they add to the log-odds of a like."""
+    if question.params.exposure is None:
+        return None, None, 0.0
+    if words.dataset.exposure is None:
+        raise _another_dataset(words)
+    items = question.history.items[None]
+    candidate, present = np.array([question.candidate]), np.ones(items.shape, bool)
+    chosen = float(host_model(words.dataset).log_odds(candidate, items, present)[0])
+    slope, offset = correction(words.dataset)
+    return chosen, (slope, offset), slope * (chosen - offset)
 
 
 def _another_dataset(words: ItemWords) -> InputError:

@@ -60,8 +60,15 @@ def _log_odds_table(explanation: TasteExplanationFields) -> Table:
     rows: list[Row] = [
         ("item", item, _signed(explanation.item_part)),
         ("taste", f"w_2 g = {w2:.3f} * {explanation.taste:.3f}", _signed(explanation.taste_part)),
-        ("both", f"a probability of {explanation.probability:.3f}", _signed(explanation.log_odds)),
     ]
+    together = "both"
+    if explanation.chosen is not None and explanation.exposure is not None:
+        slope, offset = explanation.exposure
+        computed = f"beta (e - o) = {slope:.3f} * ({explanation.chosen:.3f} {-offset:+.3f})"
+        rows.append(("being chosen", computed, _signed(explanation.exposure_part)))
+        together = "all"
+    probability = f"a probability of {explanation.probability:.3f}"
+    rows.append((together, probability, _signed(explanation.log_odds)))
     return Table("Log-odds of a like", ("of", "computed as", "log-odds"), rows)
 
 

@@ -79,12 +79,16 @@ class TasteExplanationFields:
         candidate_year: its year; None if it has none.
         history_length: number of interactions in the history, without padding.
         probability: p(c), the probability of a like.
-        log_odds: its log-odds, `item_part` + `taste_part`.
+        log_odds: its log-odds, `item_part` + `taste_part` + `exposure_part`.
         calibration: w_0, w_1 and w_2.
         item_mean: m + b_c, the like rate of the item among all users.
         item_part: w_0 + w_1 (m + b_c), in log-odds.
         taste: g(c).
         taste_part: w_2 g(c), in log-odds.
+        chosen: e(c), the log-odds that the user would have chosen the item (`jaxsim.exposure`); None without
+            `exposure=True`.
+        exposure: beta and o; None without `exposure=True`.
+        exposure_part: beta (e(c) - o), in log-odds; 0 without `exposure=True`.
         parts: the taste split by part of the kernel, the largest first; they add up to `taste`.
         history: the share of every interaction, the largest first; they add up to `taste`. Among equal ones the
             latest comes first.
@@ -109,6 +113,9 @@ class TasteExplanationFields:
     item_part: float
     taste: float
     taste_part: float
+    chosen: float | None
+    exposure: tuple[float, float] | None
+    exposure_part: float
     parts: tuple[PartShare, ...]
     history: tuple[TasteShare, ...]
     draw_open: bool

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import numpy as np
@@ -47,6 +48,20 @@ def test_what_is_written_is_what_is_read(tmp_path, contents):
     folder = {path.name for path in dataset.path.iterdir()}
     assert dataset.manifest["files"].keys() == folder - {"manifest.json"}
     assert [path.name for path in dataset.path.parent.iterdir()] == ["pair"]
+
+
+def test_an_exposure_model_is_written_where_there_is_one(tmp_path, contents):
+    popularity = np.array([-1, -2], np.float32)
+    both = dataclasses.replace(contents, exposure={"item_popularity": popularity})
+    write_dataset(tmp_path / "with", both)
+    write_dataset(tmp_path / "without", contents)
+    dataset = jaxsim.load_dataset(tmp_path / "with")
+    np.testing.assert_array_equal(dataset.exposure["item_popularity"], popularity)
+    other = jaxsim.load_dataset(tmp_path / "without")
+    assert other.exposure is None
+    files = dict(dataset.manifest["files"])
+    del files["exposure.safetensors"]
+    assert files == other.manifest["files"]
 
 
 @pytest.mark.parametrize(

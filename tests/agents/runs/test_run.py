@@ -148,21 +148,23 @@ def test_a_run_is_evaluated_again_to_the_same_table(run, capsys):
 @pytest.mark.slow  # another training
 def test_a_run_on_drawn_tastes_is_evaluated_on_them(pack, tmp_path, capsys):
     out = tmp_path / "latent"
-    run_training(pack, out, semantics="soft", taste="latent")
+    run_training(pack, out, semantics="soft", taste="latent", exposure=True)
     config = load_config(out)
     assert config.make_options()["taste"] == "latent"
     assert config.make_env().taste == "latent"
+    assert config.make_env().exposure
     before = (out / "metrics.json").read_text()
     evaluate_run(out)
     assert json.loads((out / "metrics.json").read_text())["rows"] == json.loads(before)["rows"]
 
 
-def test_a_config_from_before_drawn_tastes_is_read(run):
+def test_a_config_from_before_drawn_tastes_and_exposure_is_read(run):
     path = run / "config.json"
     config = json.loads(path.read_text())
-    del config["environment"]["taste"]
+    del config["environment"]["taste"], config["environment"]["exposure"]
     path.write_text(json.dumps(config))
-    assert load_config(run).make_options()["taste"] == "posterior"
+    options = load_config(run).make_options()
+    assert (options["taste"], options["exposure"]) == ("posterior", False)
 
 
 def test_a_run_is_not_evaluated_on_another_dataset(run, tmp_path):

@@ -51,7 +51,7 @@ def test_the_summary_is_narrow_enough_for_the_readme(result):
 
 def test_what_was_not_measured_is_not_mentioned(result):
     quick = {k: v for k, v in result.items() if not k.startswith("cold")}
-    quick |= {"strictly_earlier": None, "unrated_like_rate": {}, "groups": []}
+    quick |= {"strictly_earlier": None, "unrated_like_rate": {}, "groups": [], "propensity": None}
     text = format_report(quick)
     for part in ("cold items", "earlier times", "unrated", "by group"):
         assert part not in text
