@@ -45,6 +45,7 @@ PACKED_FILES = (
     "categories.json",
 )
 TASTE_FILE = "taste.safetensors"  # not in datasets of earlier versions
+SIGNALS_FILE = "signals.safetensors"  # likewise
 TRAIN, VALIDATION, TEST = 0, 1, 2
 MIN_INTERACTIONS = 5  # users with fewer have only training interactions and start no session
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
@@ -71,6 +72,9 @@ class Dataset:
         keywords, categories: the words of the indices.
         taste: arrays of the taste model: item_effect float32[N], item_year float32[N] (NaN if an item has none),
             covariance_factors float32[N, R]. None in datasets of earlier versions.
+        signals: arrays of the models of ratings and durations (`jaxsim.signals`), where the dataset has them:
+            item_rating float32[N], item_log_duration float32[N], and interaction_duration float32[M] (NaN if one
+            is missing). None in datasets of earlier versions.
     """
 
     path: Path
@@ -82,11 +86,18 @@ class Dataset:
     keywords: list[str] = field(repr=False)
     categories: list[str] = field(repr=False)
     taste: dict[str, np.ndarray] | None = field(repr=False, default=None)
+    signals: dict[str, np.ndarray] | None = field(repr=False, default=None)
 
     @property
     def name(self) -> str:
         """The dataset's name, such as "ml-100k"."""
         return str(self.manifest["dataset"])
+
+    @property
+    def duration_unit(self) -> str | None:
+        """The unit of durations, "seconds", "minutes" or "hours"; None if the dataset has none."""
+        entry = self.manifest.get("signals", {}).get("duration")
+        return None if entry is None else str(entry["unit"])
 
     @property
     def num_items(self) -> int:
@@ -165,6 +176,7 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         keywords=json.loads((folder / "keywords.json").read_text("utf-8")),
         categories=json.loads((folder / "categories.json").read_text("utf-8")),
         taste=_read_tensors(folder / TASTE_FILE) if TASTE_FILE in manifest["files"] else None,
+        signals=_read_tensors(folder / SIGNALS_FILE) if SIGNALS_FILE in manifest["files"] else None,
     )
     _check_arrays(dataset)
     return dataset

@@ -11,6 +11,7 @@ does not depend on the recommendations. Users differ only in their history and i
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import environment, spaces
 
+from jaxsim import rewards
 from jaxsim.auto_reset import reset_where
 from jaxsim.checks import (
     check_key,
@@ -32,6 +34,7 @@ from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
 from jaxsim.own_users import OwnUser, UserModel
 from jaxsim.sasrec import SASRec
+from jaxsim.signals import history_values
 from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
 from jaxsim.user_models import (
     OUTCOMES,
@@ -74,6 +77,7 @@ class UserSimulator(environment.Environment):
             at each reset.
         taste: whether the taste of a user of the taste model is the "posterior", or "latent"; see `jaxsim.make`.
         own_model: a user's own model of users in place of the votes and the taste model; see `jaxsim.UserModel`.
+        reward: what a response earns, "like", "rating", "duration" or a function of it; see `jaxsim.make`.
         defaults: params to use when none are passed.
     """
 
@@ -87,6 +91,7 @@ class UserSimulator(environment.Environment):
     prefixes: Literal["table", "encode"] = "table"
     taste: Literal["posterior", "latent"] = "posterior"
     own_model: UserModel | None = None
+    reward: rewards.Reward = "like"
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
@@ -100,7 +105,8 @@ class UserSimulator(environment.Environment):
         )
 
     def _named_model(self) -> str:
-        return "" if self.own_model is None else f", own_model={self.own_model!r}"
+        model = "" if self.own_model is None else f", own_model={self.own_model!r}"
+        return model if self.reward == "like" else f"{model}, reward={self.reward!r}"
 
     @property
     def name(self) -> str:
@@ -291,12 +297,13 @@ class UserSimulator(environment.Environment):
         invalid = self._is_invalid(state, action)
         candidate = jnp.clip(action, 0, self.num_items - 1)
         decision = self.user_model.decide(key_response, params, state, candidate)
+        decision = rewards.earned(self.reward, decision)
         response, reward = jax.tree.map(
             lambda x: jnp.where(invalid, 0, x).astype(x.dtype), (decision.response, decision.reward)
         )
         # JAX drops a write past the end of an array, so an invalid action appends nothing.
         slot = jnp.where(invalid, self.window, state.length)
-        new = Interaction(candidate, response.like, ~invalid, slot, key)
+        new = Interaction(candidate, response.like, ~invalid, slot, key, response)
         next_state = self._append(params, state, new)
         terminated = jax.random.bernoulli(key_departure, params.departure_probability)
         info = {"response": response, "invalid_action": invalid}
@@ -405,7 +412,10 @@ class UserSimulator(environment.Environment):
         self, evidence: Evidence | None, state: EnvState, params: EnvParams
     ) -> jax.Array:
         """`expected_response` from evidence that `jaxsim.add_evidence` keeps up to date, float32[N]."""
-        return self.user_model.expected(params, state, evidence)
+        if self.reward == "like":
+            return self.user_model.expected(params, state, evidence)
+        outlook = self.user_model.outlook(params, state, evidence)
+        return rewards.expected(self.reward, outlook, self.semantics)
 
     def respond(
         self,
@@ -416,6 +426,7 @@ class UserSimulator(environment.Environment):
         params: EnvParams,
         user: jax.Array | int = -1,
         reasons: bool = False,
+        history_signals: Mapping[str, jax.Array] | None = None,
     ) -> Decision:
         """The simulator's decision on a candidate, given any history. A pure function: use jit and vmap freely.
 
@@ -433,6 +444,8 @@ class UserSimulator(environment.Environment):
             params: of `jaxsim.make`.
             user: int32[], for f_sta's user effect; -1 takes the mean.
             reasons: also return `Decision.reasons` (static).
+            history_signals: "rating" and "duration" to float32[H] each, NaN where one is not known; those that are
+                left out are taken to be typical of the labels.
 
         Raises:
             InputError: wrong types or ranks; outside jit also wrong values.
@@ -443,7 +456,9 @@ class UserSimulator(environment.Environment):
         )
         items, candidate, user = (to_int32(x) for x in (items, candidate, user))
         labels = jnp.asarray(labels > 0, jnp.int8)
-        return self._bare()._respond(key, items, labels, candidate, params, user, reasons)
+        signals = None if params.taste is None else params.taste.signals
+        values = history_values(signals, history_signals or {}, len(items))
+        return self._bare()._respond(key, items, labels, candidate, params, user, reasons, values)
 
     @functools.partial(jax.jit, static_argnames=("self", "reasons"))
     def _respond(
@@ -455,14 +470,16 @@ class UserSimulator(environment.Environment):
         params: EnvParams,
         user: jax.Array,
         reasons: bool,
+        values: jax.Array | None,
     ) -> Decision:
         exists = (candidate >= 0) & (candidate < self.num_items)
         candidate = jnp.clip(candidate, 0, self.num_items - 1)
         # No history item is evidence about a candidate that does not exist.
         items = jnp.where(exists & (items >= 0) & (items < self.num_items), items, -1)
         user = jnp.where((user >= 0) & (user < self.num_users), user, -1)
-        question = Question(items, likes, candidate, exists, user)
+        question = Question(items, likes, candidate, exists, user, values)
         decision = self.user_model.respond(key, params, question, reasons)
+        decision = rewards.earned(self.reward, decision)
         outcome = {name: getattr(decision, name) for name in OUTCOMES}
         outcome = jax.tree.map(lambda x: jnp.where(exists, x, 0).astype(x.dtype), outcome)
         return replace(decision, **outcome)
