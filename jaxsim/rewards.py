@@ -26,7 +26,7 @@ def earned(reward: Reward, decision: Decision) -> Decision:
     """A decision whose reward is that of `jaxsim.make(reward=)`. The reward "like" is the user model's own."""
     if isinstance(reward, str):
         return decision if reward == "like" else decision.replace(reward=_signal(reward, decision))
-    return decision.replace(reward=reward(decision.response))
+    return decision.replace(reward=jnp.asarray(reward(decision.response), jnp.float32))
 
 
 def _signal(name: str, decision: Decision) -> jax.Array:
