@@ -27,6 +27,7 @@ from prep.features.keywords import ItemKeywords, count_empty, index_rows
 from prep.pack import PackedContents, check_output, write_dataset
 from prep.ratings import Ratings, read_ratings
 from prep.replies.parser import POLARITIES
+from prep.signal_model import train_signals
 from prep.sources import get_source
 from prep.statistic_model import SASRecTraining, train_sasrec
 from prep.synthetic import SyntheticConfig, SyntheticData, make_synthetic
@@ -83,6 +84,11 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
     print("Fitting the taste model ...", flush=True)
     with _timed(seconds, "taste"):
         taste_arrays, taste = train_taste(arrays, item_years(ratings.items), config.taste)
+    print("Fitting the models of ratings and durations ...", flush=True)
+    with _timed(seconds, "signals"):
+        signal_arrays, signals = train_signals(
+            arrays, taste_arrays, taste, ratings.like_threshold, ratings.durations
+        )
     items, users = _tables(ratings, words)
     manifest = _manifest(pack, config, ratings, words, arrays, categories)
     contents = PackedContents(
@@ -93,7 +99,8 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
         categories=categories,
         sasrec=weights,
         taste=taste_arrays,
-        manifest=manifest | {"sasrec": sasrec, "taste": taste},
+        manifest=manifest | {"sasrec": sasrec, "taste": taste, "signals": signals},
+        signals=signal_arrays,
     )
     with _timed(seconds, "writing"):
         write_dataset(out, contents)
@@ -133,8 +140,11 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
     print("Fitting the taste model ...", flush=True)
     years = np.full(len(data.items), np.nan, np.float32)
     taste_arrays, taste = train_taste(data.arrays, years, config.taste)
-    fields["manifest"] = data.manifest | {"sasrec": sasrec, "taste": taste}
-    write_dataset(out, PackedContents(**fields, sasrec=weights, taste=taste_arrays))
+    # The ratings are the labels.
+    signal_arrays, signals = train_signals(data.arrays, taste_arrays, taste, like_threshold=1.0)
+    fields["manifest"] = data.manifest | {"sasrec": sasrec, "taste": taste, "signals": signals}
+    contents = PackedContents(**fields, sasrec=weights, taste=taste_arrays, signals=signal_arrays)
+    write_dataset(out, contents)
     return out, data
 
 
