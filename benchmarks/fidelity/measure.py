@@ -17,6 +17,7 @@ from benchmarks.fidelity.accuracy import (
 from benchmarks.fidelity.cold_items import cold_items
 from benchmarks.fidelity.controls import controls
 from benchmarks.fidelity.histories import short_histories, strictly_earlier
+from benchmarks.fidelity.signals import signal_accuracy
 from benchmarks.fidelity.study import Settings, Study, predictions
 from benchmarks.fidelity.variants import has_keywords
 from benchmarks.hardware import device_name
@@ -53,6 +54,7 @@ def fidelity(
         **like_rates(study, scores, fitted),
         "reliability": reliability(study, scores),
         "groups": group_errors(study, scores),
+        **signal_accuracy(study),
     }
     say("histories: strictly earlier times, and short ones ...")
     result["strictly_earlier"] = strictly_earlier(study, reference)
