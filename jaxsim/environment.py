@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from gymnax.environments import environment, spaces
 
 from jaxsim import rewards
 from jaxsim.auto_reset import reset_where
 from jaxsim.checks import (
+    check_action,
     check_key,
     check_range,
     decision_arguments,
@@ -263,7 +263,7 @@ class UserSimulator(environment.Environment):
         """
         check_key(key)
         action = integers("action", action, rank=0)
-        self._check_action(state, action)
+        check_action(state, action, self.num_items, self.repeats)
         action = to_int32(action)
         return self._bare()._step(
             key, state, action, self.default_params if params is None else params
@@ -314,22 +314,6 @@ class UserSimulator(environment.Environment):
         in_catalogue = (action >= 0) & (action < self.num_items)
         repeated = (state.items == action).any() & (self.repeats == "mask")
         return ~in_catalogue | repeated | (state.session_length >= self.session_capacity)
-
-    def _check_action(self, state: EnvState, action: jax.Array) -> None:
-        """Refuse the states of several sessions, and outside jit an invalid action."""
-        if jnp.ndim(state.time) != 0:
-            raise InputError(
-                "state is of several sessions: use jax.vmap(env.step, (0, 0, 0, None))"
-            )
-        if is_concrete(action):
-            check_range("action", action, 0, self.num_items, "the catalogue's items")
-        if self.repeats == "allow" or not is_concrete(action, state.items):
-            return
-        if (np.asarray(state.items) == int(action)).any():
-            raise InputError(
-                f"action {int(action)} was recommended or is in the history: choose an item that env.action_mask "
-                'allows, or make the environment with repeats="allow"'
-            )
 
     def _append(self, params: EnvParams, state: EnvState, new: Interaction) -> EnvState:
         """The state after one interaction, or after none if it is not valid."""

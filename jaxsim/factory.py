@@ -21,11 +21,11 @@ from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
-from jaxsim.sasrec import SASRec, restore
-from jaxsim.signals import Signals
 from jaxsim.rewards import Reward, check_reward
+from jaxsim.sasrec import SASRec, restore
 from jaxsim.settings import check_settings
 from jaxsim.signal_params import SignalKind, build_signals, known_values
+from jaxsim.signals import Signals
 from jaxsim.taste import Posterior, TasteModel, condition
 from jaxsim.taste_kernel import build_taste_model, table_bytes
 from jaxsim.types import EnvParams, Histories, Prefix
@@ -99,8 +99,8 @@ def make(
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
         reward: what a response earns: its "like" (under "soft" its probability), its "rating", its "duration", or
             what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
-        signals: what a response of the taste model has. "auto": also rating and duration, where the dataset has them.
-            "like": the like alone, which takes less work. The likes are the same.
+        signals: what a response of the taste model has. "auto": rating and duration, too, where the dataset has
+            them. "like": the like alone, which takes less work. The likes are the same.
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).
@@ -136,7 +136,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
     budget = settings.table_budget
     model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
     if model is not None and settings.signals == "auto":
-        model = model.replace(signals=build_signals(dataset))
+        model = replace(model, signals=build_signals(dataset))
     signals = None if model is None else model.signals
     check_reward(settings.reward, dataset, settings.semantics, own is not None, signals)
     budget -= table_bytes(model)
@@ -150,7 +150,10 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         if _use_prefix_table(settings.prefixes, dataset.num_users, size, budget):
             histories = replace(histories, prefix=_encode_histories(sasrec, variables, histories))
     elif model is not None and _use_prefix_table(
-        settings.prefixes, dataset.num_users, posterior_bytes(settings.history_length, signals), budget
+        settings.prefixes,
+        dataset.num_users,
+        posterior_bytes(settings.history_length, signals),
+        budget,
     ):
         histories = replace(histories, posterior=_condition_histories(model, histories))
     env = UserSimulator(

@@ -31,6 +31,7 @@ is a probability whose mean over draws is the posterior's, exactly.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import chex
@@ -188,7 +189,7 @@ def _signal_tastes(model: TasteModel, history: Posterior, place: Place) -> jax.A
         return None
 
     def of_one(scores: jax.Array) -> jax.Array:
-        weights = history.replace(scores=scores).weights
+        weights = replace(history, scores=scores).weights
         return expected_tastes(model, weights, place.items, place.position, place.length)
 
     return jax.vmap(of_one, 1, 1)(history.signal_scores)

@@ -5,6 +5,8 @@ that every item would earn on average.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -14,7 +16,7 @@ import numpy as np
 from jaxsim.dataset import Dataset
 from jaxsim.ensemble import Decision, Response
 from jaxsim.errors import InputError
-from jaxsim.signals import QUANTILES, Signals
+from jaxsim.signals import BINS, Signals
 from jaxsim.user_models import TASTE_SEMANTICS, Outlook
 
 SignalName = Literal["like", "rating", "duration"]
@@ -24,20 +26,21 @@ _DURATIONS_TRIED = (1e-3, 1.0, 1e6)
 
 def earned(reward: Reward, decision: Decision) -> Decision:
     """A decision whose reward is that of `jaxsim.make(reward=)`. The reward "like" is the user model's own."""
-    if isinstance(reward, str):
-        return decision if reward == "like" else decision.replace(reward=_signal(reward, decision))
-    return decision.replace(reward=jnp.asarray(reward(decision.response), jnp.float32))
+    if reward == "like":
+        return decision
+    return replace(decision, reward=_of_response(reward, decision.response))
 
 
-def _signal(name: str, decision: Decision) -> jax.Array:
-    value: jax.Array = getattr(decision.response, name)
-    return value
+def _of_response(reward: Reward, response: Response) -> jax.Array:
+    value = getattr(response, reward) if isinstance(reward, str) else reward(response)
+    return jnp.asarray(value, jnp.float32)
 
 
 def expected(reward: Reward, outlook: Outlook, semantics: str) -> jax.Array:
     """The mean reward of each of N items, float32[N].
 
-    For a function of the response, the mean is exact over likes and ratings; `QUANTILES` durations stand for all.
+    For a function of the response, the mean is exact over likes and ratings. The means of `BINS` bins stand for
+    all durations, so it is exact, too, for functions that are linear in the duration.
 
     Args:
         reward: not "like", whose mean every user model gives itself.
@@ -45,11 +48,7 @@ def expected(reward: Reward, outlook: Outlook, semantics: str) -> jax.Array:
         semantics: under "soft" a response states expectations, so the mean is the reward of that response.
     """
     if semantics == "soft" or reward in ("rating", "duration"):
-        response = _expected_response(outlook)
-        if isinstance(reward, str):
-            value: jax.Array = getattr(response, reward)
-            return value
-        return jax.vmap(reward)(response)
+        return jax.vmap(partial(_of_response, reward))(_expected_response(outlook))
     context, signals = outlook.context, outlook.signals
     if context is not None:
         shift = jnp.broadcast_to(jnp.asarray(context.shift, jnp.float32), context.log_odds.shape)
@@ -68,21 +67,21 @@ def _expected_response(outlook: Outlook) -> Response:
     if signals.rating is not None:
         taste = signals.taste_of(signals.rating, context.tastes)
         chances = signals.rating.probabilities(context, taste, probability)
-        response = response.replace(rating=jnp.sum(chances * signals.rating.levels, axis=-1))
+        response = replace(response, rating=jnp.sum(chances * signals.rating.levels, axis=-1))
     if signals.duration is not None:
         taste = signals.taste_of(signals.duration, context.tastes)
         duration = signals.duration.expected(context, taste, probability)
-        response = response.replace(duration=duration)
+        response = replace(response, duration=duration)
     return response
 
 
-def _mean_of(reward: Callable[[Response], jax.Array], outlook: Outlook) -> jax.Array:
+def _mean_of(reward: Reward, outlook: Outlook) -> jax.Array:
     """The mean reward of one item, float32[]; the fields of the outlook have no axis of items."""
     probability = outlook.probability
     total = jnp.float32(0)
     for like, share in ((False, 1.0 - probability), (True, probability)):
         responses, shares = _possible(outlook, jnp.asarray(like))
-        rewards = jax.vmap(reward)(responses)
+        rewards = jax.vmap(partial(_of_response, reward))(responses)
         # What cannot happen does not count, whatever it would earn.
         total += share * jnp.sum(jnp.where(shares > 0, shares * rewards, 0.0))
     return total
@@ -99,10 +98,9 @@ def _possible(outlook: Outlook, like: jax.Array) -> tuple[Response, jax.Array]:
             ratings = signals.rating.levels[:, None]
         if signals.duration is not None:
             taste = signals.taste_of(signals.duration, context.tastes)
-            middle = (jnp.arange(QUANTILES, dtype=jnp.float32) + 0.5) / QUANTILES
             mean = signals.duration.mean(context, taste, like)
-            durations = signals.duration.quantile(mean, like, middle)[None]
-            shares = shares / QUANTILES * jnp.ones((1, QUANTILES), jnp.float32)
+            durations = signals.duration.bin_means(mean, like, BINS)[None]
+            shares = shares / BINS * jnp.ones((1, BINS), jnp.float32)
 
     def flat(values: jax.Array | None) -> jax.Array | None:
         return None if values is None else jnp.broadcast_to(values, shares.shape).ravel()
@@ -127,8 +125,8 @@ def check_reward(
         signals: what their ratings and durations follow from; None if there are none.
 
     Raises:
-        InputError: another word; a signal that this dataset, these users or this choice of `signals` do not have; or
-            a function that cannot be run, or returns anything but a float32[] that is a number.
+        InputError: another word; a signal that this dataset, these users or this choice of `signals` do not have;
+            or a function that cannot be run, or returns anything but a float32[] that is a number.
     """
     if isinstance(reward, str):
         if reward not in ("like", "rating", "duration"):
@@ -166,9 +164,7 @@ def _why_absent(name: str, dataset: Dataset, semantics: str, own_model: bool) ->
     if name in entry:
         return f'reward="{name}" needs signals="auto"'
     if name == "duration":
-        return (
-            f'reward="duration": {dataset.name} has no durations: build it from a table with a column duration'
-        )
+        return f'reward="duration": {dataset.name} has no durations: build it from a table with a column duration'
     return f'reward="rating": {dataset.name} has no model of ratings: {entry["no_rating"]}'
 
 
@@ -193,7 +189,7 @@ def _try_function(reward: Callable[[Response], Any], signals: Signals | None) ->
 def _responses_tried(signals: Signals | None) -> list[Response]:
     rating, duration = (None, None) if signals is None else (signals.rating, signals.duration)
     ratings: list[Any] = [None] if rating is None else list(np.asarray(rating.levels))
-    durations: list[Any] = [None] if duration is None else list(np.float32(_DURATIONS_TRIED))
+    durations: list[Any] = [None] if duration is None else list(_DURATIONS_TRIED)
     return [
         Response(like=jnp.int8(like), rating=_scalar(r), duration=_scalar(d))
         for like in (0, 1)

@@ -20,6 +20,7 @@ each interaction and signal, and a step takes one more inner product.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -32,9 +33,13 @@ from jaxsim.errors import InputError
 
 # Folded into the key of the like. Far from the small numbers with which `jax.random.split` counts.
 _RATING_STREAM, _DURATION_STREAM = 0x2A7E, 0xD02A
-_TO_QUANTILE = 0.6266571  # sqrt(pi / 8): from log-odds to the argument of the normal distribution function
+_TO_QUANTILE = (
+    0.6266571  # sqrt(pi / 8): from log-odds to the argument of the normal distribution function
+)
 _FARTHEST = -12.0  # standard deviations: beyond, float32 has no probabilities
-QUANTILES = 16  # durations that stand for all of them in the expectation of a user's own reward
+BINS = (
+    16  # of durations, whose means stand for all of them in the expectation of a user's own reward
+)
 
 
 class Context(NamedTuple):
@@ -78,7 +83,7 @@ class RatingHead:
         return values
 
     def log_levels(self, context: Context, taste: jax.Array) -> jax.Array:
-        """log q of each rating, float32[..., K], from the taste g float32[...]."""
+        """Log q of each rating, float32[..., K], from the taste g float32[...]."""
         of_item, of_taste, of_odds = self.weights
         score = of_item * self.item_mean[context.item] + of_taste * taste
         score = (score + of_odds * context.log_odds + context.shift)[..., None]
@@ -90,7 +95,7 @@ class RatingHead:
         return jax.nn.log_sigmoid(score - low) + jax.nn.log_sigmoid(high - score) + gap
 
     def given_like(self, context: Context, taste: jax.Array, like: jax.Array) -> jax.Array:
-        """log P(rating | like) of each rating, float32[..., K]; like is bool[...]."""
+        """Log P(rating | like) of each rating, float32[..., K]; like is bool[...]."""
         possible = self.is_like == like[..., None]
         return jax.nn.log_softmax(
             jnp.where(possible, self.log_levels(context, taste), -jnp.inf), axis=-1
@@ -157,6 +162,23 @@ class DurationHead:
         below = jnp.nextafter(edge, jnp.zeros_like(edge))
         duration = jnp.exp(logarithm)
         return jnp.where(like, jnp.maximum(duration, edge), jnp.minimum(duration, below))
+
+    def bin_means(self, mean: jax.Array, like: jax.Array, count: int) -> jax.Array:
+        """Mean durations of `count` equally probable bins, the shortest or the longest first, float32[count].
+
+        Args:
+            mean: float32[], of `mean`.
+            like: bool[].
+            count: how many.
+        """
+        side, room = jnp.where(like, 1.0, -1.0), jnp.float32(jnp.inf)
+        if self.threshold is not None:
+            room = jnp.maximum(side * (mean - self.threshold) / self.deviation, _FARTHEST)
+        mass, shares = ndtr(room), jnp.arange(count + 1, dtype=jnp.float32) / count
+        edges = ndtri(shares * mass).at[-1].set(room)
+        moved = ndtr(edges + side * self.deviation)
+        part = jnp.maximum(jnp.diff(moved), 0.0) * count / mass
+        return jnp.exp(mean + self.deviation**2 / 2) * part
 
     def expected(self, context: Context, taste: jax.Array, probability: jax.Array) -> jax.Array:
         """Mean duration, float32[...], with the probability float32[...] of a like."""
@@ -277,8 +299,8 @@ def answer(
             rating = head.levels[level]
         else:
             rating = jnp.sum(chances * head.levels, axis=-1)
-        response = response.replace(rating=rating)
-        decision = decision.replace(rating_probabilities=chances)
+        response = replace(response, rating=rating)
+        decision = replace(decision, rating_probabilities=chances)
     if signals.duration is not None:
         of_durations = signals.duration
         taste = signals.taste_of(of_durations, context.tastes)
@@ -287,9 +309,9 @@ def answer(
             share = _open_uniform(jax.random.fold_in(key, _DURATION_STREAM))
             mean = of_durations.mean(context, taste, like)
             duration = of_durations.quantile(mean, like, share)
-        response = response.replace(duration=duration)
-        decision = decision.replace(expected_duration=expected)
-    return decision.replace(response=response)
+        response = replace(response, duration=duration)
+        decision = replace(decision, expected_duration=expected)
+    return replace(decision, response=response)
 
 
 def _open_uniform(key: jax.Array) -> jax.Array:

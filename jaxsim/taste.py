@@ -13,6 +13,8 @@ With the Cholesky factor L of K_hh + I, the scores z = L^-1 (y_h - m - b_h) and 
 g(c) = l'z. `jaxsim.taste_session` updates L and z one interaction at a time.
 """
 
+from dataclasses import replace
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -264,7 +266,7 @@ def condition(
     if signals is None:
         return posterior
     rest = jnp.where(valid[:, None], residuals(signals, safe, likes, values), 0.0)
-    return posterior.replace(signal_scores=product(inverse, rest))
+    return replace(posterior, signal_scores=product(inverse, rest))
 
 
 def residual_of(model: TasteModel, item: jax.Array, like: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ the session follows the last interaction of the history.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -192,6 +193,7 @@ def update(
     of_signals = session.signal_scores
     if of_signals is not None:
         assert model.signals is not None
+        assert signal_tastes is not None
         rest = residuals(model.signals, item, like, values)
         new = (rest - signal_tastes) / pivot
         of_signals = of_signals.at[size + slot].set(new, mode="drop")
@@ -233,6 +235,7 @@ def signal_tastes(model: TasteModel, session: SessionPosterior, window: Place) -
     """The taste g of each of C signals for every item, float32[N, C]."""
 
     def of_one(scores: jax.Array) -> jax.Array:
-        return tastes(model, session.replace(scores=scores), window)
+        return tastes(model, replace(session, scores=scores), window)
 
+    assert session.signal_scores is not None
     return jax.vmap(of_one, 1, 1)(session.signal_scores)

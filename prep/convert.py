@@ -41,8 +41,8 @@ def convert_dataset(
     """Read a source and write `ratings.parquet`, `items.parquet` and `conversion.json` into `out`.
 
     `ratings.parquet` has a row for every valid rating, duplicates included, in the order of the file: user, item
-    (strings), rating (float32), timestamp (int64, seconds), if available duration (float32, null where one is missing;
-    in place of ratings where there are no others) and, if wanted and available, text (string or null).
+    (strings), rating (float32), timestamp (int64, seconds), if available duration (float32, null where one is
+    missing; in place of ratings where there are no others) and, if wanted and available, text (string or null).
     `items.parquet` has item, name (strings), categories (list of strings) and attributes (a JSON object as a
     string).
 
@@ -101,7 +101,9 @@ def _write_ratings(path: Path, ratings: pd.DataFrame, reviews: Reviews | None) -
         fields.append(("text", pa.string()))
         texts = reviews.texts(np.arange(len(ratings), dtype=np.int64))
     ids = [_dictionary(ratings[name]) for name in ("user_id", "item_id")]
-    numbers = [pa.array(ratings[name].to_numpy(), kind, from_pandas=True) for name, kind in kinds.items()]
+    numbers = [
+        pa.array(ratings[name].to_numpy(), kind, from_pandas=True) for name, kind in kinds.items()
+    ]
     with pq.ParquetWriter(path, pa.schema(fields), compression="zstd") as writer:
         waiting: tuple[int, str] | None = None
         for start in range(0, len(ratings), _ROWS_OF_A_GROUP):

@@ -5,7 +5,7 @@ likelihood of each rating among the ratings of its own side, with a weak Gaussia
 tell. `jaxsim.signals` has the equations.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.optimize
@@ -96,12 +96,12 @@ class _Problem:
         first, gaps = self._split(vector)
         return first + np.concatenate([[0.0], np.cumsum(np.exp(gaps))])
 
-    def _split(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
+    def _split(self, vector: np.ndarray) -> tuple[Any, np.ndarray]:
         count = self._features.shape[1]
         return vector[count], vector[count + 1 :]
 
-    def loss(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
-        """The value and its slope."""
+    def loss(self, vector: np.ndarray) -> tuple[Any, np.ndarray]:
+        """The value float64[] and its slope."""
         count = self._features.shape[1]
         weights, (_, gaps) = vector[:count], self._split(vector)
         value, slope = self._likelihood(weights, self.thresholds(vector))
@@ -116,9 +116,7 @@ class _Problem:
             ]
         )
 
-    def _likelihood(
-        self, weights: np.ndarray, thresholds: np.ndarray
-    ) -> tuple[float, np.ndarray]:
+    def _likelihood(self, weights: np.ndarray, thresholds: np.ndarray) -> tuple[float, np.ndarray]:
         """The negative log-likelihood, and its slope in weights and thresholds."""
         score, (low, high) = self._features @ weights, _edges(thresholds)
         logs = np.where(self._possible, log_levels(score, thresholds), -np.inf)

@@ -183,9 +183,7 @@ def _duration_line(result: BuildResult) -> str:
     gaps = f"{share:.1%} missing (first: {missing})" if missing else "none missing"
     low, median, high = np.quantile(known, [0, 0.5, 1]) if len(known) else (np.nan,) * 3
     use = "; they are the ratings, because there are no others" if durations.are_ratings else ""
-    return (
-        f"in {durations.unit}, from {low:,.4g} to {high:,.4g}, median {median:,.4g}; {gaps}{use}"
-    )
+    return f"in {durations.unit}, from {low:,.4g} to {high:,.4g}, median {median:,.4g}; {gaps}{use}"
 
 
 def _taste_line(entry: Mapping[str, Any]) -> str:

@@ -1,14 +1,14 @@
 """Fitting of the models of ratings and durations of `jaxsim.signals` to training and validation interactions.
 
-1. Item means of ratings, and of the logarithms of durations, as those of likes in the taste model: with its weights,
-   and with the users' means removed alternately.
-2. For each validation interaction, the taste g of each signal from the interactions before it, by the taste model's
-   kernel, and the log-odds of a like.
+1. Item means of ratings, and of the logarithms of durations, as those of likes in the taste model: with its
+   weights, and with the users' means removed alternately.
+2. For each validation interaction, the taste g of each signal from the interactions before it, by the taste
+   model's kernel, and the log-odds of a like.
 3. The ordered logit of ratings by the likelihood of the validation ratings, given on which side of the like
    threshold they lie; the regression of log-durations by least squares.
 
-Interactions of the test split are never read. With fewer than 200 validation values nothing is fitted: ratings then
-are distributed as in training on each side of the threshold, and durations around their item means.
+Interactions of the test split are never read. With fewer than 200 validation values nothing is fitted: ratings are
+then distributed as in training on each side of the threshold, and durations around their item means.
 """
 
 from collections.abc import Mapping
@@ -98,8 +98,8 @@ def train_signals(
         durations: those of the interactions; None if there are none.
 
     Returns:
-        The arrays for `signals.safetensors`, and the manifest's `signals` entry. It has `rating` or `no_rating`, the
-        reason why there is none, and perhaps `duration`.
+        The arrays for `signals.safetensors`, and the manifest's `signals` entry. It has `rating`, or `no_rating`
+        with the reason why there is none, and perhaps `duration`.
     """
     scale = rating_scale(arrays)
     reason = why_no_rating(scale, like_threshold, durations)
@@ -113,7 +113,8 @@ def train_signals(
     context = taste["training"]["calibration_context"]
     seed = taste["training"]["seed"]
     fitted = predict_validation(arrays, taste_arrays, taste, signals, context, seed)
-    packed, entry = {}, {}
+    packed: dict[str, np.ndarray] = {}
+    entry: dict[str, Any] = {}
     if reason is None:
         packed["item_rating"] = signals[0].item_mean.astype(np.float32)
         entry["rating"] = fit_ratings(arrays, signals[0], fitted, scale, like_threshold)
@@ -162,7 +163,9 @@ def make_signal(
     known = np.flatnonzero((arrays["interaction_split"] == TRAIN) & np.isfinite(values))
     rest = values[known] - item_mean[arrays["interaction_item"][known]]
     label = arrays["interaction_label"][known]
-    typical = [float(rest[label == like].mean()) if (label == like).any() else 0.0 for like in (0, 1)]
+    typical = [
+        float(rest[label == like].mean()) if (label == like).any() else 0.0 for like in (0, 1)
+    ]
     return Signal(values.astype(np.float64), item_mean, np.array(typical))
 
 
@@ -176,7 +179,10 @@ def predict_validation(
 ) -> Fitted:
     """The tastes of at most 20,000 validation interactions, from the `context` interactions before each."""
     place = np.arange(len(arrays["interaction_item"]), dtype=np.float64)
-    numbered = {**arrays, "interaction_label": place}  # the examples then hold the places of interactions
+    numbered = {
+        **arrays,
+        "interaction_label": place,
+    }  # the examples then hold the places of interactions
     examples = validation_examples(numbered, context, CALIBRATION_LABELS, seed)
     return predict(arrays, taste_arrays, taste, signals, examples)
 
@@ -225,7 +231,9 @@ def _history_weights(
     place = jnp.arange(present.shape[1] + 1, dtype=jnp.float32)
     kernel = of_items + mood * decay ** jnp.abs(place[:, None] - place[None])
     both = present[:, :, None] & present[:, None]
-    system = jnp.where(both, kernel[:, :-1, :-1], 0.0) + jnp.eye(present.shape[1], dtype=jnp.float32)
+    system = jnp.where(both, kernel[:, :-1, :-1], 0.0) + jnp.eye(
+        present.shape[1], dtype=jnp.float32
+    )
     right = jnp.where(present, kernel[:, -1, :-1], 0.0)
     return jax.vmap(lambda a, b: jax.scipy.linalg.solve(a, b, assume_a="pos"))(system, right)
 
@@ -233,7 +241,9 @@ def _history_weights(
 # ---- ratings -----------------------------------------------------------------------------------------------
 
 
-def rating_features(signal: Signal, item: np.ndarray, fitted: Fitted, taste: np.ndarray) -> np.ndarray:
+def rating_features(
+    signal: Signal, item: np.ndarray, fitted: Fitted, taste: np.ndarray
+) -> np.ndarray:
     """What a rating follows from: item mean, taste and log-odds of a like, float64[E, 3]."""
     return np.stack([signal.item_mean[item], taste, fitted.log_odds], axis=1)
 
@@ -291,7 +301,7 @@ def _thresholds_of_shares(arrays: Mapping[str, np.ndarray], scale: np.ndarray) -
 
 
 def _cuts(expected: np.ndarray, level: np.ndarray, levels: int) -> list[float]:
-    """Expected ratings at which to round, so that each rating is predicted as often as it occurs, K - 1 of them."""
+    """K - 1 expected ratings at which to round, so that each rating is predicted as often as it occurs."""
     if not len(expected):
         return []
     shares = np.cumsum(np.bincount(level, minlength=levels))[:-1] / len(level)
@@ -355,8 +365,8 @@ def least_squares(
     """A regression of values float64[E] on some columns of features float64[E, F]; other weights are 0.
 
     Returns:
-        Weights float64[F], standard deviation of the rest, and standard errors of the weights (0 for those that are
-        0) and of the deviation.
+        Weights float64[F], standard deviation of the rest, and standard errors of the weights (0 for those that
+        are 0) and of the deviation.
     """
     chosen = features[:, columns]
     some, *_ = np.linalg.lstsq(chosen, values, rcond=None)

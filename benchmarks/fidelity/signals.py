@@ -6,6 +6,7 @@ validation ratings; those of the baseline come from its own validation predictio
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from scipy.stats import norm
 
 from benchmarks.fidelity import simulator
 from benchmarks.fidelity.bootstrap import UserBootstrap, estimate
-from benchmarks.fidelity.events import Events, events_at, rows_of
+from benchmarks.fidelity.events import Events, rows_of
 from benchmarks.fidelity.study import Study, estimates
 from jaxsim import Dataset
 from jaxsim.catalogue import TABLE_BUDGET_BYTES
@@ -38,9 +39,9 @@ class Predicted(NamedTuple):
         log_duration: mean of the log-duration before any cut, given a dislike and a like, float64[E, 2].
     """
 
-    like: np.ndarray
-    levels: np.ndarray | None
-    log_duration: np.ndarray | None
+    like: Any
+    levels: Any
+    log_duration: Any
 
 
 def signal_accuracy(study: Study) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def signal_accuracy(study: Study) -> dict[str, Any]:
     if split != "test":
         study.note("ratings and durations: left out, because validation values are judged")
         return {}
-    model = build_taste_model(dataset, TABLE_BUDGET_BYTES, "auto").replace(signals=signals)
+    model = replace(build_taste_model(dataset, TABLE_BUDGET_BYTES, "auto"), signals=signals)
     predicted = predict(model, dataset, study.events, rows_of(dataset, split))
     result: dict[str, Any] = {}
     if predicted.levels is not None:
@@ -67,9 +68,7 @@ def signal_accuracy(study: Study) -> dict[str, Any]:
     return {"signals": result}
 
 
-def predict(
-    model: TasteModel, dataset: Dataset, events: Events, rows: np.ndarray
-) -> Predicted:
+def predict(model: TasteModel, dataset: Dataset, events: Events, rows: np.ndarray) -> Predicted:
     """What the heads say about events, from the histories with their ratings and durations.
 
     Args:
@@ -88,9 +87,7 @@ def predict(
         columns = (events.item, events.history_items, events.history_labels, events.present, values)
         batch = [jnp.asarray(simulator.padded(x[some])) for x in columns]
         parts.append(jax.device_get(_predict(model, *batch)))
-    joined = jax.tree.map(
-        lambda *x: np.concatenate(x)[: len(events)].astype(np.float64), *parts
-    )
+    joined = jax.tree.map(lambda *x: np.concatenate(x)[: len(events)].astype(np.float64), *parts)
     return Predicted(*joined)
 
 
@@ -110,6 +107,7 @@ def _predict(model: TasteModel, *columns: jax.Array) -> Predicted:
         posterior = condition(model, items[order], labels[order], length, values[order])
         kernel = history_kernel(model, item, items[order], length)
         taste = product(kernel, posterior.weights)
+        assert posterior.signal_scores is not None
         tastes = product(product(posterior.inverse_factor, kernel), posterior.signal_scores)
         log_odds = model.log_odds(model.item_mean[item], taste)
         context, like = Context(item, log_odds, tastes), jax.nn.sigmoid(log_odds)
@@ -118,8 +116,9 @@ def _predict(model: TasteModel, *columns: jax.Array) -> Predicted:
             taste = signals.taste_of(signals.rating, tastes)
             levels = signals.rating.probabilities(context, taste, like)
         if signals.duration is not None:
-            taste, both = signals.taste_of(signals.duration, tastes), jnp.array([False, True])
-            logarithm = jax.vmap(lambda x: signals.duration.mean(context, taste, x))(both)
+            taste = signals.taste_of(signals.duration, tastes)
+            means = [signals.duration.mean(context, taste, jnp.bool_(x)) for x in (False, True)]
+            logarithm = jnp.stack(means)
         return Predicted(like, levels, logarithm)
 
     return jax.vmap(of_event)(*columns)
@@ -206,7 +205,7 @@ def quadratic_kappa(
 
 def _durations(study: Study, predicted: Predicted) -> dict[str, Any]:
     dataset, arrays = study.dataset, study.dataset.signals
-    assert arrays is not None and predicted.log_duration is not None
+    assert arrays is not None
     entry = dataset.manifest["signals"]["duration"]
     logarithm = np.log(arrays["interaction_duration"].astype(np.float64))
     of_item = arrays["item_log_duration"].astype(np.float64)
@@ -232,10 +231,7 @@ def _durations(study: Study, predicted: Predicted) -> dict[str, Any]:
             }
         ),
         "log_likelihood": estimates(
-            {
-                name: bootstrap.means(np.where(known, x, 0.0), known)
-                for name, x in densities.items()
-            }
+            {name: bootstrap.means(np.where(known, x, 0.0), known) for name, x in densities.items()}
         ),
     }
 

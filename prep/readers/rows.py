@@ -105,7 +105,11 @@ class RatingsCollector:
         table = ratings_table(
             users, list(self._users), items, list(self._items), ratings, whole_seconds(times)
         )
-        return table.assign(duration=_joined(self._durations, np.float32)) if self._durations else table
+        return (
+            table.assign(duration=_joined(self._durations, np.float32))
+            if self._durations
+            else table
+        )
 
 
 def _merge(code_of_id: dict[str, int], column: EncodedIds) -> np.ndarray:

@@ -61,8 +61,7 @@ class RawData:
         keep_adult: whether adult titles were kept; None for sources that know of none.
         left_out_items: raw ids of the items that the source left out on purpose. Replies about them are no error.
         durations_are_ratings: whether the ratings are the durations, because there are no others.
-        missing_duration: file and line of the first rating without a duration, where others have one; empty without
-            any.
+        missing_duration: file and line of the first rating without a duration; empty without any.
     """
 
     ratings: pd.DataFrame

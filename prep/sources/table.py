@@ -1,10 +1,10 @@
-"""The user's own table of ratings: `user,item,rating[,timestamp][,text][,duration]`, CSV or Parquet, with a file of
-items. Without ratings, `user,item,duration`: the durations take their place.
+"""The user's own table of ratings, CSV or Parquet, with a file of items.
 
-The columns may have any order, and other columns are ignored; `user_id`, `item_id` and `time` are accepted as
-names too. Ids are text as written: "007" is not "7"; in Parquet, whole numbers become their decimal digits. Times
-are seconds since 1970 or ISO 8601 dates, in UTC where they have no offset; milli-, micro- and nanoseconds are
-recognised if all times are that large.
+Its columns are `user,item,rating` and perhaps `timestamp`, `text` and `duration`. A table without ratings is
+`user,item,duration`, and the durations take their place. The columns may have any order, and other columns are
+ignored; `user_id`, `item_id` and `time` are accepted as names too. Ids are text as written: "007" is not "7"; in
+Parquet, whole numbers become their decimal digits. Times are seconds since 1970 or ISO 8601 dates, in UTC where
+they have no offset; milli-, micro- and nanoseconds are recognised if all times are that large.
 """
 
 from collections.abc import Sequence
