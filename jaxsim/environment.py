@@ -54,11 +54,12 @@ ENVIRONMENT_ID = "UserSimulator-v0"
 class UserSimulator(environment.Environment):
     """The environment. Its fields are static: environments with equal fields are equal and compile once.
 
-    Action: int32[], an item. Reward: float32[], 1 for a like, 0 for a dislike (Eq. 9). An invalid action is one
-    outside the catalogue or one that the mask forbids. Outside jit it raises an `InputError`. Inside jit, where
-    its value is not available, it earns 0 and is not appended, but time still advances. `info` of a step:
+    Action: int32[], an item. Reward: float32[], 1 for a like, 0 for a dislike (Eq. 9), or that of `reward`. An
+    invalid action is one outside the catalogue or one that the mask forbids. Outside jit it raises an `InputError`.
+    Inside jit, where its value is not available, it earns 0 and is not appended, but time still advances. `info` of a
+    step:
 
-        response             `jaxsim.Response`, the user's response (like 0 for an invalid action)
+        response             `jaxsim.Response`, the user's response (0 throughout for an invalid action)
         votes                int8[3], f_mat, f_sim, f_sta; under "calibrated" and "soft" there are none
         probability          float32[], of a like; only under "calibrated" and "soft"
         invalid_action       bool[]

@@ -109,17 +109,24 @@ def make(
         InputError: a setting that this dataset or its statistic model cannot serve, or a user model that does not
             do what `UserModel` says.
     """
-    if not isinstance(dataset, Dataset):
-        raise InputError(
-            f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
-        )
-    check_alone(user_model, user_params, prefixes=(prefixes, "auto"), taste=(taste, "posterior"))
+    _check_kinds(dataset, user_model, user_params, prefixes, taste)
     settings = _Settings(
         choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
         catalogue, prefixes, taste, user_model, user_params, reward, signals,
     )  # fmt: skip
     check_settings(settings)
     return _make(dataset, settings)
+
+
+def _check_kinds(
+    dataset: Any, user_model: Any, user_params: Any, prefixes: Any, taste: Any
+) -> None:
+    """Check that the dataset is one, and then as `check_alone`."""
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
+        )
+    check_alone(user_model, user_params, prefixes=(prefixes, "auto"), taste=(taste, "posterior"))
 
 
 def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:

@@ -37,6 +37,7 @@ _TO_QUANTILE = (
     0.6266571  # sqrt(pi / 8): from log-odds to the argument of the normal distribution function
 )
 _FARTHEST = -12.0  # standard deviations: beyond, float32 has no probabilities
+_TINY = float(jnp.finfo(jnp.float32).tiny)
 BINS = (
     16  # of durations, whose means stand for all of them in the expectation of a user's own reward
 )
@@ -157,7 +158,7 @@ class DurationHead:
         if self.threshold is None:
             return jnp.exp(mean - side * self.deviation * ndtri(share))
         room = jnp.maximum(side * (mean - self.threshold) / self.deviation, _FARTHEST)
-        logarithm = mean - side * self.deviation * ndtri(share * ndtr(room))
+        logarithm = mean - side * self.deviation * ndtri(jnp.maximum(share * ndtr(room), _TINY))
         edge = jnp.exp(self.threshold)
         below = jnp.nextafter(edge, jnp.zeros_like(edge))
         duration = jnp.exp(logarithm)
@@ -316,5 +317,4 @@ def answer(
 
 def _open_uniform(key: jax.Array) -> jax.Array:
     """A uniform number above 0 and below 1, float32[]."""
-    smallest = jnp.finfo(jnp.float32).tiny
-    return jax.random.uniform(key, (), jnp.float32, minval=smallest)
+    return jax.random.uniform(key, (), jnp.float32, minval=_TINY)

@@ -14,6 +14,8 @@ from scipy.special import expit, log_expit, logsumexp
 WEIGHT_DEVIATION = 10.0  # of the prior on weights, around 0
 GAP_DEVIATION = 3.0  # of the prior on the logarithms of distances between thresholds
 _STEP = 1e-4  # of the differences that give the second derivatives
+_LOG_GAPS = -12.0, 4.0  # bounds of the logarithms of distances between thresholds
+_FAR = 500.0  # a distance beyond which thresholds do not affect each other
 
 
 class OrderedLogit(NamedTuple):
@@ -94,7 +96,8 @@ class _Problem:
 
     def thresholds(self, vector: np.ndarray) -> np.ndarray:
         first, gaps = self._split(vector)
-        return first + np.concatenate([[0.0], np.cumsum(np.exp(gaps))])
+        # A search may try anything; the prior leads it back.
+        return first + np.concatenate([[0.0], np.cumsum(np.exp(np.clip(gaps, *_LOG_GAPS)))])
 
     def _split(self, vector: np.ndarray) -> tuple[Any, np.ndarray]:
         count = self._features.shape[1]
@@ -122,7 +125,7 @@ class _Problem:
         logs = np.where(self._possible, log_levels(score, thresholds), -np.inf)
         total = logsumexp(logs, axis=1)
         change = np.exp(logs - total[:, None]) - self._chosen
-        inner = 1 / np.expm1(high - low)
+        inner = 1 / np.expm1(np.minimum(high - low, _FAR))
         below, above = expit(low - score[:, None]), expit(score[:, None] - high)
         of_score = (change * (below - above)).sum(axis=1)
         # The threshold j is the upper edge of level j and the lower edge of level j + 1.
