@@ -55,9 +55,8 @@ class UserSimulator(environment.Environment):
     """The environment. Its fields are static: environments with equal fields are equal and compile once.
 
     Action: int32[], an item. Reward: float32[], 1 for a like, 0 for a dislike (Eq. 9), or that of `reward`. An
-    invalid action is one outside the catalogue or one that the mask forbids. Outside jit it raises an `InputError`.
-    Inside jit, where its value is not available, it earns 0 and is not appended, but time still advances. `info` of a
-    step:
+    action is invalid if it is outside the catalogue or the mask forbids it. Outside jit it raises an `InputError`.
+    Inside jit, where its value is not available, it earns 0 and is not appended, but time advances. `info`:
 
         response             `jaxsim.Response`, the user's response (0 throughout for an invalid action)
         votes                int8[3], f_mat, f_sim, f_sta; under "calibrated" and "soft" there are none
