@@ -295,9 +295,8 @@ def answer(
         taste = signals.taste_of(head, context.tastes)
         chances = head.probabilities(context, taste, probability)
         if semantics == "calibrated":
-            logits = head.given_like(context, taste, like)
-            level = jax.random.categorical(jax.random.fold_in(key, _RATING_STREAM), logits)
-            rating = head.levels[level]
+            share = _open_uniform(jax.random.fold_in(key, _RATING_STREAM))
+            rating = head.levels[_level_at(share, head.given_like(context, taste, like))]
         else:
             rating = jnp.sum(chances * head.levels, axis=-1)
         response = replace(response, rating=rating)
@@ -313,6 +312,14 @@ def answer(
         response = replace(response, duration=duration)
         decision = replace(decision, expected_duration=expected)
     return replace(decision, response=response)
+
+
+def _level_at(share: jax.Array, log_probabilities: jax.Array) -> jax.Array:
+    """The level int32[] up to which a share float32[] of the probability float32[K] lies: one draw, not K."""
+    total = jnp.cumsum(jnp.exp(log_probabilities))
+    # The total may be a little more or less than 1, and a level without probability must never be reached.
+    below = jnp.minimum(share * total[-1], jnp.nextafter(total[-1], jnp.float32(0)))
+    return jnp.sum(total <= below, dtype=jnp.int32)
 
 
 def _open_uniform(key: jax.Array) -> jax.Array:

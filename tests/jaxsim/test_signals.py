@@ -10,7 +10,7 @@ import jaxsim
 from jaxsim import InputError, taste, taste_session, user_models
 from jaxsim.ensemble import Decision, Response
 from jaxsim.signal_params import build_signals, duration_head, rating_head
-from jaxsim.signals import Context, Signals, answer, residuals
+from jaxsim.signals import Context, Signals, _level_at, answer, residuals
 from tests.conftest import CAPACITY, HISTORY, allowed
 from tests.factory import random_dataset, write_pack
 from tests.signals_factory import DURATION, LEVELS, RATING, with_signals
@@ -126,6 +126,12 @@ def test_a_cut_far_from_the_mean_stays_finite(mean):
         drawn = head.quantile(jnp.float32(mean), jnp.bool_(like), shares)
         assert np.isfinite(drawn).all()
         assert ((np.asarray(drawn) >= 2.0) == like).all()
+
+
+def test_a_level_without_probability_is_never_drawn():
+    logs = jnp.log(jnp.array([0.0, 0.3, 0.7, 0.0], jnp.float32))
+    for share, level in ((1e-38, 1), (0.29, 1), (0.31, 2), (1 - 2.0**-24, 2)):
+        assert _level_at(jnp.float32(share), logs) == level
 
 
 def test_unknown_values_take_the_typical_residual():
