@@ -99,8 +99,8 @@ def make(
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
         reward: what a response earns: its "like" (under "soft" its probability), its "rating", its "duration", or
             what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
-        signals: what a response of the taste model has. "auto": rating and duration, too, where the dataset has
-            them. "like": the like alone, which takes less work. The likes are the same.
+        signals: what a response of the taste model has. "all": rating and duration, too, where the dataset has
+            them. "like": the like alone, which takes less work. "auto": all if `reward` is not "like".
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).
@@ -142,7 +142,8 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
     _check_window(dataset, sasrec, settings, asks_votes)
     budget = settings.table_budget
     model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
-    if model is not None and settings.signals == "auto":
+    asked = {"all": True, "like": False, "auto": settings.reward != "like"}[settings.signals]
+    if model is not None and asked:
         model = replace(model, signals=build_signals(dataset))
     signals = None if model is None else model.signals
     check_reward(settings.reward, dataset, settings.semantics, own is not None, signals)

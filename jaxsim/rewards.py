@@ -162,7 +162,7 @@ def _why_absent(name: str, dataset: Dataset, semantics: str, own_model: bool) ->
     if entry is None:
         return f'reward="{name}": {dataset.path} was built without ratings and durations: run `{build}` again'
     if name in entry:
-        return f'reward="{name}" needs signals="auto"'
+        return f'reward="{name}" needs signals="auto" or "all"'
     if name == "duration":
         return f'reward="duration": {dataset.name} has no durations: build it from a table with a column duration'
     return f'reward="rating": {dataset.name} has no model of ratings: {entry["no_rating"]}'

@@ -9,7 +9,7 @@ import numpy as np
 from jaxsim.dataset import Dataset
 from jaxsim.signals import DurationHead, RatingHead, Signals
 
-SignalKind = Literal["auto", "like"]
+SignalKind = Literal["auto", "all", "like"]
 
 
 def build_signals(dataset: Dataset) -> Signals | None:

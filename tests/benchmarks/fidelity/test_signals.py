@@ -42,6 +42,7 @@ def test_cuts_keep_the_shares():
     np.testing.assert_allclose(shares, [0.2, 0.1, 0.7], atol=0.002)
 
 
+@pytest.mark.slow
 def test_predictions_are_the_answers_of_the_environment(rated):
     """With the ratings and durations of the history given to `respond`."""
     study = Study.of(rated, Settings(resamples=2), ())
@@ -49,7 +50,7 @@ def test_predictions_are_the_answers_of_the_environment(rated):
     model = signals.build_taste_model(rated, 1 << 30, "auto").replace(signals=heads)
     events, rows = events_of(rated, "test"), rows_of(rated, "test")
     predicted = signals.predict(model, rated, events, rows)
-    env, params = jaxsim.make(rated, semantics="calibrated", repeats="allow")
+    env, params = jaxsim.make(rated, semantics="calibrated", repeats="allow", signals="all")
     event = int(np.argmax(events.present.sum(axis=1)))
     length = int(events.present[event].sum())
     before = slice(rows[event] - length, rows[event])
