@@ -22,8 +22,11 @@ from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.exposure import build_exposure_model
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
+from jaxsim.rewards import Reward, check_reward
 from jaxsim.sasrec import SASRec, restore
 from jaxsim.settings import check_settings
+from jaxsim.signal_params import SignalKind, build_signals, known_values
+from jaxsim.signals import Signals
 from jaxsim.taste import Posterior, TasteModel, condition
 from jaxsim.taste_kernel import build_taste_model, table_bytes
 from jaxsim.types import EnvParams, Histories, Prefix
@@ -52,6 +55,8 @@ class _Settings:
     exposure: Literal[False, True]
     user_model: UserModel | None
     user_params: Any
+    reward: Any
+    signals: SignalKind
 
 
 def make(
@@ -68,6 +73,8 @@ def make(
     exposure: bool = False,
     user_model: UserModel | None = None,
     user_params: Any = None,
+    reward: Reward = "like",
+    signals: SignalKind = "auto",
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
 
@@ -94,6 +101,10 @@ def make(
             (docs/exposure.md).
         user_model: your own model of users, in place of the votes and the taste model; tried on a few users first.
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
+        reward: what a response earns: its "like" (under "soft" its probability), its "rating", its "duration", or
+            what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
+        signals: what a response of the taste model has. "all": rating and duration, too, where the dataset has
+            them. "like": the like alone, which takes less work. "auto": all if `reward` is not "like".
 
     Returns:
         The environment (static settings) and its params (a pytree of device arrays).
@@ -101,18 +112,25 @@ def make(
     Raises:
         InputError: a setting that this dataset cannot serve, or a user model unlike what `UserModel` says.
     """
+    _check_kinds(dataset, user_model, user_params, prefixes, taste, exposure)
+    settings = _Settings(
+        choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
+        catalogue, prefixes, taste, exposure, user_model, user_params, reward, signals,
+    )  # fmt: skip
+    check_settings(settings)
+    return _make(dataset, settings)
+
+
+def _check_kinds(
+    dataset: Any, user_model: Any, user_params: Any, prefixes: Any, taste: Any, exposure: Any
+) -> None:
+    """Check that the dataset is one, and then as `check_alone`."""
     if not isinstance(dataset, Dataset):
         raise InputError(
             f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
         )
     others = {"prefixes": (prefixes, "auto"), "taste": (taste, "posterior")}
     check_alone(user_model, user_params, **others, exposure=(exposure, False))
-    settings = _Settings(
-        choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
-        catalogue, prefixes, taste, exposure, user_model, user_params,
-    )  # fmt: skip
-    check_settings(settings)
-    return _make(dataset, settings)
 
 
 def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:
@@ -126,9 +144,14 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
     _check_window(dataset, sasrec, settings, asks_votes)
     budget = settings.table_budget
     model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
+    asked = {"all": True, "like": False, "auto": settings.reward != "like"}[settings.signals]
+    if model is not None and asked:
+        model = replace(model, signals=build_signals(dataset))
+    signals = None if model is None else model.signals
+    check_reward(settings.reward, dataset, settings.semantics, own is not None, signals)
     budget -= table_bytes(model)
     items = build_catalogue(dataset.arrays, budget, settings.catalogue)
-    histories = build_histories(dataset, settings.history_length)
+    histories = build_histories(dataset, settings.history_length, signals)
     if own is not None:
         check_model(own, settings.user_params, histories, dataset.num_items)
     budget -= _table_bytes(items)
@@ -137,7 +160,10 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         if _use_prefix_table(settings.prefixes, dataset.num_users, size, budget):
             histories = replace(histories, prefix=_encode_histories(sasrec, variables, histories))
     elif model is not None and _use_prefix_table(
-        settings.prefixes, dataset.num_users, posterior_bytes(settings.history_length), budget
+        settings.prefixes,
+        dataset.num_users,
+        posterior_bytes(settings.history_length, signals),
+        budget,
     ):
         histories = replace(histories, posterior=_condition_histories(model, histories))
     env = UserSimulator(
@@ -152,6 +178,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         taste=settings.taste,
         exposure=settings.exposure,
         own_model=own,
+        reward=settings.reward,
     )
     params = EnvParams(
         max_steps_in_episode=jnp.int32(settings.session_capacity),
@@ -212,7 +239,9 @@ def _check_window(dataset: Dataset, sasrec: SASRec, settings: _Settings, asks_vo
         )
 
 
-def build_histories(dataset: Dataset, history_length: int) -> Histories:
+def build_histories(
+    dataset: Dataset, history_length: int, signals: Signals | None = None
+) -> Histories:
     """The latest `history_length` training interactions of every user, without f_sta's encoding."""
     arrays = dataset.arrays
     train = np.flatnonzero(arrays["interaction_split"] == TRAIN)
@@ -227,10 +256,16 @@ def build_histories(dataset: Dataset, history_length: int) -> Histories:
     items, likes = np.full(shape, -1, np.int32), np.zeros(shape, np.int8)
     items[cells] = arrays["interaction_item"][train[latest]]
     likes[cells] = arrays["interaction_label"][train[latest]]
+    values = None
+    if signals is not None:
+        known = known_values(dataset, signals)[train[latest]]
+        values = np.full((*shape, known.shape[1]), np.nan, np.float32)
+        values[cells] = known
     return Histories(
         items=jnp.asarray(items),
         likes=jnp.asarray(likes),
         length=jnp.asarray(np.minimum(counts, history_length).astype(np.int32)),
+        values=None if values is None else jnp.asarray(values),
     )
 
 
@@ -240,9 +275,10 @@ def prefix_bytes(sasrec: SASRec, history_length: int) -> int:
     return 4 * (position * history_length + sasrec.width)
 
 
-def posterior_bytes(history_length: int) -> int:
+def posterior_bytes(history_length: int, signals: Signals | None = None) -> int:
     """Size of the taste model's posterior of one user's history, in bytes."""
-    return 4 * history_length * (history_length + 1)
+    of_signals = 0 if signals is None else len(signals.heads)
+    return 4 * history_length * (history_length + 1 + of_signals)
 
 
 def _use_prefix_table(kind: PrefixKind, num_users: int, user_bytes: int, budget: int) -> bool:
@@ -271,6 +307,6 @@ def _condition_histories(model: TasteModel, histories: Histories) -> Posterior:
     """The taste model's posterior of all users' histories."""
     return jax.lax.map(
         lambda history: condition(model, *history),
-        (histories.items, histories.likes, histories.length),
+        (histories.items, histories.likes, histories.length, histories.values),
         batch_size=256,
     )

@@ -38,6 +38,8 @@ class Histories:
         prefix: f_sta's encoding of each history, `Prefix` [U, ...]; None if each reset encodes it, or if the
             semantics does not ask f_sta.
         posterior: the same for the taste model, `Posterior` [U, ...].
+        values: float32[U, H, C], ratings and durations (`jaxsim.signals`), NaN where one is not known or for
+            padding; None if responses are likes alone.
     """
 
     items: jax.Array
@@ -45,6 +47,7 @@ class Histories:
     length: jax.Array
     prefix: Prefix | None = None
     posterior: Posterior | None = None
+    values: jax.Array | None = None
 
 
 @struct.dataclass

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxsim import ensemble, latent_taste, taste, taste_session
 from jaxsim.ensemble import Decision, Evidence, Response
 from jaxsim.sasrec import SASRec
+from jaxsim.signals import Context, Signals, answer, values_of
 from jaxsim.taste import Posterior, TasteModel
 from jaxsim.types import EnvParams, EnvState, Prefix
 
@@ -22,6 +23,7 @@ TASTE_SEMANTICS = ("calibrated", "soft")
 OUTCOMES = ("votes", "reward", "response", "probability")
 # Folded into a key that other draws use as well. Far from the small numbers with which `jax.random.split` counts.
 _TASTE_STREAM, _MOOD_STREAM = 0x7A57E, 0x300D
+LIKELY = 0.5  # who likes something with this probability at least leans to it
 Fields = Mapping[str, Any]  # fields of `EnvState`
 
 
@@ -34,6 +36,7 @@ class Interaction(NamedTuple):
         valid: bool[], False if nothing is appended.
         slot: int32[], where it is written; the length of the window if nothing is appended.
         key: PRNG key of the step.
+        response: the whole response, for user models whose signals count; None if only the like does.
     """
 
     item: jax.Array
@@ -41,6 +44,7 @@ class Interaction(NamedTuple):
     valid: jax.Array
     slot: jax.Array
     key: jax.Array
+    response: Response | None = None
 
 
 class Arrival(NamedTuple):
@@ -64,6 +68,7 @@ class Question(NamedTuple):
         candidate: int32[].
         exists: bool[], whether the candidate is in the catalogue.
         user: int32[], -1 if unknown.
+        values: float32[H, C], ratings and durations of the history (`jaxsim.signals`); None if none is known.
     """
 
     items: jax.Array
@@ -71,6 +76,23 @@ class Question(NamedTuple):
     candidate: jax.Array
     exists: jax.Array
     user: jax.Array
+    values: jax.Array | None = None
+
+
+class Outlook(NamedTuple):
+    """What a user would answer about each of N items.
+
+    Attributes:
+        probability: float32[N], of a like.
+        leans: bool[N], whether it is at least 1/2.
+        signals: what ratings and durations follow from; None if responses are likes alone.
+        context: what they depend on; None as above.
+    """
+
+    probability: jax.Array
+    leans: jax.Array
+    signals: Signals | None = None
+    context: Context | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +161,11 @@ class Votes:
         assert evidence is not None
         logits = self.sasrec.apply(params.sasrec, state.hidden, state.user, method="all_logits")
         return ensemble.expected_likes(evidence, logits, self.semantics)
+
+    def outlook(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> Outlook:
+        """What the user would answer about every item."""
+        probability = self.expected(params, state, evidence)
+        return Outlook(probability, probability >= LIKELY)
 
     def respond(
         self, key: jax.Array, params: EnvParams, question: Question, reasons: bool
@@ -238,14 +265,19 @@ class Taste:
         """The decision on a candidate int32[]."""
         _, projection = _project(params, state, candidate)
         shift = _shift(params, state.exposure, state.length, candidate)
-        return self._by_posterior(key, _model(params), candidate, projection.taste, shift)
+        tastes = projection.taste, projection.signal_tastes
+        return self._by_posterior(key, _model(params), candidate, *tastes, shift)
 
     def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
         """The posterior, and the sum of the exposure model's features, with one more interaction."""
         # XLA projects the item once for this and for `decide`.
         window, projection = _project(params, state, new.item)
+        signals, values = _model(params).signals, None
+        if signals is not None:
+            assert new.response is not None
+            values = values_of(signals, new.response)
         posterior = taste_session.update(
-            _model(params), state.posterior, window, projection, new.like, new.valid
+            _model(params), state.posterior, window, projection, new.like, new.valid, values
         )
         fields: dict[str, Any] = {"posterior": posterior}
         if params.exposure is not None:
@@ -265,6 +297,20 @@ class Taste:
             log_odds += params.exposure.shifts(state.exposure, state.length)
         return jax.nn.sigmoid(log_odds)
 
+    def outlook(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> Outlook:
+        """What the user would answer about every item."""
+        model, window = _model(params), _place(state)
+        tastes = taste_session.tastes(model, state.posterior, window)
+        log_odds, context = model.log_odds(model.item_mean, tastes), None
+        shifts: jax.Array | float = 0.0
+        if params.exposure is not None:
+            shifts = params.exposure.shifts(state.exposure, state.length)
+        if model.signals is not None:
+            of_signals = taste_session.signal_tastes(model, state.posterior, window)
+            context = Context(_all_items(model), log_odds, of_signals, shifts)
+        log_odds += shifts
+        return Outlook(jax.nn.sigmoid(log_odds), log_odds >= 0, model.signals, context)
+
     def respond(
         self, key: jax.Array, params: EnvParams, question: Question, reasons: bool
     ) -> Decision:
@@ -272,12 +318,16 @@ class Taste:
         model = _model(params)
         order, length = interactions_first(question.items)
         items, likes = question.items[order], question.likes[order]
-        weights = taste.condition(model, items, likes, length).weights
+        values = None if question.values is None else question.values[order]
+        posterior = taste.condition(model, items, likes, length, values)
         kernel = taste.history_kernel(model, question.candidate, items, length)
-        expected = taste.product(kernel, weights)
+        expected, of_signals = taste.product(kernel, posterior.weights), posterior.signal_scores
+        if of_signals is not None:
+            solved = taste.product(posterior.inverse_factor, kernel)
+            of_signals = jnp.sum(solved[:, None] * of_signals, axis=0)
         total = None if params.exposure is None else params.exposure.total(items, length)
         shift = _shift(params, total, length, question.candidate)
-        return self._by_posterior(key, model, question.candidate, expected, shift)
+        return self._by_posterior(key, model, question.candidate, expected, of_signals, shift)
 
     def info(self, decision: Decision) -> dict[str, jax.Array]:
         """What a step's info says about the decision."""
@@ -289,13 +339,19 @@ class Taste:
         model: TasteModel,
         candidate: jax.Array,
         expected: jax.Array,
+        signal_tastes: jax.Array | None,
         shift: jax.Array | None,
     ) -> Decision:
-        log_odds = model.log_odds(model.item_mean[candidate], expected)
+        before = log_odds = model.log_odds(model.item_mean[candidate], expected)
         if shift is not None:
-            log_odds += shift
+            log_odds = before + shift
         probability = jax.nn.sigmoid(log_odds)
-        return outcome(key, self.semantics, probability, log_odds >= 0, expected)
+        decision = outcome(key, self.semantics, probability, log_odds >= 0, expected)
+        if signal_tastes is None:
+            return decision
+        assert model.signals is not None
+        context = Context(candidate, before, signal_tastes, 0.0 if shift is None else shift)
+        return answer(key, model.signals, self.semantics, context, decision)
 
 
 class DrawnTaste(Taste):
@@ -330,7 +386,11 @@ class DrawnTaste(Taste):
         quantile = latent_taste.quantile(model, model.item_mean[candidate], drawn, shift)
         probability = latent_taste.probability(quantile)
         expected = latent_taste.taste_of(model, drawn)
-        return outcome(key, self.semantics, probability, quantile >= 0, expected)
+        decision = outcome(key, self.semantics, probability, quantile >= 0, expected)
+        if model.signals is None:
+            return decision
+        context = _drawn_context(model, candidate, drawn, quantile)
+        return answer(key, model.signals, self.semantics, context, decision)
 
     def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
         """The mood at the next interaction. The answer does not count."""
@@ -343,15 +403,44 @@ class DrawnTaste(Taste):
         """Probability that each item is liked by a user of this taste, float32[N]."""
         model = _model(params)
         drawn = latent_taste.tastes(model, state.latent, self._place(state))
-        shifts = None
-        if params.exposure is not None:
-            shifts = params.exposure.shifts(state.exposure, state.history_length)
+        shifts = self._shifts(params, state)
         quantile = latent_taste.quantile(model, model.item_mean, drawn, shifts)
         return latent_taste.probability(quantile)
+
+    def outlook(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> Outlook:
+        """What a user of this taste would answer about every item."""
+        model = _model(params)
+        drawn = latent_taste.tastes(model, state.latent, self._place(state))
+        shifts = self._shifts(params, state)
+        quantile, context = latent_taste.quantile(model, model.item_mean, drawn, shifts), None
+        if model.signals is not None:
+            context = _drawn_context(model, _all_items(model), drawn, quantile)
+        probability = latent_taste.probability(quantile)
+        return Outlook(probability, quantile >= 0, model.signals, context)
+
+    def _shifts(self, params: EnvParams, state: EnvState) -> jax.Array | None:
+        """What exposure adds for every item, float32[N]; by the initial history alone."""
+        if params.exposure is None:
+            return None
+        return params.exposure.shifts(state.exposure, state.history_length)
 
     def _place(self, state: EnvState) -> latent_taste.Place:
         items = state.items[: self.history_length]
         return latent_taste.Place(items, state.history_length, state.length)
+
+
+def _all_items(model: TasteModel) -> jax.Array:
+    return jnp.arange(model.item_mean.shape[0], dtype=jnp.int32)
+
+
+def _drawn_context(
+    model: TasteModel, item: jax.Array, drawn: latent_taste.Drawn, quantile: jax.Array
+) -> Context:
+    """What the signals of a drawn taste depend on, for items int32[...]."""
+    assert drawn.signal_tastes is not None
+    log_odds = model.log_odds(model.item_mean[item], drawn.mean)
+    shift = latent_taste.log_odds(quantile) - log_odds
+    return Context(item, log_odds, drawn.signal_tastes, shift)
 
 
 def _initial_posterior(params: EnvParams, user: jax.Array) -> Posterior:
@@ -359,7 +448,8 @@ def _initial_posterior(params: EnvParams, user: jax.Array) -> Posterior:
     histories = params.histories
     if histories.posterior is None:
         history = histories.items[user], histories.likes[user], histories.length[user]
-        return taste.condition(_model(params), *history)
+        values = None if histories.values is None else histories.values[user]
+        return taste.condition(_model(params), *history, values)
     return jax.tree.map(lambda x: x[user], histories.posterior)
 
 

@@ -21,6 +21,7 @@ from prep.sources.base import SourceOptions
 from prep.statistic_model import SASRecTraining
 from prep.taste_model import TasteTraining
 
+DurationUnit = Literal["seconds", "minutes", "hours"]
 Annotate = Literal["replies", "none", "huggingface", "openai", "ray", "replay"]
 
 
@@ -56,6 +57,8 @@ class RatingsConfig:
     """Keep the items that are described but that nobody rated."""
     keep_adult: bool = False
     """For anime: keep the adult titles, those of genre Hentai."""
+    duration_unit: DurationUnit | None = None
+    """For a table of your own with a column duration: its unit. Without it, seconds."""
     noun: str | None = None
     """What prompts call an item, such as book. Without it, the dataset's own."""
 

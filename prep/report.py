@@ -64,6 +64,8 @@ def format_report(result: BuildResult) -> str:
         "SASRec": _sasrec_line(manifest["sasrec"]),
         "taste": _taste_line(manifest["taste"]),
         "exposure": exposure_line(manifest["exposure"]),
+        "ratings": _rating_line(manifest["signals"]),
+        "durations": _duration_line(result),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
@@ -162,6 +164,27 @@ def _histogram(result: BuildResult) -> str:
 def _sasrec_line(entry: Mapping[str, Any]) -> str:
     auc = entry["validation_auc"]  # None where the validation labels are all the same
     return "" if auc is None else f"validation AUC {auc:.3f} after epoch {entry['epochs_trained']}"
+
+
+def _rating_line(entry: Mapping[str, Any]) -> str:
+    """The scale of the ratings that users give, or why they give none."""
+    if "rating" not in entry:
+        return f"users answer without ratings: {entry['no_rating']}"
+    levels = entry["rating"]["levels"]
+    return f"users answer with one of {len(levels)}, from {levels[0]:g} to {levels[-1]:g}"
+
+
+def _duration_line(result: BuildResult) -> str:
+    """What was found in the column of durations; empty without one."""
+    durations, missing = result.ratings.durations, result.ratings.raw.missing_duration
+    if durations is None:
+        return ""
+    known = durations.values[np.isfinite(durations.values)]
+    share = 1 - len(known) / len(durations.values)
+    gaps = f"{share:.1%} missing (first: {missing})" if missing else "none missing"
+    low, median, high = np.quantile(known, [0, 0.5, 1]) if len(known) else (np.nan,) * 3
+    use = "; they are the ratings, because there are no others" if durations.are_ratings else ""
+    return f"in {durations.unit}, from {low:,.4g} to {high:,.4g}, median {median:,.4g}; {gaps}{use}"
 
 
 def _taste_line(entry: Mapping[str, Any]) -> str:

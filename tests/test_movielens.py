@@ -48,6 +48,9 @@ def test_movielens_test_split(movielens_cache, tmp_path, monkeypatch, capsys):
     result = json.loads(files["json"].read_text("utf-8"))
     auc = values(result["auc"])
     assert result["labels"] == 10_439
+    rating = {name: values(result["signals"]["rating"][name]) for name in ("rmse", "kappa")}
+    assert rating["rmse"]["model"] <= 0.935 < 1 < rating["rmse"]["item_and_user_bias"]
+    assert rating["kappa"]["model"] >= 0.605 > 0.56 > rating["kappa"]["item_and_user_bias"]
     assert auc["f_sta"] > auc["bias_running"] == pytest.approx(0.797, abs=0.002)
     assert auc["bias_residual"] >= 0.815
     assert result["reference"] == "bias_residual"

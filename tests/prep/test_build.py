@@ -401,7 +401,11 @@ def test_ctrl_c_leaves_the_old_dataset_and_nothing_else(tiny, monkeypatch, capsy
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    for where in ("prep.pack._write_table", "jaxsim.files.os.rename", "prep.build.train_sasrec"):
+    for where in (
+        "prep.pack._write_table",
+        "jaxsim.files.os.rename",
+        "prep.fitted_models.train_sasrec",
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(where, interrupt)
             with pytest.raises(SystemExit) as caught:
