@@ -35,17 +35,9 @@ from jaxsim.errors import InputError
 from jaxsim.own_users import OwnUser, UserModel
 from jaxsim.sasrec import SASRec
 from jaxsim.signals import history_values
+from jaxsim.taste_users import DrawnTaste, Taste
 from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
-from jaxsim.user_models import (
-    OUTCOMES,
-    TASTE_SEMANTICS,
-    Arrival,
-    DrawnTaste,
-    Interaction,
-    Question,
-    Taste,
-    Votes,
-)
+from jaxsim.user_models import OUTCOMES, TASTE_SEMANTICS, Arrival, Interaction, Question, Votes
 
 ENVIRONMENT_ID = "UserSimulator-v0"
 

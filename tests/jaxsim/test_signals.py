@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 import jaxsim
-from jaxsim import InputError, taste, taste_session, user_models
+from jaxsim import InputError, taste, taste_session, taste_users
 from jaxsim.ensemble import Decision, Response
 from jaxsim.signal_params import build_signals, duration_head, rating_head
 from jaxsim.signals import Context, Signals, _level_at, answer, residuals
@@ -208,9 +208,9 @@ def test_a_session_agrees_with_the_whole_history_at_once(dataset, calibrated):
     )
     kernel = taste.history_kernel(model, jnp.int32(7), state.items, state.length)
     expected = (posterior.inverse_factor @ kernel) @ posterior.signal_scores
-    _, projection = user_models._project(params, state, jnp.int32(7))
+    _, projection = taste_users._project(params, state, jnp.int32(7))
     np.testing.assert_allclose(projection.signal_tastes, expected, atol=1e-4)
-    tastes = taste_session.signal_tastes(model, state.posterior, user_models._place(state))
+    tastes = taste_session.signal_tastes(model, state.posterior, taste_users._place(state))
     np.testing.assert_allclose(tastes[7], expected, atol=1e-4)
     assert length == start + len(infos)
 
