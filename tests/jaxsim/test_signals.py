@@ -166,12 +166,14 @@ def play(simulator, key, steps=12):
         {},
         {"taste": "latent"},
         {"semantics": "soft"},
+        {"exposure": True},
+        {"taste": "latent", "exposure": True},
     ],
 )
 @pytest.mark.slow
 def test_likes_are_the_same_with_and_without_signals(dataset, options):
     """Probabilities differ by rounding at most, which decides hardly any draw."""
-    options = {"semantics": "calibrated", **options}
+    chosen, options = options, {"semantics": "calibrated", **options}
     both = [made(dataset, **options), made(dataset, **options, signals="like")]
     for seed in range(3):
         (mine, _), (plain, _) = (play(x, jax.random.key(seed)) for x in both)
@@ -179,6 +181,8 @@ def test_likes_are_the_same_with_and_without_signals(dataset, options):
             assert a["response"].like == b["response"].like
             np.testing.assert_allclose(a["probability"], b["probability"], rtol=1e-5)
             assert b["response"].rating is b["response"].duration is None
+            if "semantics" not in chosen:
+                assert (a["response"].rating >= 4) == (a["response"].like == 1)
 
 
 @pytest.mark.parametrize("options", [{"semantics": "calibrated"}, {}])
@@ -240,6 +244,33 @@ def test_soft_users_state_expectations(dataset):
     assert float(decision.response.rating) == pytest.approx(expected, rel=1e-6)
     assert float(decision.reward) == pytest.approx(expected, rel=1e-6)
     assert decision.response.duration == decision.expected_duration
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("semantics", ["calibrated", "soft"])
+def test_with_exposure_ratings_follow_the_corrected_like(dataset, semantics):
+    """Also in what is expected of every item: there, as in a response, one side of the threshold has p."""
+    env, params = made(dataset, semantics=semantics, exposure=True, reward="rating")
+    bare, bare_params = made(dataset, semantics=semantics, reward="rating")
+    history = [3, 5, 9], [1, 0, 1]
+    for item in range(20, 25):
+        decision = env.respond(jax.random.key(0), *history, item, params)
+        before = bare.respond(jax.random.key(0), *history, item, bare_params)
+        chance = decision.rating_probabilities[3:].sum()
+        np.testing.assert_allclose(chance, decision.probability, rtol=1e-5)
+        moved = float(decision.probability - before.probability)
+        expected = [float(d.rating_probabilities @ jnp.array(LEVELS)) for d in (before, decision)]
+        assert (expected[1] > expected[0]) == (moved > 0)
+    _, state = env.reset_user(3, params)
+    everything = np.asarray(env.expected_response(state, params))
+    position = int(state.length)
+    items, likes = state.items[:position], (state.responses[:position] > 0).astype(jnp.int8)
+    known = {"rating": params.histories.values[3, :position, 0]}
+    known["duration"] = params.histories.values[3, :position, 1]
+    for item in range(20, 23):
+        one = env.respond(jax.random.key(0), items, likes, item, params, history_signals=known)
+        mean = float(one.rating_probabilities @ jnp.array(LEVELS))
+        np.testing.assert_allclose(everything[item], mean, rtol=1e-4)
 
 
 @pytest.mark.slow
