@@ -17,6 +17,7 @@ from jaxsim.catalogue import (
     build_catalogue,
 )
 from jaxsim.dataset import TRAIN, Dataset
+from jaxsim.departure import build_departure
 from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
@@ -32,6 +33,7 @@ Repeats = Literal["mask", "allow"]
 Users = Literal["train", "held_out", "all"]
 PrefixKind = Literal["auto", "table", "encode"]
 TasteKind = Literal["posterior", "latent"]
+DepartureKind = Literal["constant", "fitted"]
 DEPARTURE_PROBABILITY = 0.025
 
 
@@ -48,6 +50,7 @@ class _Settings:
     catalogue: CatalogueKind
     prefixes: PrefixKind
     taste: TasteKind
+    departure: DepartureKind
     user_model: UserModel | None
     user_params: Any
 
@@ -63,6 +66,7 @@ def make(
     catalogue: CatalogueKind = "auto",
     prefixes: PrefixKind = "auto",
     taste: TasteKind = "posterior",
+    departure: DepartureKind = "constant",
     user_model: UserModel | None = None,
     user_params: Any = None,
 ) -> tuple[UserSimulator, EnvParams]:
@@ -87,6 +91,9 @@ def make(
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
+        departure: when a user leaves. "constant": with probability 0.025 after each step. "fitted": with a probability
+            that depends on the position in the session and on the latest items, as fitted to where the sessions of
+            the training logs end (`jaxsim.departure`).
         user_model: your own model of users, in place of the votes and the taste model. It is tried on a few users
             and items first.
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
@@ -105,7 +112,7 @@ def make(
     check_alone(user_model, user_params, prefixes=(prefixes, "auto"), taste=(taste, "posterior"))
     settings = _Settings(
         choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
-        catalogue, prefixes, taste, user_model, user_params,
+        catalogue, prefixes, taste, departure, user_model, user_params,
     )  # fmt: skip
     check_settings(settings)
     return _make(dataset, settings)
@@ -122,6 +129,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
             'use semantics="calibrated" or "soft"'
         )
     _check_window(dataset, sasrec, settings, asks_votes)
+    departure = build_departure(dataset) if settings.departure == "fitted" else None
     budget = settings.table_budget
     model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
     budget -= table_bytes(model)
@@ -148,6 +156,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         catalogue="tables" if isinstance(items, PairTables) else "features",
         prefixes="encode" if histories.prefix is histories.posterior is None else "table",
         taste=settings.taste,
+        departure=settings.departure,
         own_model=own,
     )
     params = EnvParams(
@@ -159,6 +168,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         sasrec=variables if asks_votes else {},
         taste=model,
         user_params=jax.tree.map(jnp.asarray, settings.user_params),
+        departure=departure,
     )
     return env, params
 

@@ -7,6 +7,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from jaxsim.catalogue import Catalogue
+from jaxsim.departure import DepartureModel
 from jaxsim.latent_taste import LatentTaste
 from jaxsim.sasrec import KeyValues
 from jaxsim.taste import Posterior, TasteModel
@@ -52,13 +53,14 @@ class EnvParams(environment.EnvParams):
 
     Attributes:
         max_steps_in_episode: int32[], the step at which a session is truncated; at most `session_capacity` counts.
-        departure_probability: float32[], probability that the user leaves after a step.
+        departure_probability: float32[], probability that the user leaves after a step, where it is constant.
         session_users: int32[S], the users who may start a session.
         catalogue: pair tables or item features.
         histories: the users' initial histories.
         sasrec: variables of the statistic model; empty if the semantics does not ask it.
         taste: the taste model; None if the semantics does not ask it.
         user_params: what the methods of `user_model` get first (`jaxsim.UserModel`); None without one.
+        departure: when users leave, under `departure="fitted"`; None if the probability is constant.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -69,6 +71,7 @@ class EnvParams(environment.EnvParams):
     sasrec: dict[str, Any] = struct.field(kw_only=True)
     taste: TasteModel | None = struct.field(kw_only=True, default=None)
     user_params: Any = struct.field(kw_only=True, default=None)
+    departure: DepartureModel | None = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass
