@@ -15,6 +15,7 @@ import pandas as pd
 from jaxsim import InputError
 from jaxsim.dataset import MIN_INTERACTIONS, dataset_path, sha256_of
 from prep.config import BuildConfig
+from prep.departure_model import DepartureTraining, train_departure
 from prep.features.categories import filter_categories
 from prep.features.embedding import (
     HASHED,
@@ -83,6 +84,8 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
     print("Fitting the taste model ...", flush=True)
     with _timed(seconds, "taste"):
         taste_arrays, taste = train_taste(arrays, item_years(ratings.items), config.taste)
+    with _timed(seconds, "departure"):
+        departure_arrays, departure = train_departure(arrays, config.departure)
     items, users = _tables(ratings, words)
     manifest = _manifest(pack, config, ratings, words, arrays, categories)
     contents = PackedContents(
@@ -93,7 +96,8 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
         categories=categories,
         sasrec=weights,
         taste=taste_arrays,
-        manifest=manifest | {"sasrec": sasrec, "taste": taste},
+        departure=departure_arrays,
+        manifest=manifest | {"sasrec": sasrec, "taste": taste, "departure": departure},
     )
     with _timed(seconds, "writing"):
         write_dataset(out, contents)
@@ -110,7 +114,7 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
 
     Args:
         synthetic: the size and the preferences of the dataset.
-        config: only `out`, `sasrec` and `taste` are used; the other settings must have their defaults.
+        config: only `out`, `sasrec`, `taste` and `departure` are used; the other settings must have their defaults.
 
     Returns:
         The folder, and the data in it.
@@ -118,10 +122,16 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
     Raises:
         InputError: an unusable setting or output folder; then nothing is written.
     """
-    unused = replace(config, out=None, sasrec=SASRecTraining(), taste=TasteTraining())
+    unused = replace(
+        config,
+        out=None,
+        sasrec=SASRecTraining(),
+        taste=TasteTraining(),
+        departure=DepartureTraining(),
+    )
     if unused != BuildConfig():
         raise InputError(
-            "synthetic: only --synthetic, --sasrec, --taste and --out are used; leave out the other options"
+            "synthetic: only --synthetic, --sasrec, --taste, --departure and --out are used; leave out the others"
         )
     config.check()
     out = config.out or dataset_path("synthetic")
@@ -133,8 +143,10 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
     print("Fitting the taste model ...", flush=True)
     years = np.full(len(data.items), np.nan, np.float32)
     taste_arrays, taste = train_taste(data.arrays, years, config.taste)
-    fields["manifest"] = data.manifest | {"sasrec": sasrec, "taste": taste}
-    write_dataset(out, PackedContents(**fields, sasrec=weights, taste=taste_arrays))
+    leaving, departure = train_departure(data.arrays, config.departure)
+    fields["manifest"] = data.manifest | {"sasrec": sasrec, "taste": taste, "departure": departure}
+    contents = PackedContents(**fields, sasrec=weights, taste=taste_arrays, departure=leaving)
+    write_dataset(out, contents)
     return out, data
 
 

@@ -14,6 +14,7 @@ from annotated_types import Gt
 from jaxsim import InputError
 from jaxsim.settings import check_settings
 from prep.bounds import Amount, Count, Seed, Share
+from prep.departure_model import DepartureTraining
 from prep.features.embedding import DEFAULT_ENCODER
 from prep.interactions import SplitRule
 from prep.sources.base import SourceOptions
@@ -201,12 +202,15 @@ class BuildConfig(AnnotationConfig):
     """The statistic model."""
     taste: TasteTraining = field(default_factory=TasteTraining)
     """The taste model."""
+    departure: DepartureTraining = field(default_factory=DepartureTraining)
+    """When users leave."""
 
     def check(self) -> None:
-        """As `AnnotationConfig.check`; also checks `vectors`, `sasrec` and `taste`."""
+        """As `AnnotationConfig.check`; also checks `vectors`, `sasrec`, `taste` and `departure`."""
         super().check()
         for path in self.vectors:
             if not path.is_file():
                 raise InputError(f"{path}: no such file")
         self.sasrec.check()
         self.taste.check()
+        self.departure.check()

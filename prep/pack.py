@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from jaxsim import InputError
-from jaxsim.dataset import ARRAY_SCHEMA, FORMAT_VERSION, TASTE_FILE, sha256_of
+from jaxsim.dataset import ARRAY_SCHEMA, DEPARTURE_FILE, FORMAT_VERSION, TASTE_FILE, sha256_of
 from jaxsim.files import check_writable, staged_folder
 
 _MANIFEST = "manifest.json"
@@ -31,6 +31,7 @@ class PackedContents:
         sasrec: flat name -> weight of the statistic model.
         taste: the arrays of the taste model.
         manifest: the manifest without `format_version` and `files`.
+        departure: the arrays of the fitted departure; None where the logs do not show when users leave.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -41,6 +42,7 @@ class PackedContents:
     sasrec: Mapping[str, np.ndarray]
     taste: Mapping[str, np.ndarray]
     manifest: Mapping[str, Any]
+    departure: Mapping[str, np.ndarray] | None = None
 
 
 def check_output(out: Path) -> None:
@@ -81,6 +83,8 @@ def write_dataset(out: Path, contents: PackedContents) -> None:
         _write_tensors(folder / "arrays.safetensors", contents.arrays)
         _write_tensors(folder / "sasrec.safetensors", contents.sasrec)
         _write_tensors(folder / TASTE_FILE, contents.taste)
+        if contents.departure is not None:
+            _write_tensors(folder / DEPARTURE_FILE, contents.departure)
         _write_table(folder / "items.parquet", contents.items)
         _write_table(folder / "users.parquet", contents.users)
         _write_json(folder / "keywords.json", contents.keywords)

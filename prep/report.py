@@ -63,6 +63,7 @@ def format_report(result: BuildResult) -> str:
         "categories": _histogram(result),
         "SASRec": _sasrec_line(manifest["sasrec"]),
         "taste": _taste_line(manifest["taste"]),
+        "departure": _departure_line(manifest["departure"]),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
@@ -167,3 +168,16 @@ def _taste_line(entry: Mapping[str, Any]) -> str:
     """How much each part of the kernel of tastes weighs, the heaviest first."""
     weights = sorted(entry["taste_weights"].items(), key=lambda part: -part[1])
     return "weights " + ", ".join(f"{name} {weight:.3f}" for name, weight in weights)
+
+
+def _departure_line(entry: Mapping[str, Any]) -> str:
+    """What makes users leave, or why their departure stays constant."""
+    reason = entry.get("constant_because")
+    if reason:
+        return f"constant: {reason}"
+    rows = entry["tables"][entry["training"]["specification"]]
+    kept = [f"{x['term']} {x['coefficient']:+.3f} ({x['error']:.3f})" for x in rows if x["kept"]]
+    return (
+        f"{entry['sessions']:,} sessions of {entry['mean_length']:.1f} ratings; log-odds of leaving: "
+        f"{', '.join(['position', *kept])}"
+    )

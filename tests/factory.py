@@ -186,6 +186,8 @@ def write_pack(dataset: Dataset, folder: Path) -> Path:
     save_file(dataset.sasrec, folder / "sasrec.safetensors")
     if dataset.taste is not None:
         save_file(dataset.taste, folder / "taste.safetensors")
+    if dataset.departure is not None:
+        save_file(dataset.departure, folder / "departure.safetensors")
     dataset.items.to_parquet(folder / "items.parquet")
     dataset.users.to_parquet(folder / "users.parquet")
     for name in ("keywords", "categories"):

@@ -45,6 +45,7 @@ from agents.runs.progress import Training, split_seeds
 from agents.runs.training import NUM_KEYS, check_seeds, train_seeds
 from jaxsim import (
     Dataset,
+    DepartureKind,
     EnvParams,
     InputError,
     Repeats,
@@ -76,6 +77,9 @@ class Experiment:
     """Whether an item of the window may be recommended again."""
     taste: TasteKind = "posterior"
     """Whether users of the taste model keep a taste that is drawn when the session begins; see `jaxsim.make`."""
+    departure: DepartureKind = "constant"
+    """Whether users leave with a constant probability, or as fitted to the sessions of the training logs; see
+    `jaxsim.make`."""
     history_length: Annotated[int, Ge(1)] = 50
     """Number of latest training interactions that a session starts with."""
     session_capacity: Annotated[int, Ge(1)] = 100
@@ -184,6 +188,7 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         semantics=experiment.semantics,
         repeats=experiment.repeats,
         taste=experiment.taste,
+        departure=experiment.departure,
         history_length=experiment.history_length,
         session_capacity=experiment.session_capacity,
     )
