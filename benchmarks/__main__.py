@@ -3,6 +3,7 @@
 from benchmarks.ablations.command import run_ablations
 from benchmarks.agreement import run_agreement
 from benchmarks.convert import run_convert
+from benchmarks.departure.command import run_departure
 from benchmarks.fidelity.command import run_fidelity
 from benchmarks.quotes import run_quotes
 from benchmarks.search import search
@@ -21,6 +22,7 @@ if __name__ == "__main__":
             "fidelity": run_fidelity,
             "ablations": run_ablations,
             "validity": run_validity,
+            "departure": run_departure,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
             "agreement": run_agreement,

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations.command import format_ablations
+from benchmarks.departure.command import format_departure
 from benchmarks.fidelity.report import format_summary
 from benchmarks.table6.report import format_rows
 from benchmarks.training.report import format_results
@@ -164,6 +165,7 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "training": lambda result: _code(format_results(result)),
     "ablations": lambda result: _code(format_ablations(result)),
     "fidelity": lambda result: _code(format_summary(result)),
+    "departure": lambda result: _code(format_departure(result)),
     "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,
 }

@@ -103,21 +103,37 @@ def train_departure(
     }
     tables = {spec: _select(log, features, spec) for spec in SPECIFICATIONS}
     chosen = {row["term"]: row["coefficient"] for row in tables[config.specification] if row["kept"]}
-    offset = sum((w * features[name] for name, w in chosen.items()), np.zeros(len(log.user)))
+    terms = {
+        name: {"weight": w, "mean": scales[name][0], "scale": scales[name][1]}
+        for name, w in chosen.items()
+    }
+    base = fit_base(log, log_odds_of_terms(raw, terms))
     sessions = int(log.ends.sum())
-    return {**items, "position_log_odds": fit_base(log, offset)}, {
+    return {**items, "position_log_odds": base}, {
         **entry,
         "sessions": sessions,
         "mean_length": len(log.user) / sessions,
         "ends_seen": int((log.ends & ~log.cut).sum()),
         "interactions": len(log.user),
         "clip": CLIP,
-        "terms": {
-            name: {"weight": w, "mean": scales[name][0], "scale": scales[name][1]}
-            for name, w in chosen.items()
-        },
+        "terms": terms,
         "tables": tables,
     }
+
+
+def log_odds_of_terms(
+    raw: Mapping[str, np.ndarray], terms: Mapping[str, Mapping[str, float]]
+) -> np.ndarray:
+    """What fitted terms add to the log-odds of leaving, float64[M].
+
+    Args:
+        raw: of `window_features`.
+        terms: of the manifest's `departure` entry.
+    """
+    total = np.zeros(len(raw[OBSCURITY]))
+    for name, term in terms.items():
+        total += term["weight"] * standardised(raw[name], term["mean"], term["scale"])
+    return total
 
 
 def read_log(arrays: Mapping[str, np.ndarray], gap: float) -> tuple[Log | None, str]:
