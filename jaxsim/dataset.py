@@ -45,7 +45,9 @@ PACKED_FILES = (
     "categories.json",
 )
 TASTE_FILE = "taste.safetensors"  # not in datasets of earlier versions
-DEPARTURE_FILE = "departure.safetensors"  # the same; nor where the logs do not show when users leave
+DEPARTURE_FILE = (
+    "departure.safetensors"  # the same; nor where the logs do not show when users leave
+)
 TRAIN, VALIDATION, TEST = 0, 1, 2
 MIN_INTERACTIONS = 5  # users with fewer have only training interactions and start no session
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
@@ -72,8 +74,8 @@ class Dataset:
         keywords, categories: the words of the indices.
         taste: arrays of the taste model: item_effect float32[N], item_year float32[N] (NaN if an item has none),
             covariance_factors float32[N, R]. None in datasets of earlier versions.
-        departure: arrays of the fitted departure (`jaxsim.departure.DepartureModel`): position_log_odds float32[P],
-            item_obscurity float32[N], item_rate float32[N]. None where there is none.
+        departure: arrays of the fitted departure (`jaxsim.departure.DepartureModel`): position_log_odds
+            float32[P], item_obscurity float32[N], item_rate float32[N]. None where there is none.
     """
 
     path: Path
@@ -169,7 +171,9 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         keywords=json.loads((folder / "keywords.json").read_text("utf-8")),
         categories=json.loads((folder / "categories.json").read_text("utf-8")),
         taste=_read_tensors(folder / TASTE_FILE) if TASTE_FILE in manifest["files"] else None,
-        departure=_read_tensors(folder / DEPARTURE_FILE) if DEPARTURE_FILE in manifest["files"] else None,
+        departure=_read_tensors(folder / DEPARTURE_FILE)
+        if DEPARTURE_FILE in manifest["files"]
+        else None,
     )
     _check_arrays(dataset)
     return dataset

@@ -1,11 +1,11 @@
-"""When a user leaves, as fitted to where the sessions of real logs end: `jaxsim.make(dataset, departure="fitted")`.
+"""When a user leaves, as fitted to the ends of real sessions: `jaxsim.make(dataset, departure="fitted")`.
 
 After the recommendation at position t of a session the user leaves with the probability
 
     sigmoid(b(t) + sum over terms k of w_k clip((x_k - mean_k) / scale_k))
 
-b is a table. The features x_k are of the last five items of the window: how obscure they are (minus the logarithm of
-1 + training interactions), whether the latest is like those before it, and whether the user liked them more than
+b is a table. The features x_k are of the last five items of the window: how obscure they are (minus the logarithm
+of 1 + training interactions), whether the latest is like those before it, and whether the user liked them more than
 other people do. `prep/departure_model.py` fits all numbers, and keeps only the terms whose interval excludes zero.
 """
 
@@ -140,7 +140,7 @@ def depart(
 
 
 def base_log_odds(model: DepartureModel, position: jax.Array) -> jax.Array:
-    """b at positions int32[...] from 1, float32[...]."""
+    """The base b at positions int32[...] from 1, float32[...]."""
     last = model.position_log_odds.shape[0] - 1
     return model.position_log_odds[jnp.clip(position - 1, 0, last)]
 
@@ -152,9 +152,7 @@ def contribution(model: DepartureModel, name: str, value: jax.Array) -> jax.Arra
     return term.weight * jnp.where(jnp.isnan(value), 0.0, standard)
 
 
-def _feature(
-    name: str, model: DepartureModel, catalogue: Catalogue, recent: Recent
-) -> jax.Array:
+def _feature(name: str, model: DepartureModel, catalogue: Catalogue, recent: Recent) -> jax.Array:
     """The value of a feature, float32[]; NaN if there is nothing to take it from."""
     if name == OBSCURITY:
         return _mean_where(recent.present, model.item_obscurity[recent.items])
@@ -175,10 +173,19 @@ def _mean_where(where: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def _check_arrays(dataset: Dataset, arrays: dict[str, np.ndarray]) -> None:
-    sizes = {"position_log_odds": None, "item_obscurity": dataset.num_items, "item_rate": dataset.num_items}
+    sizes = {
+        "position_log_odds": None,
+        "item_obscurity": dataset.num_items,
+        "item_rate": dataset.num_items,
+    }
     for name, size in sizes.items():
         x = arrays.get(name)
-        if x is None or x.ndim != 1 or len(x) != (size or max(1, len(x))) or not np.isfinite(x).all():
+        if (
+            x is None
+            or x.ndim != 1
+            or len(x) != (size or max(1, len(x)))
+            or not np.isfinite(x).all()
+        ):
             raise InputError(
                 f"{dataset.path}: {name} of the departure is missing or damaged; build the dataset again"
             )

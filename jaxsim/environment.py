@@ -308,7 +308,9 @@ class UserSimulator(environment.Environment):
         info |= self.user_model.info(decision)
         leaving = params.departure_probability
         if self.departure == "fitted":
-            leaving = info["departure_probability"] = self.departure_of(next_state, params).probability
+            leaving = info["departure_probability"] = self.departure_of(
+                next_state, params
+            ).probability
         terminated = jax.random.bernoulli(key_departure, leaving)
         return self.get_obs(next_state), next_state, reward, terminated, info
 
@@ -417,9 +419,15 @@ class UserSimulator(environment.Environment):
         return self.user_model.expected(params, state, evidence)
 
     def departure_of(self, state: EnvState, params: EnvParams) -> Departure:
-        """The chance that the user leaves after the step that led to `state`, and why; for `departure="fitted"`."""
+        """The chance that the user leaves after the step that led to `state`, and why.
+
+        Raises:
+            InputError: the departure is constant.
+        """
         if params.departure is None:
-            raise InputError('the departure is constant: make the environment with departure="fitted"')
+            raise InputError(
+                'the departure is constant: make the environment with departure="fitted"'
+            )
         recent = recent_of(state.items, state.responses, state.length)
         return depart(params.departure, params.catalogue, recent, state.time)
 

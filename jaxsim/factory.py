@@ -91,9 +91,9 @@ def make(
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
-        departure: when a user leaves. "constant": with probability 0.025 after each step. "fitted": with a probability
-            that depends on the position in the session and on the latest items, as fitted to where the sessions of
-            the training logs end (`jaxsim.departure`).
+        departure: when a user leaves. "constant": with probability 0.025 after each step. "fitted": with a
+            probability that depends on the position in the session and on the latest items, as fitted to where the
+            sessions of the training logs end (`jaxsim.departure`).
         user_model: your own model of users, in place of the votes and the taste model. It is tried on a few users
             and items first.
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.

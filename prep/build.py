@@ -114,7 +114,7 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
 
     Args:
         synthetic: the size and the preferences of the dataset.
-        config: only `out`, `sasrec`, `taste` and `departure` are used; the other settings must have their defaults.
+        config: only `out`, `sasrec`, `taste` and `departure` are used; the others must have their defaults.
 
     Returns:
         The folder, and the data in it.

@@ -1,15 +1,15 @@
 """Fitting of `jaxsim.departure` to where the sessions of the training logs end.
 
-A user's log is parted into sessions at gaps in time. Each interaction is one observation of a discrete-time hazard:
-is it the last of its session? The split cuts each training log somewhere; whether its last interaction ended a
+A user's log is parted into sessions at gaps in time. Each interaction is one observation of a discrete-time
+hazard: is it the last of its session? The split cuts each training log somewhere. Whether its last interaction ended a
 session is not seen, so it is no evidence about the terms.
 
 1. Two logistic regressions, with standard errors clustered by user. "raw" compares all interactions at equal
-   position in the session. "within" compares a user with themselves: it also has each feature's mean over the user,
-   and the logarithm of how many items the user has had, because obscure items come late in every log.
+   position in the session. "within" compares a user with themselves: it also has each feature's mean over the
+   user, and the logarithm of how many items the user has had, because obscure items come late in every log.
 2. Terms whose 95 % interval contains zero are dropped, and the regression is repeated without them.
-3. The base b(t), piecewise linear in the logarithm of the position, with the terms of the chosen specification held
-   fixed. Here the end of the training log counts as the end of a session, so that sessions are as long as they are
+3. The base b(t), piecewise linear in the logarithm of the position, with the terms of the chosen specification
+   held fixed. Here the end of the training log counts as the end of a session, so that sessions are as long as they are
    in the training logs.
 
 Only training interactions are read.
@@ -102,7 +102,9 @@ def train_departure(
         name: standardised(x, *scales[name]) for name, x in raw.items() if scales[name][1] > 1e-6
     }
     tables = {spec: _select(log, features, spec) for spec in SPECIFICATIONS}
-    chosen = {row["term"]: row["coefficient"] for row in tables[config.specification] if row["kept"]}
+    chosen = {
+        row["term"]: row["coefficient"] for row in tables[config.specification] if row["kept"]
+    }
     terms = {
         name: {"weight": w, "mean": scales[name][0], "scale": scales[name][1]}
         for name, w in chosen.items()
@@ -152,7 +154,7 @@ def read_log(arrays: Mapping[str, np.ndarray], gap: float) -> tuple[Log | None, 
         return None, "all times are equal"
     if (pause < 0).any():
         return None, "times run backwards"
-    begins = first | (pause > 60 * gap)
+    begins = np.asarray(first | (pause > 60 * gap))
     ends, cut = np.append(begins[1:], True), np.append(first[1:], True)
     seen = int((ends & ~cut).sum())
     if seen < MIN_ENDS:
@@ -190,10 +192,11 @@ def window_features(
     earlier = [np.arange(len(log.item)) - lag for lag in lags]
     present = np.stack([log.so_far > lag for lag in lags])
     others = np.stack([log.item[np.maximum(place, 0)] for place in earlier])
-    embedding, known = arrays["item_pos_embedding"], arrays["item_pos_keywords"][:, :1] >= 0
-    known = known.any(axis=1)
+    embedding, known = arrays["item_pos_embedding"], (arrays["item_pos_keywords"] >= 0).any(axis=1)
     same = np.stack([_share_category(arrays["item_categories"], log.item, row) for row in others])
-    cosine = np.stack([np.einsum("md,md->m", embedding[log.item], embedding[row]) for row in others])
+    cosine = np.stack(
+        [np.einsum("md,md->m", embedding[log.item], embedding[row]) for row in others]
+    )
     return {
         OBSCURITY: _mean_of_recent(items["item_obscurity"][log.item], log),
         SAME_CATEGORY: _mean_where(present, same),
@@ -287,7 +290,7 @@ def _row(name: str, fit: LogisticFit, index: int, kept: bool) -> dict[str, Any]:
 
 
 def fit_base(log: Log, offset: np.ndarray) -> np.ndarray:
-    """b at the positions from 1 to the last knot, float32[P], with the log-odds of the terms as offset."""
+    """The base b at positions from 1 to the last knot, float32[P], with the log-odds of the terms as offset."""
     knots = knots_of(log.position[log.ends])
     fit = fit_logistic(position_basis(log.position, knots), log.ends, log.user, offset)
     table = position_basis(np.arange(1, KNOTS[-1] + 1), knots) @ fit.coefficients

@@ -1,14 +1,14 @@
 """An upper reference where the departure is fitted: greedy on the simulator, with the value of a user who stays.
 
-An obscure item makes the user likelier to leave at the next steps, so the item with the highest expected response is
-not always the best. `OraclePlanning` recommends the item with the largest
+An obscure item makes the user likelier to leave at the next steps, so the item with the highest expected response
+is not always the best. `OraclePlanning` recommends the item with the largest
 
     p(i) + (1 - h(t, x_i)) V(t, x_i)
 
 p(i) is the expected response, x_i the obscurity of the last five items with i among them, h the probability of
-leaving, and V(t, x) what a user who stays after position t is still going to give. V comes from value iteration over
-position and obscurity. There a recommendation is a choice among bins of obscurity; each bin gives the response that
-its best items give to users of the environment's params at the start of a session.
+leaving, and V(t, x) what a user who stays after position t is still going to give. V comes from value iteration
+over position and obscurity. There a recommendation is a choice among bins of obscurity; each bin gives the response
+that its best items give to users of the environment's params at the start of a session.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,14 @@ from flax import struct
 from agents.algorithms.choice import best_allowed
 from agents.evaluation.oracle import Oracle
 from jaxsim import EnvParams, EnvState, Evidence, Observation, UserSimulator
-from jaxsim.departure import OBSCURITY, RECENT, DepartureModel, base_log_odds, contribution, recent_of
+from jaxsim.departure import (
+    OBSCURITY,
+    RECENT,
+    DepartureModel,
+    base_log_odds,
+    contribution,
+    recent_of,
+)
 
 _BINS = 24  # of obscurity, from which a recommendation is chosen
 _GRID = 49  # obscurities at which V is known

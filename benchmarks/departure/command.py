@@ -46,7 +46,10 @@ def run_departure(
     config = DepartureTraining(**entry["training"])
     result: dict[str, Any] = {
         "dataset": packed.name,
-        **{name: entry[name] for name in ("training", "sessions", "mean_length", "ends_seen", "tables")},
+        **{
+            name: entry[name]
+            for name in ("training", "sessions", "mean_length", "ends_seen", "tables")
+        },
         "folds": FOLDS,
         "draws": DRAWS,
         "replay": {},
@@ -121,5 +124,13 @@ def format_planning(result: Mapping[str, Any]) -> str:
         )
         for row in result["planning"]
     ]
-    header = ("semantics", "users", "policy", "A.Rwd (95 % interval)", "over oracle", "share", "steps")
+    header = (
+        "semantics",
+        "users",
+        "policy",
+        "A.Rwd (95 % interval)",
+        "over oracle",
+        "share",
+        "steps",
+    )
     return format_table(header, rows, left=(0, 1, 2))

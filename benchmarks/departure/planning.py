@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from agents.algorithms.policy import EvaluatedPolicy
 from agents.evaluation.baselines import RandomPolicy
 from agents.evaluation.intervals import mean_interval
 from agents.evaluation.oracle import Oracle
@@ -30,7 +31,7 @@ def measure_planning(
     rows = []
     for kind in semantics:
         env, params = make(dataset, semantics=kind, departure="fitted")
-        policies = {
+        policies: dict[str, EvaluatedPolicy] = {
             "random": RandomPolicy(),
             "oracle": Oracle(),
             "oracle_planning": plan(env, params),
@@ -43,11 +44,12 @@ def measure_planning(
             for name, policy in policies.items():
                 outcomes[name] = run_sessions(env, params, policy, sessions)
                 print(f"{kind}, {group} users: {name} done", flush=True)
+            owners = np.asarray(jnp.repeat(users, repeats))
             oracle = outcomes["oracle"].returns
             for name, outcome in outcomes.items():
                 paired = (outcome.returns - oracle)[None]
-                low, high = mean_interval(outcome.returns[None], np.asarray(users.repeat(repeats)))
-                paired_low, paired_high = mean_interval(paired, np.asarray(users.repeat(repeats)))
+                low, high = mean_interval(outcome.returns[None], owners)
+                paired_low, paired_high = mean_interval(paired, owners)
                 rows.append(
                     {
                         "semantics": kind,
@@ -61,7 +63,7 @@ def measure_planning(
                         "over_oracle_low": paired_low,
                         "over_oracle_high": paired_high,
                         "over_oracle_share": float(paired.mean() / oracle.mean()),
-                        "steps": float(np.mean(outcome.steps)),
+                        "steps": float(np.asarray(outcome.steps).mean()),
                     }
                 )
     return rows

@@ -1,12 +1,12 @@
 """Real session lengths beside those that the fitted hazard draws for the same logged items.
 
 A drawn session begins where a real one began, and meets the logged items that follow, beyond the end of the real
-session, too. After the end of the log it meets items of average obscurity. A user's sessions are drawn with a hazard
-that was fitted to other users. The end of a log counts as the end of a real session.
+session, too. After the end of the log it meets items of average obscurity. A user's sessions are drawn with a
+hazard that was fitted to other users. The end of a log counts as the end of a real session.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
