@@ -4,9 +4,10 @@ After the recommendation at position t of a session the user leaves with the pro
 
     sigmoid(b(t) + sum over terms k of w_k clip((x_k - mean_k) / scale_k))
 
-b is a table. The features x_k are of the last five items of the window: how obscure they are (minus the logarithm
-of 1 + training interactions), whether the latest is like those before it, and whether the user liked them more than
-other people do. `prep/departure_model.py` fits all numbers, and keeps only the terms whose interval excludes zero.
+b is a table. The features x_k are of the last five items of the window: how obscure they are (minus the
+logarithm of 1 + training interactions), whether the latest is like those before it, and whether the user liked
+them more than other people do. `prep/departure_model.py` fits all numbers, and keeps only the terms whose
+interval excludes zero.
 """
 
 from typing import Any, NamedTuple
@@ -121,7 +122,7 @@ def recent_of(items: jax.Array, responses: jax.Array, length: jax.Array) -> Rece
 
 
 def depart(
-    model: DepartureModel, catalogue: Catalogue, recent: Recent, position: jax.Array
+    model: DepartureModel | None, catalogue: Catalogue, recent: Recent, position: jax.Array
 ) -> Departure:
     """The chance of leaving after a recommendation.
 
@@ -130,7 +131,12 @@ def depart(
         catalogue: tells which items are alike.
         recent: the last five interactions, that recommendation included.
         position: int32[], its position in the session, from 1.
+
+    Raises:
+        InputError: there is no model, because the departure is constant.
     """
+    if model is None:
+        raise InputError('the departure is constant: make the environment with departure="fitted"')
     log_odds = {POSITION: base_log_odds(model, position)}
     log_odds |= {
         name: contribution(model, name, _feature(name, model, catalogue, recent))

@@ -419,15 +419,7 @@ class UserSimulator(environment.Environment):
         return self.user_model.expected(params, state, evidence)
 
     def departure_of(self, state: EnvState, params: EnvParams) -> Departure:
-        """The chance that the user leaves after the step that led to `state`, and why.
-
-        Raises:
-            InputError: the departure is constant.
-        """
-        if params.departure is None:
-            raise InputError(
-                'the departure is constant: make the environment with departure="fitted"'
-            )
+        """The chance that the user leaves after the step that led to `state`, and why (`jaxsim.Departure`)."""
         recent = recent_of(state.items, state.responses, state.length)
         return depart(params.departure, params.catalogue, recent, state.time)
 

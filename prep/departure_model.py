@@ -1,16 +1,16 @@
 """Fitting of `jaxsim.departure` to where the sessions of the training logs end.
 
 A user's log is parted into sessions at gaps in time. Each interaction is one observation of a discrete-time
-hazard: is it the last of its session? The split cuts each training log somewhere. Whether its last interaction ended a
-session is not seen, so it is no evidence about the terms.
+hazard: is it the last of its session? The split cuts each training log somewhere. Whether its last interaction
+ended a session is not seen, so it is no evidence about the terms.
 
 1. Two logistic regressions, with standard errors clustered by user. "raw" compares all interactions at equal
    position in the session. "within" compares a user with themselves: it also has each feature's mean over the
    user, and the logarithm of how many items the user has had, because obscure items come late in every log.
 2. Terms whose 95 % interval contains zero are dropped, and the regression is repeated without them.
 3. The base b(t), piecewise linear in the logarithm of the position, with the terms of the chosen specification
-   held fixed. Here the end of the training log counts as the end of a session, so that sessions are as long as they are
-   in the training logs.
+   held fixed. Here the end of the training log counts as the end of a session, so that sessions are as long as
+   they are in the training logs.
 
 Only training interactions are read.
 """
@@ -154,7 +154,7 @@ def read_log(arrays: Mapping[str, np.ndarray], gap: float) -> tuple[Log | None, 
         return None, "all times are equal"
     if (pause < 0).any():
         return None, "times run backwards"
-    begins = np.asarray(first | (pause > 60 * gap))
+    begins: np.ndarray = np.logical_or(first, pause > 60 * gap)
     ends, cut = np.append(begins[1:], True), np.append(first[1:], True)
     seen = int((ends & ~cut).sum())
     if seen < MIN_ENDS:

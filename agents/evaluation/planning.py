@@ -7,8 +7,8 @@ is not always the best. `OraclePlanning` recommends the item with the largest
 
 p(i) is the expected response, x_i the obscurity of the last five items with i among them, h the probability of
 leaving, and V(t, x) what a user who stays after position t is still going to give. V comes from value iteration
-over position and obscurity. There a recommendation is a choice among bins of obscurity; each bin gives the response
-that its best items give to users of the environment's params at the start of a session.
+over position and obscurity. There a recommendation is a choice among bins of obscurity; each bin gives the
+response that its best items give to users of the environment's params at the start of a session.
 """
 
 from typing import NamedTuple

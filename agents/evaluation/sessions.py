@@ -4,8 +4,8 @@ Each user starts `repeats` sessions. The step at which they leave and the random
 per session. So two policies differ only by what they recommend, and their difference is paired.
 
 With `departure="fitted"` the step at which a user leaves depends on the recommendations. Then each session and
-step has one uniform number instead, drawn from the session's key and the step, and the user leaves at the first step
-at which it falls below the probability of leaving. It is the same number for every policy.
+step has one uniform number instead, drawn from the session's key and the step, and the user leaves at the first
+step at which it falls below the probability of leaving. It is the same number for every policy.
 """
 
 import dataclasses
