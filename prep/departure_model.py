@@ -154,7 +154,7 @@ def read_log(arrays: Mapping[str, np.ndarray], gap: float) -> tuple[Log | None, 
         return None, "all times are equal"
     if (pause < 0).any():
         return None, "times run backwards"
-    begins: np.ndarray = np.logical_or(first, pause > 60 * gap)
+    begins = np.where(first, True, pause > 60 * gap)
     ends, cut = np.append(begins[1:], True), np.append(first[1:], True)
     seen = int((ends & ~cut).sum())
     if seen < MIN_ENDS:
@@ -192,7 +192,8 @@ def window_features(
     earlier = [np.arange(len(log.item)) - lag for lag in lags]
     present = np.stack([log.so_far > lag for lag in lags])
     others = np.stack([log.item[np.maximum(place, 0)] for place in earlier])
-    embedding, known = arrays["item_pos_embedding"], (arrays["item_pos_keywords"] >= 0).any(axis=1)
+    embedding = arrays["item_pos_embedding"]
+    known = np.array([(row >= 0).any() for row in arrays["item_pos_keywords"]], bool)
     same = np.stack([_share_category(arrays["item_categories"], log.item, row) for row in others])
     cosine = np.stack(
         [np.einsum("md,md->m", embedding[log.item], embedding[row]) for row in others]
