@@ -25,7 +25,7 @@ from prep.departure_model import DepartureTraining
 
 def run_departure(
     dataset: str = "ml-100k",
-    semantics: tuple[Semantics, ...] = ("calibrated", "paper"),
+    semantics: tuple[Semantics, ...] = ("calibrated",),
     repeats: Annotated[int, Ge(1)] = 1,
     seed: Annotated[int, Ge(0)] = 0,
     json: Path | None = None,

@@ -1,6 +1,7 @@
 """When users leave: the fitted hazard against a plain reference, in sessions, and where there is none."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -117,11 +118,15 @@ def test_the_simulator_reads_windows_as_the_fit_does():
 KEYS = jax.random.split(jax.random.key(1), 2000)
 
 
+@partial(jax.jit, static_argnums=0)
+def steps(env, keys, state, item, params):
+    return jax.vmap(env.step_env, (0, None, None, None))(keys, state, item, params)
+
+
 def step_often(simulated, item):
     """One step from one state with many keys, and the state."""
     _, state = simulated.env.reset(jax.random.key(0), simulated.params)
-    step = jax.jit(jax.vmap(simulated.env.step_env, (0, None, None, None)))
-    return state, step(KEYS, state, jnp.int32(item(state)), simulated.params)
+    return state, steps(simulated.env, KEYS, state, jnp.int32(item(state)), simulated.params)
 
 
 def unseen(state):
