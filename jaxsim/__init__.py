@@ -9,7 +9,6 @@ obs, state, reward, terminated, truncated, info = env.step(key, state, action, p
 from importlib import metadata
 
 from jaxsim.dataset import Dataset, load_dataset
-from jaxsim.departure import Departure
 from jaxsim.devices import make_mesh, over_sessions, place_params, split_sessions
 from jaxsim.ensemble import (
     Decision,
@@ -25,7 +24,7 @@ from jaxsim.errors import InputError
 from jaxsim.explanation.explain import explain
 from jaxsim.explanation.taste import TasteExplanation
 from jaxsim.explanation.votes import Explanation
-from jaxsim.factory import DepartureKind, Repeats, TasteKind, Users, make
+from jaxsim.factory import Repeats, TasteKind, Users, make
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
 from jaxsim.own_users import UserModel
 from jaxsim.registration import environment_id, register_environments
@@ -45,8 +44,6 @@ __all__ = [
     "NO_COSINE",
     "Dataset",
     "Decision",
-    "Departure",
-    "DepartureKind",
     "EnvParams",
     "EnvState",
     "Evidence",

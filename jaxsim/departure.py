@@ -10,7 +10,7 @@ them more than other people do. `prep/departure_model.py` fits all numbers, and 
 interval excludes zero.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -23,6 +23,7 @@ from jaxsim.dataset import Dataset
 from jaxsim.errors import InputError
 from jaxsim.similarity import COSINE_UNIT, NO_COSINE
 
+DepartureKind = Literal["constant", "fitted"]
 RECENT = 5  # items at the end of the window that the features are about
 OBSCURITY, SAME_CATEGORY, SIMILARITY, SATISFACTION = TERMS = (
     "obscurity",

@@ -29,7 +29,7 @@ from jaxsim.checks import (
     is_concrete,
     to_int32,
 )
-from jaxsim.departure import Departure, depart, recent_of
+from jaxsim.departure import Departure, DepartureKind, depart, recent_of
 from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
 from jaxsim.own_users import OwnUser, UserModel
@@ -90,7 +90,7 @@ class UserSimulator(environment.Environment):
     catalogue: Literal["tables", "features"] = "tables"
     prefixes: Literal["table", "encode"] = "table"
     taste: Literal["posterior", "latent"] = "posterior"
-    departure: Literal["constant", "fitted"] = "constant"
+    departure: DepartureKind = "constant"
     own_model: UserModel | None = None
     defaults: HeldParams | None = None
 
@@ -419,7 +419,7 @@ class UserSimulator(environment.Environment):
         return self.user_model.expected(params, state, evidence)
 
     def departure_of(self, state: EnvState, params: EnvParams) -> Departure:
-        """The chance that the user leaves after the step that led to `state`, and why (`jaxsim.Departure`)."""
+        """The chance that the user leaves after the step that led to `state`, and why (`jaxsim.departure`)."""
         recent = recent_of(state.items, state.responses, state.length)
         return depart(params.departure, params.catalogue, recent, state.time)
 

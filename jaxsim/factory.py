@@ -17,7 +17,7 @@ from jaxsim.catalogue import (
     build_catalogue,
 )
 from jaxsim.dataset import TRAIN, Dataset
-from jaxsim.departure import build_departure
+from jaxsim.departure import DepartureKind, build_departure
 from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
@@ -33,7 +33,6 @@ Repeats = Literal["mask", "allow"]
 Users = Literal["train", "held_out", "all"]
 PrefixKind = Literal["auto", "table", "encode"]
 TasteKind = Literal["posterior", "latent"]
-DepartureKind = Literal["constant", "fitted"]
 DEPARTURE_PROBABILITY = 0.025
 
 
@@ -83,19 +82,16 @@ def make(
         session_capacity: the most steps of a session.
         users: who may start a session: "train", "held_out" or "all".
         table_budget: bytes of device memory for tables: the comparisons of all pairs of items, and f_sta's
-            encoding of all users' histories. A table that fits (the pairs come first) makes steps faster;
-            otherwise the values are computed when they are needed.
+            encoding of all users' histories. A table that fits (the pairs come first) makes steps faster.
         catalogue: how to compare items: "tables", "features" (on the fly), or "auto" to decide by the budget.
         prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto" to
             decide by the budget. A table that exceeds the budget is refused.
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
-        departure: when a user leaves. "constant": with probability 0.025 after each step. "fitted": with a
-            probability that depends on the position in the session and on the latest items, as fitted to where the
-            sessions of the training logs end (`jaxsim.departure`).
-        user_model: your own model of users, in place of the votes and the taste model. It is tried on a few users
-            and items first.
+        departure: "constant": a user leaves with probability 0.025 after each step. "fitted": with a probability
+            that is fitted to the ends of real sessions (`jaxsim.departure`).
+        user_model: your own model of users, in place of the votes and the taste model. It is tried first.
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
 
     Returns:

@@ -45,7 +45,6 @@ from agents.runs.progress import Training, split_seeds
 from agents.runs.training import NUM_KEYS, check_seeds, train_seeds
 from jaxsim import (
     Dataset,
-    DepartureKind,
     EnvParams,
     InputError,
     Repeats,
@@ -55,6 +54,7 @@ from jaxsim import (
     load_dataset,
     make,
 )
+from jaxsim.departure import DepartureKind
 from jaxsim.settings import check_settings
 
 
