@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-from annotated_types import Ge
+from typing import Any
 
 from benchmarks.departure.planning import measure_planning
 from benchmarks.departure.replay import (
@@ -16,7 +14,7 @@ from benchmarks.departure.replay import (
     replayed,
 )
 from benchmarks.output import check_json, write_json
-from jaxsim import Semantics, load_dataset
+from jaxsim import InputError, Semantics, load_dataset
 from jaxsim.departure import build_departure
 from jaxsim.factory import DEPARTURE_PROBABILITY
 from jaxsim.tables import format_table
@@ -26,8 +24,8 @@ from prep.departure_model import DepartureTraining
 def run_departure(
     dataset: str = "ml-100k",
     semantics: tuple[Semantics, ...] = ("calibrated",),
-    repeats: Annotated[int, Ge(1)] = 1,
-    seed: Annotated[int, Ge(0)] = 0,
+    repeats: int = 1,
+    seed: int = 0,
     json: Path | None = None,
 ) -> None:
     """Show when users leave: the fitted hazard, session lengths beside real ones, and what planning earns.
@@ -39,6 +37,8 @@ def run_departure(
         seed: of all draws.
         json: also write the result here.
     """
+    if repeats < 1:
+        raise InputError(f"--repeats is {repeats}: give a whole number from 1")
     check_json(json)
     packed = load_dataset(dataset)
     build_departure(packed)  # raises if the pack has none

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxsim import InputError
 from jaxsim.dataset import TRAIN
 from prep.departure_model import (
     DepartureTraining,
@@ -50,7 +51,10 @@ def replayed(arrays: Arrays, config: DepartureTraining, whole: bool, seed: int =
     for fold in range(FOLDS):
         inside = of_row % FOLDS == fold
         fitted, entry = train_departure(_only(arrays, ~inside, num_users), config)
-        assert fitted is not None
+        if fitted is None:
+            raise InputError(
+                f"{FOLDS - 1} of {FOLDS} parts of the users do not show when they leave: {entry['constant_because']}"
+            )
         judged = _only(arrays, inside, num_users)
         if whole:
             judged = {**judged, "interaction_split": np.full(inside.sum(), TRAIN, np.int8)}
