@@ -23,7 +23,7 @@ from prep.departure_model import DepartureTraining
 
 def run_departure(
     dataset: str = "ml-100k",
-    semantics: tuple[Semantics, ...] = ("calibrated",),
+    semantics: tuple[Semantics, ...] = ("calibrated", "paper"),
     repeats: int = 1,
     seed: int = 0,
     json: Path | None = None,

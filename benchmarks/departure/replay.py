@@ -53,7 +53,7 @@ def replayed(arrays: Arrays, config: DepartureTraining, whole: bool, seed: int =
         fitted, entry = train_departure(_only(arrays, ~inside, num_users), config)
         if fitted is None:
             raise InputError(
-                f"{FOLDS - 1} of {FOLDS} parts of the users do not show when they leave: {entry['constant_because']}"
+                f"{FOLDS - 1} of {FOLDS} parts of the users show too little: {entry['constant_because']}"
             )
         judged = _only(arrays, inside, num_users)
         if whole:
