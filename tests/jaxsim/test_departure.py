@@ -172,6 +172,7 @@ def test_a_constant_departure_is_as_before(dataset, simulator, leaving):
         simulator.env.departure_of(jax.tree.map(lambda x: x[0], state), simulator.params)
 
 
+@pytest.mark.slow
 def test_an_own_model_of_users_leaves_too(dataset):
     @dataclasses.dataclass(frozen=True)
     class Fair(jaxsim.UserModel):
