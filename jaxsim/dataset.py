@@ -45,9 +45,9 @@ PACKED_FILES = (
     "keywords.json",
     "categories.json",
 )
-# Not in datasets of earlier versions; that of exposure not in datasets with few interactions either.
+# Not in datasets of earlier versions; some of them neither where the data does not show what they hold.
 TASTE_FILE, EXPOSURE_FILE = "taste.safetensors", "exposure.safetensors"
-SIGNALS_FILE = "signals.safetensors"
+SIGNALS_FILE, DEPARTURE_FILE = "signals.safetensors", "departure.safetensors"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 MIN_INTERACTIONS = 5  # users with fewer have only training interactions and start no session
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
@@ -80,6 +80,8 @@ class Dataset:
         signals: arrays of the models of ratings and durations (`jaxsim.signals`), where the dataset has them:
             item_rating float32[N], item_log_duration float32[N], and interaction_duration float32[M] (NaN if one
             is missing). None in datasets of earlier versions.
+        departure: arrays of the fitted departure (`jaxsim.departure.DepartureModel`): position_log_odds
+            float32[P], item_obscurity float32[N], item_rate float32[N]. None where there is none.
     """
 
     path: Path
@@ -93,6 +95,7 @@ class Dataset:
     taste: dict[str, np.ndarray] | None = field(repr=False, default=None)
     exposure: dict[str, np.ndarray] | None = field(repr=False, default=None)
     signals: dict[str, np.ndarray] | None = field(repr=False, default=None)
+    departure: dict[str, np.ndarray] | None = field(repr=False, default=None)
 
     @property
     def name(self) -> str:
@@ -184,6 +187,7 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         taste=_read_optional(folder, manifest, TASTE_FILE),
         exposure=_read_optional(folder, manifest, EXPOSURE_FILE),
         signals=_read_optional(folder, manifest, SIGNALS_FILE),
+        departure=_read_optional(folder, manifest, DEPARTURE_FILE),
     )
     _check_arrays(dataset)
     return dataset

@@ -2,12 +2,13 @@
 
 Each session has one user, drawn at random. At each step the agent recommends one item. The simulated user likes it
 if at least two of three votes are for it (`jaxsim.ensemble`). Each vote depends on the user's initial history and
-on the session so far. After each step the user leaves with a fixed probability (terminated). A session that
-reaches its longest length is cut off (truncated).
+on the session so far. After each step the user leaves with a probability that is constant, or with
+`departure="fitted"` depends on the session (terminated). A session that reaches its longest length is cut off
+(truncated).
 
 Modelling assumptions. The history only grows: it holds the latest `history_length` training interactions, then
-the session. The user consumes a recommended item at once, and it enters the history with the response. Leaving
-does not depend on the recommendations. Users differ only in their history and in f_sta's user effect.
+the session. The user consumes a recommended item at once, and it enters the history with the response. A constant
+departure does not depend on the recommendations. Users differ only in their history and in f_sta's user effect.
 """
 
 import functools
@@ -30,6 +31,7 @@ from jaxsim.checks import (
     is_concrete,
     to_int32,
 )
+from jaxsim.departure import Departure, DepartureKind, depart, recent_of
 from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
 from jaxsim.own_users import OwnUser, UserModel
@@ -53,6 +55,7 @@ class UserSimulator(environment.Environment):
         response             `jaxsim.Response`, the user's response (0 throughout for an invalid action)
         votes                int8[3], f_mat, f_sim, f_sta; under "calibrated" and "soft" there are none
         probability          float32[], of a like; only under "calibrated" and "soft"
+        departure_probability  float32[], of leaving after this step; only under departure="fitted"
         invalid_action       bool[]
         terminated, truncated  bool[], also returned
         final_observation    `Observation` after the step, before an automatic reset
@@ -69,6 +72,7 @@ class UserSimulator(environment.Environment):
             at each reset.
         taste: whether the taste of a user of the taste model is the "posterior", or "latent"; see `jaxsim.make`.
         exposure: whether probabilities are corrected for what users would have chosen; see `jaxsim.make`.
+        departure: whether the probability of leaving is "constant" or "fitted"; see `jaxsim.make`.
         own_model: a user's own model of users in place of the votes and the taste model; see `jaxsim.UserModel`.
         reward: what a response earns, "like", "rating", "duration" or a function of it; see `jaxsim.make`.
         defaults: params to use when none are passed.
@@ -84,6 +88,7 @@ class UserSimulator(environment.Environment):
     prefixes: Literal["table", "encode"] = "table"
     taste: Literal["posterior", "latent"] = "posterior"
     exposure: bool = False
+    departure: DepartureKind = "constant"
     own_model: UserModel | None = None
     reward: rewards.Reward = "like"
     defaults: HeldParams | None = None
@@ -92,11 +97,12 @@ class UserSimulator(environment.Environment):
         """The settings in one line, without the weights' architecture."""
         taste = f", taste={self.taste!r}" if self.draws_taste else ""
         taste += ", exposure=True" if self.exposure else ""
+        departure = f", departure={self.departure!r}" if self.departure != "constant" else ""
         return (
             f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
             f"history_length={self.history_length}, session_capacity={self.session_capacity}, "
             f"semantics={self.semantics!r}, repeats={self.repeats!r}, catalogue={self.catalogue!r}, "
-            f"prefixes={self.prefixes!r}{taste}{self._named_model()})"
+            f"prefixes={self.prefixes!r}{taste}{departure}{self._named_model()})"
         )
 
     def _named_model(self) -> str:
@@ -300,9 +306,14 @@ class UserSimulator(environment.Environment):
         slot = jnp.where(invalid, self.window, state.length)
         new = Interaction(candidate, response.like, ~invalid, slot, key, response)
         next_state = self._append(params, state, new)
-        terminated = jax.random.bernoulli(key_departure, params.departure_probability)
         info = {"response": response, "invalid_action": invalid}
         info |= self.user_model.info(decision)
+        leaving = params.departure_probability
+        if self.departure == "fitted":
+            leaving = info["departure_probability"] = self.departure_of(
+                next_state, params
+            ).probability
+        terminated = jax.random.bernoulli(key_departure, leaving)
         return self.get_obs(next_state), next_state, reward, terminated, info
 
     def _is_invalid(self, state: EnvState, action: jax.Array) -> jax.Array:
@@ -395,6 +406,11 @@ class UserSimulator(environment.Environment):
             return self.user_model.expected(params, state, evidence)
         outlook = self.user_model.outlook(params, state, evidence)
         return rewards.expected(self.reward, outlook, self.semantics)
+
+    def departure_of(self, state: EnvState, params: EnvParams) -> Departure:
+        """The chance that the user leaves after the step that led to `state`, and why (`jaxsim.departure`)."""
+        recent = recent_of(state.items, state.responses, state.length)
+        return depart(params.departure, params.catalogue, recent, state.time)
 
     def respond(
         self,

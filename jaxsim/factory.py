@@ -17,6 +17,7 @@ from jaxsim.catalogue import (
     build_catalogue,
 )
 from jaxsim.dataset import TRAIN, Dataset
+from jaxsim.departure import DepartureKind, build_departure
 from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
@@ -53,6 +54,7 @@ class _Settings:
     prefixes: PrefixKind
     taste: TasteKind
     exposure: Literal[False, True]
+    departure: DepartureKind
     user_model: UserModel | None
     user_params: Any
     reward: Any
@@ -71,6 +73,7 @@ def make(
     prefixes: PrefixKind = "auto",
     taste: TasteKind = "posterior",
     exposure: bool = False,
+    departure: DepartureKind = "constant",
     user_model: UserModel | None = None,
     user_params: Any = None,
     reward: Reward = "like",
@@ -89,8 +92,7 @@ def make(
         session_capacity: the most steps of a session.
         users: who may start a session: "train", "held_out" or "all".
         table_budget: bytes of device memory for tables: the comparisons of all pairs of items, and f_sta's
-            encoding of all users' histories. A table that fits (the pairs come first) makes steps faster;
-            otherwise the values are computed when they are needed.
+            encoding of all users' histories. A table that fits (the pairs come first) makes steps faster.
         catalogue: how to compare items: "tables", "features" (on the fly), or "auto" to decide by the budget.
         prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto" to
             decide by the budget. A table that exceeds the budget is refused.
@@ -99,7 +101,9 @@ def make(
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
         exposure: correct the taste model's probability for what its users would not have chosen by themselves
             (docs/exposure.md).
-        user_model: your own model of users, in place of the votes and the taste model; tried on a few users first.
+        departure: "constant": a user leaves with probability 0.025 after each step. "fitted": with a probability
+            that is fitted to the ends of real sessions (`jaxsim.departure`).
+        user_model: your own model of users, in place of the votes and the taste model. It is tried first.
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
         reward: what a response earns: its "like" (under "soft" its probability), its "rating", its "duration", or
             what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
@@ -115,7 +119,7 @@ def make(
     _check_kinds(dataset, user_model, user_params, prefixes, taste, exposure)
     settings = _Settings(
         choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
-        catalogue, prefixes, taste, exposure, user_model, user_params, reward, signals,
+        catalogue, prefixes, taste, exposure, departure, user_model, user_params, reward, signals,
     )  # fmt: skip
     check_settings(settings)
     return _make(dataset, settings)
@@ -142,6 +146,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         _check_without_taste(settings)
     corrected = build_exposure_model(dataset) if settings.exposure else None
     _check_window(dataset, sasrec, settings, asks_votes)
+    departure = build_departure(dataset) if settings.departure == "fitted" else None
     budget = settings.table_budget
     model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
     asked = {"all": True, "like": False, "auto": settings.reward != "like"}[settings.signals]
@@ -177,6 +182,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         prefixes="encode" if histories.prefix is histories.posterior is None else "table",
         taste=settings.taste,
         exposure=settings.exposure,
+        departure=settings.departure,
         own_model=own,
         reward=settings.reward,
     )
@@ -190,6 +196,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         taste=model,
         user_params=jax.tree.map(jnp.asarray, settings.user_params),
         exposure=corrected,
+        departure=departure,
     )
     return env, params
 

@@ -27,7 +27,7 @@ from jaxsim.errors import InputError
 from jaxsim.types import EnvParams, EnvState, Observation
 
 # What the infos of many sessions say about a step; the semantics decides between votes and probability.
-_DESCRIBED = ("response", "votes", "probability", "invalid_action")
+_DESCRIBED = ("response", "votes", "probability", "departure_probability", "invalid_action")
 
 Arrays = dict[str, np.ndarray]
 

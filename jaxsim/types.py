@@ -7,6 +7,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from jaxsim.catalogue import Catalogue
+from jaxsim.departure import DepartureModel
 from jaxsim.exposure import ExposureModel
 from jaxsim.latent_taste import LatentTaste
 from jaxsim.sasrec import KeyValues
@@ -56,7 +57,7 @@ class EnvParams(environment.EnvParams):
 
     Attributes:
         max_steps_in_episode: int32[], the step at which a session is truncated; at most `session_capacity` counts.
-        departure_probability: float32[], probability that the user leaves after a step.
+        departure_probability: float32[], probability that the user leaves after a step, where it is constant.
         session_users: int32[S], the users who may start a session.
         catalogue: pair tables or item features.
         histories: the users' initial histories.
@@ -64,6 +65,7 @@ class EnvParams(environment.EnvParams):
         taste: the taste model; None if the semantics does not ask it.
         user_params: what the methods of `user_model` get first (`jaxsim.UserModel`); None without one.
         exposure: the exposure model, under `exposure=True`; otherwise None.
+        departure: when users leave, under `departure="fitted"`; None if the probability is constant.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -75,6 +77,7 @@ class EnvParams(environment.EnvParams):
     taste: TasteModel | None = struct.field(kw_only=True, default=None)
     user_params: Any = struct.field(kw_only=True, default=None)
     exposure: ExposureModel | None = struct.field(kw_only=True, default=None)
+    departure: DepartureModel | None = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass

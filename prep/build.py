@@ -13,6 +13,7 @@ import pandas as pd
 from jaxsim import InputError
 from jaxsim.dataset import MIN_INTERACTIONS, dataset_path, sha256_of
 from prep.config import BuildConfig
+from prep.departure_model import DepartureTraining
 from prep.exposure import ExposureTraining
 from prep.features.categories import filter_categories
 from prep.features.embedding import (
@@ -105,7 +106,7 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
 
     Args:
         synthetic: the size and the preferences of the dataset.
-        config: only `out`, `sasrec`, `taste` and `exposure` are used; the other settings must have their defaults.
+        config: only `out` and the settings of the models are used; the others must have their defaults.
 
     Returns:
         The folder, and the data in it.
@@ -114,10 +115,10 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
         InputError: an unusable setting or output folder; then nothing is written.
     """
     used = replace(config, out=None, sasrec=SASRecTraining(), taste=TasteTraining())
-    if replace(used, exposure=ExposureTraining()) != BuildConfig():
+    if replace(used, exposure=ExposureTraining(), departure=DepartureTraining()) != BuildConfig():
         raise InputError(
-            "synthetic: only --synthetic, --sasrec, --taste, --exposure and --out are used; leave out the other "
-            "options"
+            "synthetic: only --synthetic, --sasrec, --taste, --exposure, --departure and --out are used; leave "
+            "out the other options"
         )
     config.check()
     out = config.out or dataset_path("synthetic")

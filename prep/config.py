@@ -14,6 +14,7 @@ from annotated_types import Gt
 from jaxsim import InputError
 from jaxsim.settings import check_settings
 from prep.bounds import Amount, Count, Seed, Share
+from prep.departure_model import DepartureTraining
 from prep.exposure import ExposureTraining
 from prep.features.embedding import DEFAULT_ENCODER
 from prep.interactions import SplitRule
@@ -207,9 +208,11 @@ class BuildConfig(AnnotationConfig):
     """The taste model."""
     exposure: ExposureTraining = field(default_factory=ExposureTraining)
     """The exposure model."""
+    departure: DepartureTraining = field(default_factory=DepartureTraining)
+    """When users leave."""
 
     def check(self) -> None:
-        """As `AnnotationConfig.check`; also checks `vectors`, `sasrec`, `taste` and `exposure`."""
+        """As `AnnotationConfig.check`; also checks `vectors` and the settings of every model."""
         super().check()
         for path in self.vectors:
             if not path.is_file():
@@ -217,3 +220,4 @@ class BuildConfig(AnnotationConfig):
         self.sasrec.check()
         self.taste.check()
         self.exposure.check()
+        self.departure.check()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prep.config import BuildConfig
+from prep.departure_model import train_departure
 from prep.exposure import train_exposure
 from prep.signal_model import Durations, train_signals
 from prep.statistic_model import train_sasrec
@@ -53,14 +54,23 @@ def fit_models(
         of_exposure, exposure = train_exposure(arrays, taste_arrays, taste, config.exposure)
     with timed(seconds, "signals", "Fitting the models of ratings and durations"):
         of_signals, signals = train_signals(arrays, taste_arrays, taste, like_threshold, durations)
+    with timed(seconds, "departure"):
+        of_departure, departure = train_departure(arrays, config.departure)
     return FittedModels(
         {
             "sasrec": weights,
             "taste": taste_arrays,
             "exposure": of_exposure,
             "signals": of_signals,
+            "departure": of_departure,
         },
-        {"sasrec": sasrec, "taste": taste, "exposure": exposure, "signals": signals},
+        {
+            "sasrec": sasrec,
+            "taste": taste,
+            "exposure": exposure,
+            "signals": signals,
+            "departure": departure,
+        },
     )
 
 

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from jaxsim import InputError
 from jaxsim.dataset import (
     ARRAY_SCHEMA,
+    DEPARTURE_FILE,
     EXPOSURE_FILE,
     FORMAT_VERSION,
     SIGNALS_FILE,
@@ -40,6 +41,7 @@ class PackedContents:
         manifest: the manifest without `format_version` and `files`.
         exposure: the arrays of the exposure model; None if there are too few interactions to fit it.
         signals: the arrays of the models of ratings and durations; empty if there are none.
+        departure: the arrays of the fitted departure; None where the logs do not show when users leave.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -52,6 +54,7 @@ class PackedContents:
     manifest: Mapping[str, Any]
     exposure: Mapping[str, np.ndarray] | None = None
     signals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    departure: Mapping[str, np.ndarray] | None = None
 
 
 def check_output(out: Path) -> None:
@@ -96,6 +99,8 @@ def write_dataset(out: Path, contents: PackedContents) -> None:
             _write_tensors(folder / EXPOSURE_FILE, contents.exposure)
         if contents.signals:
             _write_tensors(folder / SIGNALS_FILE, contents.signals)
+        if contents.departure is not None:
+            _write_tensors(folder / DEPARTURE_FILE, contents.departure)
         _write_table(folder / "items.parquet", contents.items)
         _write_table(folder / "users.parquet", contents.users)
         _write_json(folder / "keywords.json", contents.keywords)

@@ -66,6 +66,7 @@ def format_report(result: BuildResult) -> str:
         "exposure": exposure_line(manifest["exposure"]),
         "ratings": _rating_line(manifest["signals"]),
         "durations": _duration_line(result),
+        "departure": _departure_line(manifest["departure"]),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
@@ -204,3 +205,16 @@ def exposure_line(entry: Mapping[str, Any]) -> str:
     row = label["exposure"]
     kept = "kept" if entry["applies"] else "switched off, because the interval contains zero"
     return f"{auc}beta {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), {kept}"
+
+
+def _departure_line(entry: Mapping[str, Any]) -> str:
+    """What makes users leave, or why their departure stays constant."""
+    reason = entry.get("constant_because")
+    if reason:
+        return f"constant: {reason}"
+    rows = entry["tables"][entry["training"]["specification"]]
+    kept = [f"{x['term']} {x['coefficient']:+.3f} ({x['error']:.3f})" for x in rows if x["kept"]]
+    return (
+        f"{entry['sessions']:,} sessions of {entry['mean_length']:.1f} ratings; log-odds of leaving: "
+        f"{', '.join(['position', *kept])}"
+    )

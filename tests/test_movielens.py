@@ -119,3 +119,15 @@ def test_the_taste_model_predicts_better_than_f_sta(movielens):
     difference = roc_auc_score(events.label, taste) - roc_auc_score(events.label, scores)
     assert difference > 0.015
     assert abs(taste.mean() - events.label.mean()) < 0.02
+
+
+def test_movielens_departure(movielens):
+    """Obscure items make users leave, within users less than between them; satisfaction does not matter."""
+    entry = movielens.manifest["departure"]
+    assert (entry["sessions"], entry["ends_seen"]) == (1914, 971)
+    tables = {name: {row["term"]: row for row in rows} for name, rows in entry["tables"].items()}
+    assert tables["within"]["obscurity"]["coefficient"] == pytest.approx(0.200, abs=0.005)
+    assert tables["within"]["obscurity"]["error"] == pytest.approx(0.043, abs=0.003)
+    assert tables["raw"]["obscurity"]["coefficient"] == pytest.approx(0.495, abs=0.005)
+    assert not any(rows["satisfaction"]["kept"] for rows in tables.values())
+    assert list(entry["terms"]) == ["obscurity"]
