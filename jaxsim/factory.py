@@ -99,10 +99,8 @@ def make(
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
-        exposure: correct the taste model's probability for what its users would not have chosen by themselves
-            (docs/exposure.md).
-        departure: "constant": a user leaves with probability 0.025 after each step. "fitted": with a probability
-            that is fitted to the ends of real sessions (`jaxsim.departure`).
+        exposure: correct the taste model's p for what its users would not have chosen (`jaxsim.exposure`).
+        departure: users leave with "constant" probability 0.025 a step, or as "fitted" (`jaxsim.departure`).
         user_model: your own model of users, in place of the votes and the taste model. It is tried first.
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
         reward: what a response earns: its "like" (under "soft" its probability), its "rating", its "duration", or
@@ -141,17 +139,14 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
     session_users = _session_users(dataset, settings.users)
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
     asks_votes, own = settings.semantics not in TASTE_SEMANTICS, settings.user_model
-    asks_taste, drawn = not asks_votes and own is None, settings.taste == "latent"
+    asks_taste = not asks_votes and own is None
     if not asks_taste:
         _check_without_taste(settings)
     corrected = build_exposure_model(dataset) if settings.exposure else None
     _check_window(dataset, sasrec, settings, asks_votes)
     departure = build_departure(dataset) if settings.departure == "fitted" else None
     budget = settings.table_budget
-    model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
-    asked = {"all": True, "like": False, "auto": settings.reward != "like"}[settings.signals]
-    if model is not None and asked:
-        model = replace(model, signals=build_signals(dataset))
+    model = _taste_model(dataset, settings) if asks_taste else None
     signals = None if model is None else model.signals
     check_reward(settings.reward, dataset, settings.semantics, own is not None, signals)
     budget -= table_bytes(model)
@@ -199,6 +194,14 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         departure=departure,
     )
     return env, params
+
+
+def _taste_model(dataset: Dataset, settings: _Settings) -> TasteModel:
+    """The taste model, with those of ratings and durations if they are asked for."""
+    drawn = settings.taste == "latent"
+    model = build_taste_model(dataset, settings.table_budget, settings.catalogue, drawn)
+    asked = {"all": True, "like": False, "auto": settings.reward != "like"}[settings.signals]
+    return replace(model, signals=build_signals(dataset)) if asked else model
 
 
 def _check_without_taste(settings: _Settings) -> None:
