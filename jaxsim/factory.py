@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from jaxsim.exposure import build_exposure_model
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
 from jaxsim.sasrec import SASRec, restore
 from jaxsim.settings import check_settings
+from jaxsim.slate_options import SlateOptions, make_items_or_slates
 from jaxsim.taste import Posterior, TasteModel, condition
 from jaxsim.taste_kernel import build_taste_model, table_bytes
 from jaxsim.types import EnvParams, Histories, Prefix
@@ -68,6 +69,7 @@ def make(
     exposure: bool = False,
     user_model: UserModel | None = None,
     user_params: Any = None,
+    **slates: Unpack[SlateOptions],
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
 
@@ -94,17 +96,15 @@ def make(
             (docs/exposure.md).
         user_model: your own model of users, in place of the votes and the taste model; tried on a few users first.
         user_params: pytree of arrays that the methods of `user_model` get as their first argument.
+        slates: `slate_size` and the other settings of slates (`SlateOptions`).
 
     Returns:
-        The environment (static settings) and its params (a pytree of device arrays).
+        The environment (static settings; with slates a `SlateSimulator`) and its params (a pytree of arrays).
 
     Raises:
         InputError: a setting that this dataset cannot serve, or a user model unlike what `UserModel` says.
     """
-    if not isinstance(dataset, Dataset):
-        raise InputError(
-            f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
-        )
+    _check_dataset(dataset)
     others = {"prefixes": (prefixes, "auto"), "taste": (taste, "posterior")}
     check_alone(user_model, user_params, **others, exposure=(exposure, False))
     settings = _Settings(
@@ -112,7 +112,14 @@ def make(
         catalogue, prefixes, taste, exposure, user_model, user_params,
     )  # fmt: skip
     check_settings(settings)
-    return _make(dataset, settings)
+    return make_items_or_slates(slates, dataset, settings, _make)
+
+
+def _check_dataset(dataset: Any) -> None:
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
+        )
 
 
 def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:
