@@ -31,10 +31,12 @@ from gymnax.environments import environment, spaces
 from jaxsim import slate_choice
 from jaxsim.auto_reset import reset_where
 from jaxsim.checks import check_key, check_range, integers, is_concrete, to_int32
+from jaxsim.dataset import Dataset
 from jaxsim.ensemble import Response
 from jaxsim.environment import UserSimulator, _draw_user
 from jaxsim.errors import InputError
 from jaxsim.slate_types import Choice, SlateObservation, SlateObservationSpace, SlateState
+from jaxsim.slate_words import describe_choice
 from jaxsim.types import EnvParams, EnvState, HeldParams, ObservationSpace
 from jaxsim.user_models import Arrival, Interaction
 
@@ -439,3 +441,15 @@ class SlateSimulator(environment.Environment):
         twice = jnp.triu(items[:, None] == items, 1).any()
         valid = ~twice & ((items >= 0) & (items < self.num_items)).all()
         return self._choose(key, scores, items, valid=valid)
+
+    def describe(self, dataset: Dataset, info: dict[str, Any]) -> str:
+        """What the user chose and why, in one sentence.
+
+        Args:
+            dataset: that the environment was made of.
+            info: of one step of one session.
+
+        Raises:
+            InputError: the info of several sessions.
+        """
+        return describe_choice(dataset, info, self.position_effect)
