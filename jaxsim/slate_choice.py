@@ -18,15 +18,21 @@ with the highest scores are best, the highest one at the place with the largest 
 slates is needed.
 """
 
+import math
+from typing import Literal
+
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+Unchosen = Literal["top", "examined"]
 POSITION_EFFECT = -1.0
 OUTSIDE_OPTION = 0.0
 NONE = -1  # the place of "none"
 # Probabilities that round to 0 or 1 would have infinite log-odds.
 _SMALLEST = 2.0**-25
+_ROUNDING = 1e-4
 
 
 def log_odds(probability: jax.Array) -> jax.Array:
@@ -78,6 +84,31 @@ def examination(slate_size: int, position_effect: float, outside_option: float) 
     P(k) / (P(none) exp(b log(k) - o)) = exp(s_k). So what the history says about the user is not biased.
     """
     return jnp.exp(jnp.minimum(position_effects(slate_size, position_effect) - outside_option, 0.0))
+
+
+def draw_examined(uniform: jax.Array, share: jax.Array) -> jax.Array:
+    """Places that were examined, bool[K], each with its own probability, and as equal in number as can be.
+
+    This is systematic sampling: the shares are laid one after the other, and a place is taken if one of the points
+    u, u + 1, u + 2, ... falls into its share. So the number of places is the sum of shares, rounded up or down.
+
+    Args:
+        uniform: float32[], u in [0, 1).
+        share: float32[K], of `examination`.
+    """
+    taken = jnp.ceil(jnp.cumsum(share) - uniform)
+    return jnp.diff(taken, prepend=0.0) > 0
+
+
+def most_entries(
+    unchosen: Unchosen, slate_size: int, position_effect: float, outside_option: float
+) -> int:
+    """The most interactions that enter the history at a step; arguments as those of `SlateSimulator`."""
+    if unchosen == "top":
+        return 1
+    effects = position_effect * np.log(np.arange(1, slate_size + 1))
+    shares = np.exp(np.minimum(effects - outside_option, 0.0))
+    return max(1, min(slate_size, math.ceil(shares.sum() + _ROUNDING)))
 
 
 def best_slate(

@@ -11,8 +11,8 @@ from jaxsim.dataset import Dataset
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.settings import check_settings
-from jaxsim.slate_choice import OUTSIDE_OPTION, POSITION_EFFECT
-from jaxsim.slates import SlateSimulator, Unchosen
+from jaxsim.slate_choice import OUTSIDE_OPTION, POSITION_EFFECT, Unchosen, most_entries
+from jaxsim.slates import SlateSimulator
 from jaxsim.types import EnvParams
 from jaxsim.user_models import TASTE_SEMANTICS
 
@@ -25,8 +25,8 @@ class SlateOptions(TypedDict, total=False):
         position_effect: slope of the utility of a place in the logarithm of its rank; -1 by default.
         outside_option: utility of choosing none; 0 by default, so that a slate of one item is chosen as often as
             the item is liked.
-        unchosen: what enters the history as disliked if none is chosen: the item at the "top" (the default), or
-            all that were "examined"; see `jaxsim.slates`.
+        unchosen: what enters the history as disliked if none is chosen: items that were "examined" (the default),
+            or the item at the "top"; see `jaxsim.slates`.
     """
 
     slate_size: int | None
@@ -42,11 +42,7 @@ class Slates:
     slate_size: Annotated[int, Ge(1)] | None = None
     position_effect: float = POSITION_EFFECT
     outside_option: float = OUTSIDE_OPTION
-    unchosen: Unchosen = "top"
-
-    def entries(self, steps: int) -> int:
-        """The most interactions that enter the history in a number of steps."""
-        return steps * (self.slate_size or 1) if self.unchosen == "examined" else steps
+    unchosen: Unchosen = "examined"
 
 
 def make_items_or_slates(
@@ -72,15 +68,11 @@ def make_items_or_slates(
         return make(dataset, settings)
     steps = settings.session_capacity
     _check(slates.slate_size, dataset, settings)
-    env, params = make(dataset, replace(settings, session_capacity=slates.entries(steps)))
-    wrapped = SlateSimulator(
-        single=env,
-        slate_size=int(slates.slate_size),
-        session_capacity=steps,
-        position_effect=float(slates.position_effect),
-        outside_option=float(slates.outside_option),
-        unchosen=slates.unchosen,
-    )
+    choice = int(slates.slate_size), float(slates.position_effect), float(slates.outside_option)
+    entries = steps * most_entries(slates.unchosen, *choice)
+    env, params = make(dataset, replace(settings, session_capacity=entries))
+    size, effect, outside = choice
+    wrapped = SlateSimulator(env, size, steps, effect, outside, slates.unchosen)
     return wrapped, params.replace(max_steps_in_episode=jnp.int32(steps))
 
 

@@ -8,12 +8,13 @@ choose: so a choice is a like. Items compete, but do not change each other's sco
 the history as a like. An item that lost against it does not enter: it may still be one that the user would like.
 If none is chosen, `unchosen` says what enters:
 
+- "examined", the default: items that the user examined, as dislikes, each with its own probability. Then every
+  label that enters has the probability with which the item alone would be liked (`slate_choice.examination`). So a
+  posterior that learns from the session (`taste="posterior"`) stays calibrated. Up to E interactions enter at each
+  step (2 for K = 2 and 3, 3 for K = 4 to 10), so the window has H + S E positions, and steps cost more.
 - "top": the item at the first place, as a dislike. One interaction enters at each step, as with single items. The
   label of the first item has the right probability. But later items enter only if they are liked, so a posterior
-  that learns from the session (`taste="posterior"`) gets too optimistic. A drawn taste learns nothing.
-- "examined": each item with the probability that it was examined, as a dislike. Then every label that enters has
-  the probability with which the item alone would be liked (`slate_choice.examination`), and the posterior stays
-  calibrated. Up to K interactions enter at each step, so the window has H + S K positions, and steps cost more.
+  gets too optimistic. A drawn taste learns nothing from answers, and loses nothing.
 
 All K items of a slate count as shown. With `repeats="mask"` none of them may be shown again in the session: the
 user could have chosen it, and did not.
@@ -21,7 +22,7 @@ user could have chosen it, and did not.
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,7 @@ from jaxsim.dataset import Dataset
 from jaxsim.ensemble import Response
 from jaxsim.environment import UserSimulator, _draw_user
 from jaxsim.errors import InputError
+from jaxsim.slate_choice import Unchosen
 from jaxsim.slate_types import Choice, SlateObservation, SlateObservationSpace, SlateState
 from jaxsim.slate_words import describe_choice
 from jaxsim.types import EnvParams, EnvState, HeldParams, ObservationSpace
@@ -43,7 +45,6 @@ from jaxsim.user_models import Arrival, Interaction
 ENVIRONMENT_ID = "SlateSimulator-v0"
 # Folded into the key of the response, which the choice uses as well.
 _EXAMINED_STREAM = 0xE8A
-Unchosen = Literal["top", "examined"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class SlateSimulator(environment.Environment):
         session_capacity: S, the most steps of a session.
         position_effect: slope of a place's utility in the logarithm of its rank, b.
         outside_option: utility of choosing none, o.
-        unchosen: what enters the history if none is chosen, "top" or "examined".
+        unchosen: what enters the history if none is chosen, "examined" or "top".
         defaults: params to use when none are passed.
     """
 
@@ -79,7 +80,7 @@ class SlateSimulator(environment.Environment):
     session_capacity: int
     position_effect: float = slate_choice.POSITION_EFFECT
     outside_option: float = slate_choice.OUTSIDE_OPTION
-    unchosen: Unchosen = "top"
+    unchosen: Unchosen = "examined"
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
@@ -276,23 +277,25 @@ class SlateSimulator(environment.Environment):
         if self.unchosen == "top" or self.slate_size == 1:
             return self._append(params, state, item, like, valid, key)
 
-        first = jnp.arange(self.slate_size, dtype=jnp.int32) == 0
-        enters = valid & jnp.where(chosen, first, self._examined(key_response))
-        items = jnp.where(chosen, item, slate)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(self.slate_size))
-
-        def enter(state: EnvState, new: Any) -> tuple[EnvState, None]:
-            item, enters, key = new
-            return self._append(params, state, item, like, enters, key), None
-
-        return jax.lax.scan(enter, state, (items, enters, keys))[0]
+        examined = self._examined(key_response)
+        most = slate_choice.most_entries(
+            self.unchosen, self.slate_size, self.position_effect, self.outside_option
+        )
+        places = jnp.argsort(~examined, stable=True)[:most]
+        for n in range(most):
+            enters = valid & jnp.where(chosen, n == 0, examined[places[n]])
+            new = jnp.where(chosen, item, slate[places[n]])
+            state = self._append(params, state, new, like, enters, jax.random.fold_in(key, n))
+        return state
 
     def _examined(self, key: jax.Array) -> jax.Array:
-        """Which places a user who chose none examined, bool[K]; under "soft" those of probability 1/2 or more."""
+        """Which places a user who chose none examined, bool[K]."""
         share = slate_choice.examination(self.slate_size, self.position_effect, self.outside_option)
-        if self.semantics == "soft":
-            return share >= 0.5
-        return jax.random.bernoulli(jax.random.fold_in(key, _EXAMINED_STREAM), share)
+        uniform = jnp.float32(0.5)  # "soft" draws nothing
+        if self.semantics == "calibrated":
+            key = jax.random.fold_in(key, _EXAMINED_STREAM)
+            uniform = jax.random.uniform(key, (), jnp.float32)
+        return slate_choice.draw_examined(uniform, share)
 
     def _append(
         self,
