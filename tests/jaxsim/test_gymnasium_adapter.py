@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jaxsim import InputError
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv, _session_programs
 from tests.conftest import CAPACITY, leaving_with, never_leaves, simulator_of
+from tests.slates import with_rates
 
 NUM_ENVS = 5
 
@@ -451,7 +452,7 @@ def test_every_session_draws_a_taste_of_its_own(dataset):
 
 @pytest.fixture(scope="module")
 def slates(dataset):
-    return simulator_of(dataset, semantics="calibrated", slate_size=2, session_capacity=4)
+    return with_rates(dataset, slate_size=2, session_capacity=4)
 
 
 def test_a_session_with_slates_is_that_of_the_simulator(slates):
@@ -480,10 +481,12 @@ def test_a_session_with_slates_is_that_of_the_simulator(slates):
     session.reset()
     *_, info = session.step([3, 3])
     assert info["invalid_action"]
+    session.reset()
     with pytest.raises(InputError, match="action has 3 items: pass a slate of 2"):
         session.step([1, 2, 3])
 
 
+@pytest.mark.slow
 def test_many_sessions_with_slates(slates):
     _, env, params = slates
     sessions = GymnasiumVectorEnv(env, never_leaves(params), NUM_ENVS, seed=0)

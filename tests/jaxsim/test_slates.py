@@ -1,6 +1,6 @@
 """Sessions with slates: against NumPy, against single items, masks, labels, and what is refused."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import chex
 import jax
@@ -10,42 +10,23 @@ import pytest
 from scipy.special import logit
 
 import jaxsim
-from jaxsim import InputError, SlateSimulator, UserModel
+from jaxsim import InputError, SlateSimulator
 from tests import taste_reference
 from tests.conftest import CAPACITY, HISTORY, leaving_with, never_leaves, simulator_of
+from tests.slates import RATES, STEPS, FixedRates, K, with_rates
 
-K, STEPS = 3, 6
 # Standard errors that a mean may be off: one in three million.
 ERRORS = 5.1
 
 
-@dataclass(frozen=True)
-class FixedRates(UserModel):
-    """Likes each item with its own rate, whatever came before. It compiles in no time."""
-
-    def init(self, params, user, items, likes, length):
-        return ()
-
-    def probability(self, params, state, item):
-        return params[item]
-
-    def update(self, params, state, item, like):
-        return state
-
-
 @pytest.fixture(scope="module")
-def rates(dataset):
-    return np.random.default_rng(8).uniform(0.1, 0.9, dataset.num_items).astype(np.float32)
-
-
-def with_rates(dataset, rates, **settings):
-    settings = {"slate_size": K, "session_capacity": STEPS, **settings}
-    return simulator_of(dataset, user_model=FixedRates(), user_params=rates, **settings)
+def rates():
+    return RATES
 
 
 @pytest.fixture(scope="module")
 def fixed(dataset, rates):
-    return with_rates(dataset, rates)
+    return with_rates(dataset)
 
 
 def random_slate(env, obs, params, seed):
@@ -65,36 +46,40 @@ def choice_of(p):
 
 
 def test_one_item_at_a_time_is_the_environment_of_single_items(dataset):
-    plain = simulator_of(dataset, semantics="calibrated")
-    for size in (None, 1):
-        same = simulator_of(dataset, semantics="calibrated", slate_size=size)
-        assert type(same.env) is jaxsim.UserSimulator
-        assert same.env == plain.env
-        chex.assert_trees_all_equal(same.params, plain.params)
+    plain = with_rates(dataset, slate_size=None)
+    same = with_rates(dataset, slate_size=1)
+    assert type(same.env) is jaxsim.UserSimulator
+    assert same.env == plain.env
+    chex.assert_trees_all_equal(same.params, plain.params)
+
+
+def slow(**settings):
+    return pytest.param(settings, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
-    ("settings", "unchosen"),
+    "settings",
     [
-        ({"semantics": "calibrated"}, "examined"),
-        pytest.param({"semantics": "soft"}, "top", marks=pytest.mark.slow),
-        pytest.param({"semantics": "calibrated", "taste": "latent"}, "top", marks=pytest.mark.slow),
+        {"user_model": FixedRates(), "user_params": RATES},
+        slow(semantics="calibrated"),
+        slow(semantics="soft"),
+        slow(semantics="calibrated", taste="latent"),
     ],
 )
-def test_slates_of_one_item_give_the_sessions_of_single_items(dataset, settings, unchosen):
+def test_slates_of_one_item_give_the_sessions_of_single_items(dataset, settings):
     """The same keys and items: the same users, answers, histories, departures and new sessions."""
     _, env, params = simulator_of(dataset, **settings)
     params = leaving_with(params, 0.2)
-    slates = SlateSimulator(env, slate_size=1, session_capacity=CAPACITY, unchosen=unchosen)
+    slates = SlateSimulator(env, slate_size=1, session_capacity=CAPACITY)
     start = jax.random.split(jax.random.key(0), 8)
     obs, state = jax.vmap(env.reset, (0, None))(start, params)
     obs_1, state_1 = jax.vmap(slates.reset, (0, None))(start, params)
     step = jax.jit(jax.vmap(env.step, (0, 0, 0, None)))
     step_1 = jax.jit(jax.vmap(slates.step, (0, 0, 0, None)))
+    masks = jax.jit(jax.vmap(slates.action_mask))
     for t in range(10):
-        mask = np.asarray(jax.vmap(env.action_mask, (0, None))(obs, params))
-        np.testing.assert_array_equal(jax.vmap(slates.action_mask)(obs_1), mask)
-        item = jnp.asarray([np.flatnonzero(row)[t] for row in mask], jnp.int32)
+        mask = masks(obs_1)
+        item = jnp.asarray([np.flatnonzero(row)[t] for row in np.asarray(mask)], jnp.int32)
         keys = jax.random.split(jax.random.key(10 + t), 8)
         obs, state, reward, *ends, info = step(keys, state, item, params)
         obs_1, state_1, reward_1, *ends_1, info_1 = step_1(keys, state_1, item[:, None], params)
@@ -116,28 +101,37 @@ def calibrated(dataset):
 
 
 def test_probabilities_agree_with_numpy_through_a_session(dataset, calibrated):
-    """Those of a step, of `respond`, of `scores` and of `expected_response`, from the window so far."""
+    """Of a step, and the scores of all items, from the window so far."""
     _, env, params = calibrated
     params, kernel = never_leaves(params), sum(taste_reference.part_kernels(dataset).values())
     obs, state = env.reset_user(jnp.int32(2), params)
-    expected_response, scores = jax.jit(env.expected_response), jax.jit(env.scores)
+    scores = jax.jit(env.scores)
     for t in range(STEPS - 1):
         items, likes = obs.items[: obs.length], obs.responses[: obs.length] > 0
         p = taste_reference.probabilities(dataset, items, likes, kernel)
         np.testing.assert_allclose(scores(state, params), logit(p), atol=5e-4)
         slate = random_slate(env, obs, params, t)
         expected = choice_of(p[slate])
-        window = obs.items, obs.responses
-        answer = env.respond(jax.random.key(t), *window, slate, params, user=2)
-        np.testing.assert_allclose(answer.probabilities, expected, atol=2e-4)
-        some = expected_response(state, slate, params)
-        np.testing.assert_allclose(some, 1 - expected[-1], atol=2e-4)
         obs, state, reward, _, _, info = env.step(jax.random.key(t), state, slate, params)
         np.testing.assert_allclose(info["probabilities"], expected, atol=2e-4)
         np.testing.assert_array_equal(info["slate"], slate)
         place = int(info["place"])
         assert reward == info["response"].like == (place >= 0)
         np.testing.assert_array_equal(obs.shown[t], slate)
+
+
+@pytest.mark.slow
+def test_any_history_and_any_slate_can_be_asked_about(dataset, calibrated):
+    """`respond` and `expected_response` have the probabilities of a step."""
+    _, env, params = calibrated
+    obs, state = env.reset_user(jnp.int32(4), params)
+    for seed in range(3):
+        key, slate = jax.random.key(seed), random_slate(env, obs, params, seed)
+        answer = env.respond(key, obs.items, obs.responses, slate, params, user=4)
+        *_, info = env.step_env(key, state, slate, params)
+        np.testing.assert_allclose(answer.probabilities, info["probabilities"], atol=2e-4)
+        some = env.expected_response(state, slate, params)
+        np.testing.assert_allclose(some, 1 - info["probabilities"][-1], atol=1e-6)
 
 
 def test_choices_have_their_probabilities(fixed, rates):
@@ -155,8 +149,9 @@ def test_choices_have_their_probabilities(fixed, rates):
         np.testing.assert_allclose(answers.probabilities[0], chance, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_soft_users_earn_the_probability_and_choose_the_highest_utility(dataset, rates):
-    _, env, params = with_rates(dataset, rates, semantics="soft")
+    _, env, params = with_rates(dataset, semantics="soft")
     high, low = np.argsort(rates)[::-1][:K], np.argsort(rates)[:K]
     for slate, place in ((high, 0), (low, -1)):
         slate = jnp.asarray(slate, jnp.int32)
@@ -166,9 +161,7 @@ def test_soft_users_earn_the_probability_and_choose_the_highest_utility(dataset,
 
 
 def test_options_of_the_choice(dataset, rates):
-    _, env, params = with_rates(
-        dataset, rates, position_effect=0.0, outside_option=float(np.log(2))
-    )
+    _, env, params = with_rates(dataset, position_effect=0.0, outside_option=float(np.log(2)))
     slate = jnp.asarray([1, 2, 3], jnp.int32)
     odds = rates[1:4] / (1 - rates[1:4])
     answer = env.respond(jax.random.key(0), [-1], [0], slate, params)
@@ -176,9 +169,10 @@ def test_options_of_the_choice(dataset, rates):
     np.testing.assert_allclose(answer.probabilities, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_slate_of_the_catalogue_is_better_than_that_of_the_oracle(dataset, rates):
     """All ordered pairs of allowed items."""
-    _, env, params = with_rates(dataset, rates, slate_size=2)
+    _, env, params = with_rates(dataset, slate_size=2)
     obs, state = env.reset_user(jnp.int32(0), params)
     allowed = np.flatnonzero(env.action_mask(obs, params))
     first, second = np.meshgrid(allowed, allowed)
@@ -191,10 +185,10 @@ def test_no_slate_of_the_catalogue_is_better_than_that_of_the_oracle(dataset, ra
 # ---- what enters the history ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("unchosen", ["top", "examined"])
+@pytest.mark.parametrize("unchosen", ["examined", pytest.param("top", marks=pytest.mark.slow)])
 def test_labels_that_enter_have_the_probability_of_the_item_alone(dataset, rates, unchosen):
     """With "top" only those of the first place."""
-    _, env, params = with_rates(dataset, rates, unchosen=unchosen)
+    _, env, params = with_rates(dataset, unchosen=unchosen)
     obs, state = env.reset_user(jnp.int32(0), params)
     slate = random_slate(env, obs, params, 0)
     step = jax.jit(jax.vmap(lambda key: env.step_env(key, state, slate, params)[0]))
@@ -255,8 +249,9 @@ def test_nothing_is_shown_twice(fixed):
     assert state.time == 0
 
 
+@pytest.mark.slow
 def test_repeats_may_be_allowed(dataset, rates):
-    _, env, params = with_rates(dataset, rates, repeats="allow")
+    _, env, params = with_rates(dataset, repeats="allow")
     obs, state = env.reset(jax.random.key(0), params)
     for t in range(3):
         slate = jnp.asarray([3, 4, 5], jnp.int32)
@@ -347,6 +342,7 @@ def test_an_unknown_argument_of_make_is_a_type_error(dataset):
 # ---- the interface -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_batch_has_the_sessions_of_single_steps_across_resets(fixed):
     _, env, params = fixed
     params = leaving_with(params, 0.4)
@@ -376,6 +372,7 @@ def test_steps_are_the_same_without_jit(fixed):
     chex.assert_trees_all_close(eager, jitted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_spaces_and_settings(fixed):
     _, env, params = fixed
     obs, _ = env.reset(jax.random.key(0), params)

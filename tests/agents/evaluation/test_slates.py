@@ -7,14 +7,12 @@ import pytest
 
 from agents.evaluation.sessions import fixed_sessions
 from agents.evaluation.slates import RankedSlate, run_slates, slate_baselines
-from tests.conftest import simulator_of
-
-K, STEPS = 3, 5
+from tests.slates import K, with_rates
 
 
 @pytest.fixture(scope="module")
 def slates(dataset):
-    return simulator_of(dataset, semantics="calibrated", slate_size=K, session_capacity=STEPS)
+    return with_rates(dataset)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +23,8 @@ def outcomes(slates):
     return sessions, {name: run_slates(env, params, p, sessions) for name, p in policies.items()}
 
 
-def test_baselines_show_slates_in_every_step_of_every_session(slates, outcomes):
-    _, env, _ = slates
+@pytest.mark.slow
+def test_baselines_show_slates_in_every_step_of_every_session(outcomes):
     sessions, by_policy = outcomes
     assert list(by_policy) == ["random", "popular", "like_rate", "static_best", "oracle"]
     steps = int(sessions.durations.sum())
@@ -38,11 +36,12 @@ def test_baselines_show_slates_in_every_step_of_every_session(slates, outcomes):
     assert (by_policy["random"].shown > 0).sum() > (by_policy["popular"].shown > 0).sum()
 
 
-def test_the_oracle_is_best_and_random_is_worst(outcomes):
-    """By more than the noise of these sessions, 138 of up to five steps."""
+@pytest.mark.slow
+def test_the_oracle_is_best(outcomes):
+    """These users are all alike, so the best list for everyone is the oracle's."""
     means = {name: outcome.returns.mean() for name, outcome in outcomes[1].items()}
-    assert means["oracle"] > means["static_best"] > means["random"]
-    assert means["oracle"] - means["random"] > 0.3
+    assert means["oracle"] == means["static_best"] > means["random"] + 0.3
+    assert means["oracle"] > max(means["popular"], means["like_rate"])
 
 
 def test_a_ranking_shows_its_best_items_that_are_allowed(slates):
