@@ -11,6 +11,7 @@ from scipy.special import logit
 
 import jaxsim
 from jaxsim import InputError, SlateSimulator
+from jaxsim.types import HeldParams
 from tests import taste_reference
 from tests.conftest import CAPACITY, HISTORY, leaving_with, never_leaves, simulator_of
 from tests.slates import RATES, STEPS, FixedRates, K, with_rates
@@ -385,6 +386,10 @@ def test_spaces_and_settings(fixed):
     assert env != replace(env, position_effect=-0.5)
     with pytest.raises(InputError, match="pass the params"):
         env.reset(jax.random.key(0))
+    held = replace(env, defaults=HeldParams(params))  # as `gymnax.make` does
+    chex.assert_trees_all_equal(held.reset(jax.random.key(0))[0], obs)
+    with pytest.raises(InputError, match=r"SlateSimulator.*env\.single"):
+        jaxsim.explain(fixed.dataset, env, params, [1], [1], 2)
 
 
 def test_a_sentence_says_what_was_chosen_and_why(fixed):
