@@ -3,6 +3,7 @@
 from benchmarks.ablations.command import run_ablations
 from benchmarks.agreement import run_agreement
 from benchmarks.convert import run_convert
+from benchmarks.departure.command import run_departure
 from benchmarks.fidelity.command import run_fidelity
 from benchmarks.fidelity.exposure_report import run_exposure
 from benchmarks.quotes import run_quotes
@@ -23,6 +24,7 @@ if __name__ == "__main__":
             "exposure": run_exposure,
             "ablations": run_ablations,
             "validity": run_validity,
+            "departure": run_departure,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
             "agreement": run_agreement,

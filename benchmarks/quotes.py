@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ablations.command import format_ablations
+from benchmarks.departure.command import format_departure
 from benchmarks.fidelity.exposure_report import format_exposure
 from benchmarks.fidelity.report import format_summary
 from benchmarks.table6.report import format_rows
@@ -166,6 +167,7 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "ablations": lambda result: _code(format_ablations(result)),
     "fidelity": lambda result: _code(format_summary(result)),
     "exposure": lambda result: _code(format_exposure(result)),
+    "departure": lambda result: _code(format_departure(result)),
     "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,
 }

@@ -94,6 +94,31 @@ def check_range(name: str, value: Any, low: int, high: int, meaning: str) -> Non
         )
 
 
+def check_action(state: Any, action: Any, num_items: int, repeats: str) -> None:
+    """Check the arguments of a step.
+
+    Args:
+        state: `jaxsim.EnvState`.
+        action: int[].
+        num_items: N.
+        repeats: "mask" or "allow".
+
+    Raises:
+        InputError: the states of several sessions; outside jit also an invalid action.
+    """
+    if jnp.ndim(state.time) != 0:
+        raise InputError("state is of several sessions: use jax.vmap(env.step, (0, 0, 0, None))")
+    if is_concrete(action):
+        check_range("action", action, 0, num_items, "the catalogue's items")
+    if repeats == "allow" or not is_concrete(action, state.items):
+        return
+    if (np.asarray(state.items) == int(action)).any():
+        raise InputError(
+            f"action {int(action)} was recommended or is in the history: choose an item that env.action_mask "
+            'allows, or make the environment with repeats="allow"'
+        )
+
+
 def decision_arguments(
     history_items: Any,
     history_labels: Any,

@@ -8,6 +8,7 @@ because on a device a gather out of range gives no error.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,9 @@ PACKED_FILES = (
     "keywords.json",
     "categories.json",
 )
-# Not in datasets of earlier versions; that of exposure not in datasets with few interactions either.
+# Not in datasets of earlier versions; some of them neither where the data does not show what they hold.
 TASTE_FILE, EXPOSURE_FILE = "taste.safetensors", "exposure.safetensors"
+SIGNALS_FILE, DEPARTURE_FILE = "signals.safetensors", "departure.safetensors"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 MIN_INTERACTIONS = 5  # users with fewer have only training interactions and start no session
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
@@ -75,6 +77,11 @@ class Dataset:
         exposure: arrays of the exposure model: item_popularity float32[N], user_activity float32[U],
             cooccurrence_factors float32[N, R]. None in datasets of earlier versions, and in those with too few
             interactions to fit it.
+        signals: arrays of the models of ratings and durations (`jaxsim.signals`), where the dataset has them:
+            item_rating float32[N], item_log_duration float32[N], and interaction_duration float32[M] (NaN if one
+            is missing). None in datasets of earlier versions.
+        departure: arrays of the fitted departure (`jaxsim.departure.DepartureModel`): position_log_odds
+            float32[P], item_obscurity float32[N], item_rate float32[N]. None where there is none.
     """
 
     path: Path
@@ -87,11 +94,19 @@ class Dataset:
     categories: list[str] = field(repr=False)
     taste: dict[str, np.ndarray] | None = field(repr=False, default=None)
     exposure: dict[str, np.ndarray] | None = field(repr=False, default=None)
+    signals: dict[str, np.ndarray] | None = field(repr=False, default=None)
+    departure: dict[str, np.ndarray] | None = field(repr=False, default=None)
 
     @property
     def name(self) -> str:
         """The dataset's name, such as "ml-100k"."""
         return str(self.manifest["dataset"])
+
+    @property
+    def duration_unit(self) -> str | None:
+        """The unit of durations, "seconds", "minutes" or "hours"; None if the dataset has none."""
+        entry = self.manifest.get("signals", {}).get("duration")
+        return None if entry is None else str(entry["unit"])
 
     @property
     def num_items(self) -> int:
@@ -169,10 +184,10 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         users=pd.read_parquet(folder / "users.parquet"),
         keywords=json.loads((folder / "keywords.json").read_text("utf-8")),
         categories=json.loads((folder / "categories.json").read_text("utf-8")),
-        taste=_read_tensors(folder / TASTE_FILE) if TASTE_FILE in manifest["files"] else None,
-        exposure=_read_tensors(folder / EXPOSURE_FILE)
-        if EXPOSURE_FILE in manifest["files"]
-        else None,
+        taste=_read_optional(folder, manifest, TASTE_FILE),
+        exposure=_read_optional(folder, manifest, EXPOSURE_FILE),
+        signals=_read_optional(folder, manifest, SIGNALS_FILE),
+        departure=_read_optional(folder, manifest, DEPARTURE_FILE),
     )
     _check_arrays(dataset)
     return dataset
@@ -235,6 +250,13 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"{path}: not a safetensors file ({error}); build the dataset again"
         ) from None
+
+
+def _read_optional(
+    folder: Path, manifest: Mapping[str, Any], name: str
+) -> dict[str, np.ndarray] | None:
+    """The tensors of a file that not every dataset has; None without it."""
+    return _read_tensors(folder / name) if name in manifest["files"] else None
 
 
 def _check_arrays(dataset: Dataset) -> None:

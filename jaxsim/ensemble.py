@@ -19,13 +19,17 @@ STA_THRESHOLD = 0.5
 
 @struct.dataclass
 class Response:
-    """The simulated user's response to one item; later versions may add signals beside `like`.
+    """The simulated user's response to one item.
 
     Attributes:
         like: int8[], 1 like, 0 dislike.
+        rating: float32[], on the dataset's scale; None, and so no leaf, if the user model has no ratings.
+        duration: float32[], in the dataset's unit (`duration_unit` of `jaxsim.Dataset`); None as above.
     """
 
     like: jax.Array
+    rating: jax.Array | None = None
+    duration: jax.Array | None = None
 
 
 @struct.dataclass
@@ -68,6 +72,8 @@ class Decision:
         votes: int8[3], of f_mat, f_sim and f_sta.
         reasons: `Reasons` if requested.
         taste: float32[], g(c) of the taste model.
+        rating_probabilities: float32[K], of each rating of the scale, where responses have ratings.
+        expected_duration: float32[], mean duration, where responses have durations.
     """
 
     reward: jax.Array
@@ -81,6 +87,8 @@ class Decision:
     votes: jax.Array = None  # type: ignore[assignment]
     reasons: Reasons | None = None
     taste: jax.Array | None = None
+    rating_probabilities: jax.Array | None = None
+    expected_duration: jax.Array | None = None
 
 
 def decide(

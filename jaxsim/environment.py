@@ -2,25 +2,28 @@
 
 Each session has one user, drawn at random. At each step the agent recommends one item. The simulated user likes it
 if at least two of three votes are for it (`jaxsim.ensemble`). Each vote depends on the user's initial history and
-on the session so far. After each step the user leaves with a fixed probability (terminated). A session that
-reaches its longest length is cut off (truncated).
+on the session so far. After each step the user leaves with a probability that is constant, or with
+`departure="fitted"` depends on the session (terminated). A session that reaches its longest length is cut off
+(truncated).
 
 Modelling assumptions. The history only grows: it holds the latest `history_length` training interactions, then
-the session. The user consumes a recommended item at once, and it enters the history with the response. Leaving
-does not depend on the recommendations. Users differ only in their history and in f_sta's user effect.
+the session. The user consumes a recommended item at once, and it enters the history with the response. A constant
+departure does not depend on the recommendations. Users differ only in their history and in f_sta's user effect.
 """
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from gymnax.environments import environment, spaces
 
+from jaxsim import rewards
 from jaxsim.auto_reset import reset_where
 from jaxsim.checks import (
+    check_action,
     check_key,
     check_range,
     decision_arguments,
@@ -28,21 +31,15 @@ from jaxsim.checks import (
     is_concrete,
     to_int32,
 )
+from jaxsim.departure import Departure, DepartureKind, depart, recent_of
 from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
 from jaxsim.own_users import OwnUser, UserModel
 from jaxsim.sasrec import SASRec
+from jaxsim.signals import history_values
+from jaxsim.taste_users import DrawnTaste, Taste
 from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
-from jaxsim.user_models import (
-    OUTCOMES,
-    TASTE_SEMANTICS,
-    Arrival,
-    DrawnTaste,
-    Interaction,
-    Question,
-    Taste,
-    Votes,
-)
+from jaxsim.user_models import OUTCOMES, TASTE_SEMANTICS, Arrival, Interaction, Question, Votes
 
 ENVIRONMENT_ID = "UserSimulator-v0"
 
@@ -51,13 +48,14 @@ ENVIRONMENT_ID = "UserSimulator-v0"
 class UserSimulator(environment.Environment):
     """The environment. Its fields are static: environments with equal fields are equal and compile once.
 
-    Action: int32[], an item. Reward: float32[], 1 for a like, 0 for a dislike (Eq. 9). An invalid action is one
-    outside the catalogue or one that the mask forbids. Outside jit it raises an `InputError`. Inside jit, where
-    its value is not available, it earns 0 and is not appended, but time still advances. `info` of a step:
+    Action: int32[], an item. Reward: float32[], 1 for a like, 0 for a dislike (Eq. 9), or that of `reward`. An
+    action is invalid if it is outside the catalogue or the mask forbids it. Outside jit it raises an `InputError`.
+    Inside jit, where its value is not available, it earns 0 and is not appended, but time advances. `info`:
 
-        response             `jaxsim.Response`, the user's response (like 0 for an invalid action)
+        response             `jaxsim.Response`, the user's response (0 throughout for an invalid action)
         votes                int8[3], f_mat, f_sim, f_sta; under "calibrated" and "soft" there are none
         probability          float32[], of a like; only under "calibrated" and "soft"
+        departure_probability  float32[], of leaving after this step; only under departure="fitted"
         invalid_action       bool[]
         terminated, truncated  bool[], also returned
         final_observation    `Observation` after the step, before an automatic reset
@@ -74,7 +72,9 @@ class UserSimulator(environment.Environment):
             at each reset.
         taste: whether the taste of a user of the taste model is the "posterior", or "latent"; see `jaxsim.make`.
         exposure: whether probabilities are corrected for what users would have chosen; see `jaxsim.make`.
+        departure: whether the probability of leaving is "constant" or "fitted"; see `jaxsim.make`.
         own_model: a user's own model of users in place of the votes and the taste model; see `jaxsim.UserModel`.
+        reward: what a response earns, "like", "rating", "duration" or a function of it; see `jaxsim.make`.
         defaults: params to use when none are passed.
     """
 
@@ -88,22 +88,26 @@ class UserSimulator(environment.Environment):
     prefixes: Literal["table", "encode"] = "table"
     taste: Literal["posterior", "latent"] = "posterior"
     exposure: bool = False
+    departure: DepartureKind = "constant"
     own_model: UserModel | None = None
+    reward: rewards.Reward = "like"
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
         """The settings in one line, without the weights' architecture."""
         taste = f", taste={self.taste!r}" if self.draws_taste else ""
         taste += ", exposure=True" if self.exposure else ""
+        departure = f", departure={self.departure!r}" if self.departure != "constant" else ""
         return (
             f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
             f"history_length={self.history_length}, session_capacity={self.session_capacity}, "
             f"semantics={self.semantics!r}, repeats={self.repeats!r}, catalogue={self.catalogue!r}, "
-            f"prefixes={self.prefixes!r}{taste}{self._named_model()})"
+            f"prefixes={self.prefixes!r}{taste}{departure}{self._named_model()})"
         )
 
     def _named_model(self) -> str:
-        return "" if self.own_model is None else f", own_model={self.own_model!r}"
+        model = "" if self.own_model is None else f", own_model={self.own_model!r}"
+        return model if self.reward == "like" else f"{model}, reward={self.reward!r}"
 
     @property
     def name(self) -> str:
@@ -260,7 +264,7 @@ class UserSimulator(environment.Environment):
         """
         check_key(key)
         action = integers("action", action, rank=0)
-        self._check_action(state, action)
+        check_action(state, action, self.num_items, self.repeats)
         action = to_int32(action)
         return self._bare()._step(
             key, state, action, self.default_params if params is None else params
@@ -294,38 +298,28 @@ class UserSimulator(environment.Environment):
         invalid = self._is_invalid(state, action)
         candidate = jnp.clip(action, 0, self.num_items - 1)
         decision = self.user_model.decide(key_response, params, state, candidate)
+        decision = rewards.earned(self.reward, decision)
         response, reward = jax.tree.map(
             lambda x: jnp.where(invalid, 0, x).astype(x.dtype), (decision.response, decision.reward)
         )
         # JAX drops a write past the end of an array, so an invalid action appends nothing.
         slot = jnp.where(invalid, self.window, state.length)
-        new = Interaction(candidate, response.like, ~invalid, slot, key)
+        new = Interaction(candidate, response.like, ~invalid, slot, key, response)
         next_state = self._append(params, state, new)
-        terminated = jax.random.bernoulli(key_departure, params.departure_probability)
         info = {"response": response, "invalid_action": invalid}
         info |= self.user_model.info(decision)
+        leaving = params.departure_probability
+        if self.departure == "fitted":
+            leaving = info["departure_probability"] = self.departure_of(
+                next_state, params
+            ).probability
+        terminated = jax.random.bernoulli(key_departure, leaving)
         return self.get_obs(next_state), next_state, reward, terminated, info
 
     def _is_invalid(self, state: EnvState, action: jax.Array) -> jax.Array:
         in_catalogue = (action >= 0) & (action < self.num_items)
         repeated = (state.items == action).any() & (self.repeats == "mask")
         return ~in_catalogue | repeated | (state.session_length >= self.session_capacity)
-
-    def _check_action(self, state: EnvState, action: jax.Array) -> None:
-        """Refuse the states of several sessions, and outside jit an invalid action."""
-        if jnp.ndim(state.time) != 0:
-            raise InputError(
-                "state is of several sessions: use jax.vmap(env.step, (0, 0, 0, None))"
-            )
-        if is_concrete(action):
-            check_range("action", action, 0, self.num_items, "the catalogue's items")
-        if self.repeats == "allow" or not is_concrete(action, state.items):
-            return
-        if (np.asarray(state.items) == int(action)).any():
-            raise InputError(
-                f"action {int(action)} was recommended or is in the history: choose an item that env.action_mask "
-                'allows, or make the environment with repeats="allow"'
-            )
 
     def _append(self, params: EnvParams, state: EnvState, new: Interaction) -> EnvState:
         """The state after one interaction, or after none if it is not valid."""
@@ -408,7 +402,15 @@ class UserSimulator(environment.Environment):
         self, evidence: Evidence | None, state: EnvState, params: EnvParams
     ) -> jax.Array:
         """`expected_response` from evidence that `jaxsim.add_evidence` keeps up to date, float32[N]."""
-        return self.user_model.expected(params, state, evidence)
+        if self.reward == "like":
+            return self.user_model.expected(params, state, evidence)
+        outlook = self.user_model.outlook(params, state, evidence)
+        return rewards.expected(self.reward, outlook, self.semantics)
+
+    def departure_of(self, state: EnvState, params: EnvParams) -> Departure:
+        """The chance that the user leaves after the step that led to `state`, and why (`jaxsim.departure`)."""
+        recent = recent_of(state.items, state.responses, state.length)
+        return depart(params.departure, params.catalogue, recent, state.time)
 
     def respond(
         self,
@@ -419,6 +421,7 @@ class UserSimulator(environment.Environment):
         params: EnvParams,
         user: jax.Array | int = -1,
         reasons: bool = False,
+        history_signals: Mapping[str, jax.Array] | None = None,
     ) -> Decision:
         """The simulator's decision on a candidate, given any history. A pure function: use jit and vmap freely.
 
@@ -436,6 +439,8 @@ class UserSimulator(environment.Environment):
             params: of `jaxsim.make`.
             user: int32[], for f_sta's user effect; -1 takes the mean.
             reasons: also return `Decision.reasons` (static).
+            history_signals: "rating" and "duration" to float32[H] each, NaN where one is not known; those that are
+                left out are taken to be typical of the labels.
 
         Raises:
             InputError: wrong types or ranks; outside jit also wrong values.
@@ -446,7 +451,9 @@ class UserSimulator(environment.Environment):
         )
         items, candidate, user = (to_int32(x) for x in (items, candidate, user))
         labels = jnp.asarray(labels > 0, jnp.int8)
-        return self._bare()._respond(key, items, labels, candidate, params, user, reasons)
+        signals = None if params.taste is None else params.taste.signals
+        values = history_values(signals, history_signals or {}, len(items))
+        return self._bare()._respond(key, items, labels, candidate, params, user, reasons, values)
 
     @functools.partial(jax.jit, static_argnames=("self", "reasons"))
     def _respond(
@@ -458,14 +465,16 @@ class UserSimulator(environment.Environment):
         params: EnvParams,
         user: jax.Array,
         reasons: bool,
+        values: jax.Array | None,
     ) -> Decision:
         exists = (candidate >= 0) & (candidate < self.num_items)
         candidate = jnp.clip(candidate, 0, self.num_items - 1)
         # No history item is evidence about a candidate that does not exist.
         items = jnp.where(exists & (items >= 0) & (items < self.num_items), items, -1)
         user = jnp.where((user >= 0) & (user < self.num_users), user, -1)
-        question = Question(items, likes, candidate, exists, user)
+        question = Question(items, likes, candidate, exists, user, values)
         decision = self.user_model.respond(key, params, question, reasons)
+        decision = rewards.earned(self.reward, decision)
         outcome = {name: getattr(decision, name) for name in OUTCOMES}
         outcome = jax.tree.map(lambda x: jnp.where(exists, x, 0).astype(x.dtype), outcome)
         return replace(decision, **outcome)

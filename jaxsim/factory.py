@@ -17,13 +17,17 @@ from jaxsim.catalogue import (
     build_catalogue,
 )
 from jaxsim.dataset import TRAIN, Dataset
+from jaxsim.departure import DepartureKind, build_departure
 from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.exposure import build_exposure_model
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
+from jaxsim.rewards import Reward, check_reward
 from jaxsim.sasrec import SASRec, restore
 from jaxsim.settings import check_settings
+from jaxsim.signal_params import SignalKind, build_signals, known_values
+from jaxsim.signals import Signals
 from jaxsim.slate_options import SlateOptions, make_items_or_slates
 from jaxsim.taste import Posterior, TasteModel, condition
 from jaxsim.taste_kernel import build_taste_model, table_bytes
@@ -51,8 +55,11 @@ class _Settings:
     prefixes: PrefixKind
     taste: TasteKind
     exposure: Literal[False, True]
+    departure: DepartureKind
     user_model: UserModel | None
     user_params: Any
+    reward: Any
+    signals: SignalKind
 
 
 def make(
@@ -67,8 +74,11 @@ def make(
     prefixes: PrefixKind = "auto",
     taste: TasteKind = "posterior",
     exposure: bool = False,
+    departure: DepartureKind = "constant",
     user_model: UserModel | None = None,
     user_params: Any = None,
+    reward: Reward = "like",
+    signals: SignalKind = "auto",
     **slates: Unpack[SlateOptions],
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
@@ -77,25 +87,26 @@ def make(
         dataset: of `jaxsim.load_dataset`.
         semantics: how a user decides. "paper", the default: by majority of the three votes. "released": by the
             votes as in the authors' public code. "calibrated": with the probability p of the taste model, drawn.
-            "soft": with p at least 1/2; a recommendation earns p itself. With `user_model`, p is that model's, and
-            "calibrated" is the default.
+            "soft": with p at least 1/2; it earns p itself. With `user_model` (default "calibrated") p is its own.
         repeats: "mask" forbids recommending an item of the window; "allow" lets it earn again.
         history_length: the most training interactions, the latest ones, that a session starts from.
         session_capacity: the most steps of a session.
         users: who may start a session: "train", "held_out" or "all".
         table_budget: bytes of device memory for tables: the comparisons of all pairs of items, and f_sta's
-            encoding of all users' histories. A table that fits (the pairs come first) makes steps faster;
-            otherwise the values are computed when they are needed.
+            encoding of all users' histories. A table that fits (the pairs come first) makes steps faster.
         catalogue: how to compare items: "tables", "features" (on the fly), or "auto" to decide by the budget.
-        prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto" to
-            decide by the budget. A table that exceeds the budget is refused.
+        prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto".
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
-        exposure: correct the taste model's probability for what its users would not have chosen by themselves
-            (docs/exposure.md).
-        user_model: your own model of users, in place of the votes and the taste model; tried on a few users first.
-        user_params: pytree of arrays that the methods of `user_model` get as their first argument.
+        exposure: correct the taste model's p for what its users would not have chosen (`jaxsim.exposure`).
+        departure: "constant": users leave with probability 0.025 after each step. "fitted": as real sessions end
+            (`jaxsim.departure`).
+        user_model: your own model of users, in place of the votes and the taste model. It is tried first.
+        user_params: pytree of arrays, the first argument of the methods of `user_model`.
+        reward: what a response earns: its "like" (under "soft" its probability), its "rating", its "duration", or
+            what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
+        signals: of a response: "like" alone, "all" (rating and duration, too), "auto" (all if `reward` needs it).
         slates: `slate_size` and the other settings of slates (`SlateOptions`).
 
     Returns:
@@ -104,22 +115,25 @@ def make(
     Raises:
         InputError: a setting that this dataset cannot serve, or a user model unlike what `UserModel` says.
     """
-    _check_dataset(dataset)
-    others = {"prefixes": (prefixes, "auto"), "taste": (taste, "posterior")}
-    check_alone(user_model, user_params, **others, exposure=(exposure, False))
+    _check_kinds(dataset, user_model, user_params, prefixes, taste, exposure)
     settings = _Settings(
         choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
-        catalogue, prefixes, taste, exposure, user_model, user_params,
+        catalogue, prefixes, taste, exposure, departure, user_model, user_params, reward, signals,
     )  # fmt: skip
     check_settings(settings)
     return make_items_or_slates(slates, dataset, settings, _make)
 
 
-def _check_dataset(dataset: Any) -> None:
+def _check_kinds(
+    dataset: Any, user_model: Any, user_params: Any, prefixes: Any, taste: Any, exposure: Any
+) -> None:
+    """Check that the dataset is one, and then as `check_alone`."""
     if not isinstance(dataset, Dataset):
         raise InputError(
             f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
         )
+    others = {"prefixes": (prefixes, "auto"), "taste": (taste, "posterior")}
+    check_alone(user_model, user_params, **others, exposure=(exposure, False))
 
 
 def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:
@@ -131,11 +145,17 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         _check_without_taste(settings)
     corrected = build_exposure_model(dataset) if settings.exposure else None
     _check_window(dataset, sasrec, settings, asks_votes)
+    departure = build_departure(dataset) if settings.departure == "fitted" else None
     budget = settings.table_budget
     model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
+    asked = {"all": True, "like": False, "auto": settings.reward != "like"}[settings.signals]
+    if model is not None and asked:
+        model = replace(model, signals=build_signals(dataset))
+    signals = None if model is None else model.signals
+    check_reward(settings.reward, dataset, settings.semantics, own is not None, signals)
     budget -= table_bytes(model)
     items = build_catalogue(dataset.arrays, budget, settings.catalogue)
-    histories = build_histories(dataset, settings.history_length)
+    histories = build_histories(dataset, settings.history_length, signals)
     if own is not None:
         check_model(own, settings.user_params, histories, dataset.num_items)
     budget -= _table_bytes(items)
@@ -144,7 +164,10 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         if _use_prefix_table(settings.prefixes, dataset.num_users, size, budget):
             histories = replace(histories, prefix=_encode_histories(sasrec, variables, histories))
     elif model is not None and _use_prefix_table(
-        settings.prefixes, dataset.num_users, posterior_bytes(settings.history_length), budget
+        settings.prefixes,
+        dataset.num_users,
+        posterior_bytes(settings.history_length, signals),
+        budget,
     ):
         histories = replace(histories, posterior=_condition_histories(model, histories))
     env = UserSimulator(
@@ -158,7 +181,9 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         prefixes="encode" if histories.prefix is histories.posterior is None else "table",
         taste=settings.taste,
         exposure=settings.exposure,
+        departure=settings.departure,
         own_model=own,
+        reward=settings.reward,
     )
     params = EnvParams(
         max_steps_in_episode=jnp.int32(settings.session_capacity),
@@ -170,6 +195,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         taste=model,
         user_params=jax.tree.map(jnp.asarray, settings.user_params),
         exposure=corrected,
+        departure=departure,
     )
     return env, params
 
@@ -219,7 +245,9 @@ def _check_window(dataset: Dataset, sasrec: SASRec, settings: _Settings, asks_vo
         )
 
 
-def build_histories(dataset: Dataset, history_length: int) -> Histories:
+def build_histories(
+    dataset: Dataset, history_length: int, signals: Signals | None = None
+) -> Histories:
     """The latest `history_length` training interactions of every user, without f_sta's encoding."""
     arrays = dataset.arrays
     train = np.flatnonzero(arrays["interaction_split"] == TRAIN)
@@ -234,10 +262,16 @@ def build_histories(dataset: Dataset, history_length: int) -> Histories:
     items, likes = np.full(shape, -1, np.int32), np.zeros(shape, np.int8)
     items[cells] = arrays["interaction_item"][train[latest]]
     likes[cells] = arrays["interaction_label"][train[latest]]
+    values = None
+    if signals is not None:
+        known = known_values(dataset, signals)[train[latest]]
+        values = np.full((*shape, known.shape[1]), np.nan, np.float32)
+        values[cells] = known
     return Histories(
         items=jnp.asarray(items),
         likes=jnp.asarray(likes),
         length=jnp.asarray(np.minimum(counts, history_length).astype(np.int32)),
+        values=None if values is None else jnp.asarray(values),
     )
 
 
@@ -247,9 +281,10 @@ def prefix_bytes(sasrec: SASRec, history_length: int) -> int:
     return 4 * (position * history_length + sasrec.width)
 
 
-def posterior_bytes(history_length: int) -> int:
+def posterior_bytes(history_length: int, signals: Signals | None = None) -> int:
     """Size of the taste model's posterior of one user's history, in bytes."""
-    return 4 * history_length * (history_length + 1)
+    of_signals = 0 if signals is None else len(signals.heads)
+    return 4 * history_length * (history_length + 1 + of_signals)
 
 
 def _use_prefix_table(kind: PrefixKind, num_users: int, user_bytes: int, budget: int) -> bool:
@@ -278,6 +313,6 @@ def _condition_histories(model: TasteModel, histories: Histories) -> Posterior:
     """The taste model's posterior of all users' histories."""
     return jax.lax.map(
         lambda history: condition(model, *history),
-        (histories.items, histories.likes, histories.length),
+        (histories.items, histories.likes, histories.length, histories.values),
         batch_size=256,
     )

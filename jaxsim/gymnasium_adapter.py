@@ -29,7 +29,7 @@ from jaxsim.slates import SlateSimulator
 from jaxsim.types import EnvParams, EnvState, Observation
 
 # What the infos of many sessions say about a step; the semantics decides between votes and probability.
-_DESCRIBED = ("response", "votes", "probability", "invalid_action")
+_DESCRIBED = ("response", "votes", "probability", "departure_probability", "invalid_action")
 _DESCRIBED_OF_SLATES = ("slate", "scores", "probabilities", "place")
 
 AnySimulator = UserSimulator | SlateSimulator
@@ -47,10 +47,11 @@ class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
         responses    int8[W], 1 like, -1 dislike, 0 padding
         length       int32[1], number of positions in use
 
-    Reward: 1.0 for a like, 0.0 for a dislike. Terminated: the user left. Truncated: the session reached its
-    longest length. `info` of `reset` and of `step` holds `action_mask`, bool[N], the items that may be recommended
-    next. `info` of `step` also holds `response`, a dict ({"like": int8[]}), `votes`, int8[3], and
-    `invalid_action`, bool[].
+    Reward: 1.0 for a like, 0.0 for a dislike, or what `jaxsim.make(reward=)` says. Terminated: the user left.
+    Truncated: the session reached its longest length. `info` of `reset` and of `step` holds `action_mask`,
+    bool[N], the items that may be recommended next. `info` of `step` also holds `response`, a dict, `votes`,
+    int8[3], and `invalid_action`, bool[]. `response` has "like", int8[], and "rating" and "duration", float32[],
+    where there are any.
 
     With slates of K items an action is a slate, `MultiDiscrete([N] * K)`. Observations also have `shown`,
     int32[S, K], the slates of the session, -1 pads; `info` has `slate`, `scores`, `probabilities` and `place` in
@@ -399,7 +400,8 @@ def _arrays(obs: Arrays) -> Arrays:
 
 def _described(info: dict[str, Any]) -> dict[str, Any]:
     """The info of a step as NumPy values in plain dicts."""
-    return {**info, "response": asdict(info["response"])}
+    response = {name: x for name, x in asdict(info["response"]).items() if x is not None}
+    return {**info, "response": response}
 
 
 def _with_masks(infos: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:

@@ -31,13 +31,14 @@ is a probability whose mean over draws is the posterior's, exactly.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jax.scipy.special import ndtr, ndtri
+from jax.scipy.special import log_ndtr, ndtr, ndtri
 
 from jaxsim.taste import (
     Posterior,
@@ -88,11 +89,12 @@ class Place(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """The taste for one item or for all: g, v and f, float32[...] each."""
+    """The taste for one item or for all: g, v and f, float32[...] each, and g of C signals, float32[..., C]."""
 
     mean: jax.Array
     variance: jax.Array
     deviation: jax.Array
+    signal_tastes: jax.Array | None = None
 
 
 def draw(
@@ -153,10 +155,14 @@ def taste_for(model: TasteModel, user: LatentTaste, place: Place, candidate: jax
     valid = place.position < place.history_length
     kernel = kernel_with(model, candidate, place.items, place.position, valid, place.length)
     solved = product(user.history.inverse_factor, kernel)
+    of_signals = user.history.signal_scores
+    if of_signals is not None:
+        of_signals = jnp.sum(solved[:, None] * of_signals, axis=0)
     return Drawn(
         mean=jnp.sum(solved * user.history.scores),
         variance=_not_negative(own_kernel(model, candidate) - jnp.sum(solved**2)),
         deviation=product(model.item_features[candidate], user.direction) + user.mood,
+        signal_tastes=of_signals,
     )
 
 
@@ -173,7 +179,20 @@ def tastes(model: TasteModel, user: LatentTaste, place: Place) -> Drawn:
         mean=expected_tastes(model, weights, place.items, place.position, place.length),
         variance=_not_negative(own - explained),
         deviation=product(features, user.direction) + user.mood,
+        signal_tastes=_signal_tastes(model, user.history, place),
     )
+
+
+def _signal_tastes(model: TasteModel, history: Posterior, place: Place) -> jax.Array | None:
+    """The taste g of each of C signals for every item, float32[N, C]; None without any."""
+    if history.signal_scores is None:
+        return None
+
+    def of_one(scores: jax.Array) -> jax.Array:
+        weights = replace(history, scores=scores).weights
+        return expected_tastes(model, weights, place.items, place.position, place.length)
+
+    return jax.vmap(of_one, 1, 1)(history.signal_scores)
 
 
 def _not_negative(variance: jax.Array) -> jax.Array:
@@ -208,6 +227,11 @@ def quantile(
 def probability(quantile: jax.Array) -> jax.Array:
     """The probability Phi of a like, float32[...], from its quantile."""
     return ndtr(quantile)
+
+
+def log_odds(quantile: jax.Array) -> jax.Array:
+    """The log-odds of a like, float32[...], from its quantile."""
+    return log_ndtr(quantile) - log_ndtr(-quantile)
 
 
 def noise(model: TasteModel) -> jax.Array:

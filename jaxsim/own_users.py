@@ -16,16 +16,17 @@ from jaxsim.ensemble import Decision, Evidence, Semantics
 from jaxsim.errors import InputError
 from jaxsim.types import EnvParams, EnvState, Histories
 from jaxsim.user_models import (
+    LIKELY,
     TASTE_SEMANTICS,
     Arrival,
     Fields,
     Interaction,
+    Outlook,
     Question,
     interactions_first,
     outcome,
 )
 
-LIKELY = 0.5  # under "soft" a user likes what they like with this probability at least
 _USERS_TRIED, _ITEMS_TRIED = 3, 4
 _TOLERANCE = 1e-3  # between `probability` and `probabilities`
 
@@ -116,6 +117,11 @@ class OwnUser:
     def expected(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> jax.Array:
         """Probability that each item is liked, float32[N]."""
         return self.model.probabilities(params.user_params, state.user_state, self.num_items)
+
+    def outlook(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> Outlook:
+        """What the user would answer about every item."""
+        probability = self.expected(params, state, evidence)
+        return Outlook(probability, probability >= LIKELY)
 
     def respond(
         self, key: jax.Array, params: EnvParams, question: Question, reasons: bool

@@ -94,6 +94,10 @@ def _check(size: int, dataset: Dataset, settings: Any) -> None:
             f"slate_size={size} needs probabilities of a like, which semantics={settings.semantics!r} does not "
             'have: use semantics="calibrated" or "soft"'
         )
+    if settings.reward != "like" or settings.signals == "all":
+        raise InputError(
+            "slates earn likes, without ratings and durations: leave out reward and signals, or slate_size"
+        )
     masks = settings.repeats == "mask"
     shown = settings.history_length + size * settings.session_capacity if masks else size
     if shown >= dataset.num_items:

@@ -61,6 +61,7 @@ class SlateSimulator(environment.Environment):
         probabilities        float32[K + 1], of each place, then of none (of none 1 for an invalid slate)
         place                int32[], the place that is chosen, from 0; -1 for none
         response             `jaxsim.Response`, a like if an item is chosen
+        departure_probability  float32[], of leaving after this step; only under departure="fitted"
         invalid_action       bool[]
         terminated, truncated  bool[], also returned
         final_observation    `SlateObservation` after the step, before an automatic reset
@@ -120,6 +121,11 @@ class SlateSimulator(environment.Environment):
     def semantics(self) -> str:
         """How the user decides, "calibrated" or "soft"."""
         return self.single.semantics
+
+    @property
+    def departure(self) -> str:
+        """Whether the probability of leaving is "constant" or "fitted"."""
+        return self.single.departure
 
     @property
     def draws_taste(self) -> bool:
@@ -235,7 +241,6 @@ class SlateSimulator(environment.Environment):
         row = jnp.where(valid, state.time, self.session_capacity)  # out of range, and so dropped
         shown = state.shown.at[row].set(slate, mode="drop")
         next_state = SlateState(single.replace(time=state.time + 1), shown)
-        terminated = jax.random.bernoulli(key_departure, params.departure_probability)
         info = {
             "slate": slate,
             "scores": choice.scores,
@@ -244,6 +249,11 @@ class SlateSimulator(environment.Environment):
             "response": choice.response,
             "invalid_action": ~valid,
         }
+        leaving = params.departure_probability
+        if self.departure == "fitted":
+            departure = self.single.departure_of(next_state.single, params)
+            leaving = info["departure_probability"] = departure.probability
+        terminated = jax.random.bernoulli(key_departure, leaving)
         return self.get_obs(next_state), next_state, choice.reward, terminated, info
 
     def _choose(

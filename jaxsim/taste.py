@@ -13,10 +13,14 @@ With the Cholesky factor L of K_hh + I, the scores z = L^-1 (y_h - m - b_h) and 
 g(c) = l'z. `jaxsim.taste_session` updates L and z one interaction at a time.
 """
 
+from dataclasses import replace
+
 import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+from jaxsim.signals import Signals, residuals
 
 # Items whose kernel with a whole history is held at once.
 _ITEMS_AT_ONCE = 4096
@@ -115,6 +119,7 @@ class TasteModel:
         features: float32[N, F], whose inner products are the items' part of the kernel; None if no taste is drawn.
             Every device has all of them, even if the kernel's rows are split over devices: a session that begins
             reads them in a loop, where it must not wait for other devices.
+        signals: what ratings and durations follow from; None if responses are likes alone.
     """
 
     kernel: ItemKernel
@@ -123,6 +128,7 @@ class TasteModel:
     item_mean: jax.Array
     calibration: jax.Array
     features: jax.Array | None = None
+    signals: Signals | None = None
 
     @property
     def item_features(self) -> jax.Array:
@@ -143,10 +149,12 @@ class Posterior:
     Attributes:
         inverse_factor: float32[H, H], L^-1 with L L' = K_hh + I; zero from n on.
         scores: float32[H], z = L^-1 (y_h - m - b_h); zero from n on.
+        signal_scores: float32[H, C], the same for the residuals of C signals (`jaxsim.signals`); None without any.
     """
 
     inverse_factor: jax.Array
     scores: jax.Array
+    signal_scores: jax.Array | None = None
 
     @property
     def weights(self) -> jax.Array:
@@ -216,7 +224,11 @@ def expected_tastes(
 
 
 def condition(
-    model: TasteModel, items: jax.Array, likes: jax.Array, length: jax.Array
+    model: TasteModel,
+    items: jax.Array,
+    likes: jax.Array,
+    length: jax.Array,
+    values: jax.Array | None = None,
 ) -> Posterior:
     """The posterior of a whole history.
 
@@ -225,10 +237,13 @@ def condition(
         items: int32[H], left-aligned; entries from `length` on are ignored.
         likes: int8[H], 1 like, any other number dislike.
         length: int32[].
+        values: float32[H, C], ratings and durations, NaN where one is not known; None if none is.
     """
     chex.assert_equal_shape([items, likes])
+    signals = model.signals
     if items.shape[0] == 0:
-        return Posterior(jnp.zeros((0, 0), jnp.float32), jnp.zeros(0, jnp.float32))
+        none = None if signals is None else jnp.zeros((0, len(signals.heads)), jnp.float32)
+        return Posterior(jnp.zeros((0, 0), jnp.float32), jnp.zeros(0, jnp.float32), none)
     position = jnp.arange(items.shape[0], dtype=jnp.int32)
     valid, safe = position < length, jnp.maximum(items, 0)
     distance = jnp.abs(position[:, None] - position[None]).astype(jnp.float32)
@@ -247,7 +262,11 @@ def condition(
 
     empty = jnp.zeros_like(kernel)
     inverse, _ = jax.lax.scan(append, empty, (position, kernel))
-    return Posterior(inverse_factor=inverse, scores=product(inverse, residual))
+    posterior = Posterior(inverse_factor=inverse, scores=product(inverse, residual))
+    if signals is None:
+        return posterior
+    rest = jnp.where(valid[:, None], residuals(signals, safe, likes, values), 0.0)
+    return replace(posterior, signal_scores=product(inverse, rest))
 
 
 def residual_of(model: TasteModel, item: jax.Array, like: jax.Array) -> jax.Array:

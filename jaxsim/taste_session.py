@@ -15,12 +15,14 @@ the session follows the last interaction of the history.
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxsim.signals import residuals
 from jaxsim.taste import (
     Posterior,
     TasteModel,
@@ -45,12 +47,14 @@ class SessionPosterior:
         rows: for each block j float32[b, H + j b], its rows of the factor, left of the diagonal.
         inverses: float32[J, b, b], the inverses of the blocks on the diagonal.
         scores: float32[H + S], z.
+        signal_scores: float32[H + S, C], z of C signals (`jaxsim.signals`); None without any.
     """
 
     history: jax.Array
     rows: tuple[jax.Array, ...]
     inverses: jax.Array
     scores: jax.Array
+    signal_scores: jax.Array | None = None
 
 
 class Place(NamedTuple):
@@ -72,11 +76,19 @@ class Place(NamedTuple):
 
 
 class Projection(NamedTuple):
-    """A candidate against the posterior: item int32[], l float32[H + S] and g float32[]."""
+    """A candidate against the posterior.
+
+    Attributes:
+        item: int32[].
+        coefficients: float32[H + S], l.
+        taste: float32[], g.
+        signal_tastes: float32[C], g of each signal; None without any.
+    """
 
     item: jax.Array
     coefficients: jax.Array
     taste: jax.Array
+    signal_tastes: jax.Array | None
 
 
 def block_shape(capacity: int) -> tuple[int, int]:
@@ -96,11 +108,15 @@ def begin(posterior: Posterior, capacity: int, whole: bool) -> SessionPosterior:
     """
     size, (count, rows) = posterior.scores.shape[0], block_shape(capacity)
     blocks, height = (count, rows) if whole else (0, 0)
+    of_signals = posterior.signal_scores
+    if of_signals is not None and whole:
+        of_signals = jnp.pad(of_signals, ((0, count * rows), (0, 0)))
     return SessionPosterior(
         history=posterior.inverse_factor,
         rows=tuple(jnp.zeros((height, size + j * rows), jnp.float32) for j in range(count)),
         inverses=jnp.zeros((blocks, rows, rows), jnp.float32),
         scores=jnp.pad(posterior.scores, (0, count * rows)) if whole else posterior.scores,
+        signal_scores=of_signals,
     )
 
 
@@ -138,7 +154,10 @@ def project(
             window.valid[first : first + rows], product(session.inverses[j], rest), 0.0
         )
         solved = jnp.concatenate([solved, part])
-    return Projection(candidate, solved, jnp.sum(solved * session.scores))
+    of_signals = None
+    if session.signal_scores is not None:
+        of_signals = jnp.sum(solved[:, None] * session.signal_scores, axis=0)
+    return Projection(candidate, solved, jnp.sum(solved * session.scores), of_signals)
 
 
 def update(
@@ -148,6 +167,7 @@ def update(
     projection: Projection,
     like: jax.Array,
     valid: jax.Array,
+    values: jax.Array | None = None,
 ) -> SessionPosterior:
     """The posterior after one more interaction.
 
@@ -158,8 +178,9 @@ def update(
         projection: of the item.
         like: int8[], 1 like, any other number dislike.
         valid: bool[], False if nothing is appended.
+        values: float32[C], the signals of the response; None without any.
     """
-    item, solved, taste = projection
+    item, solved, taste, signal_tastes = projection
     size, (count, rows, _) = session.history.shape[0], session.inverses.shape
     pivot = jnp.sqrt(own_kernel(model, item) + 1.0 - jnp.sum(solved**2))  # at least 1, the noise
     slot = jnp.where(valid, window.length - window.history_length, count * rows)
@@ -169,6 +190,13 @@ def update(
     # `mine` is zero from `row` on, so rows of the inverse that are not there yet do not count.
     new_row = (-product(mine, inverse) / pivot).at[row].set(1.0 / pivot)
     score = (residual_of(model, item, like) - taste) / pivot
+    of_signals = session.signal_scores
+    if of_signals is not None:
+        assert model.signals is not None
+        assert signal_tastes is not None
+        rest = residuals(model.signals, item, like, values)
+        new = (rest - signal_tastes) / pivot
+        of_signals = of_signals.at[size + slot].set(new, mode="drop")
     # Always `solved`. But the pivot comes from all of it, so XLA sees that every block is read before a row is
     # written, and updates the blocks in place. It would copy a block whose new row needs only the blocks before.
     row_of_factor = jnp.where(pivot > 0, solved, 0.0)
@@ -182,6 +210,7 @@ def update(
         ),
         inverses=session.inverses.at[block, row].set(new_row, mode="drop"),
         scores=session.scores.at[size + slot].set(score, mode="drop"),
+        signal_scores=of_signals,
     )
 
 
@@ -200,3 +229,13 @@ def tastes(model: TasteModel, session: SessionPosterior, window: Place) -> jax.A
     weights.append(product(left[:size], session.history))
     alpha = jnp.concatenate(weights[::-1])
     return expected_tastes(model, alpha, window.items, window.position, window.length)
+
+
+def signal_tastes(model: TasteModel, session: SessionPosterior, window: Place) -> jax.Array:
+    """The taste g of each of C signals for every item, float32[N, C]."""
+
+    def of_one(scores: jax.Array) -> jax.Array:
+        return tastes(model, replace(session, scores=scores), window)
+
+    assert session.signal_scores is not None
+    return jax.vmap(of_one, 1, 1)(session.signal_scores)

@@ -7,6 +7,7 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 from jaxsim.catalogue import Catalogue
+from jaxsim.departure import DepartureModel
 from jaxsim.exposure import ExposureModel
 from jaxsim.latent_taste import LatentTaste
 from jaxsim.sasrec import KeyValues
@@ -38,6 +39,8 @@ class Histories:
         prefix: f_sta's encoding of each history, `Prefix` [U, ...]; None if each reset encodes it, or if the
             semantics does not ask f_sta.
         posterior: the same for the taste model, `Posterior` [U, ...].
+        values: float32[U, H, C], ratings and durations (`jaxsim.signals`), NaN where one is not known or for
+            padding; None if responses are likes alone.
     """
 
     items: jax.Array
@@ -45,6 +48,7 @@ class Histories:
     length: jax.Array
     prefix: Prefix | None = None
     posterior: Posterior | None = None
+    values: jax.Array | None = None
 
 
 @struct.dataclass
@@ -53,7 +57,7 @@ class EnvParams(environment.EnvParams):
 
     Attributes:
         max_steps_in_episode: int32[], the step at which a session is truncated; at most `session_capacity` counts.
-        departure_probability: float32[], probability that the user leaves after a step.
+        departure_probability: float32[], probability that the user leaves after a step, where it is constant.
         session_users: int32[S], the users who may start a session.
         catalogue: pair tables or item features.
         histories: the users' initial histories.
@@ -61,6 +65,7 @@ class EnvParams(environment.EnvParams):
         taste: the taste model; None if the semantics does not ask it.
         user_params: what the methods of `user_model` get first (`jaxsim.UserModel`); None without one.
         exposure: the exposure model, under `exposure=True`; otherwise None.
+        departure: when users leave, under `departure="fitted"`; None if the probability is constant.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -72,6 +77,7 @@ class EnvParams(environment.EnvParams):
     taste: TasteModel | None = struct.field(kw_only=True, default=None)
     user_params: Any = struct.field(kw_only=True, default=None)
     exposure: ExposureModel | None = struct.field(kw_only=True, default=None)
+    departure: DepartureModel | None = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass

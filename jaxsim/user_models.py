@@ -1,27 +1,27 @@
-"""The models of a user that the environment can ask: the three votes, and two of the taste model.
+"""What the environment asks of a model of users, and the users who decide by the three votes.
 
-All say what a session keeps of its history (`start`, `append`), what the user responds (`decide`, `respond`), and
-what each item would earn (`expected`). The environment does the rest: users, windows, masks, departures.
+`jaxsim.taste_users` has those of the taste model, `jaxsim.own_users` a model of your own. All say what a session
+keeps of its history (`start`, `append`), what the user responds (`decide`, `respond`), and what each item would
+earn (`expected`). The environment does the rest: users, windows, masks, departures.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxsim import ensemble, latent_taste, taste, taste_session
+from jaxsim import ensemble
 from jaxsim.ensemble import Decision, Evidence, Response
 from jaxsim.sasrec import SASRec
-from jaxsim.taste import Posterior, TasteModel
+from jaxsim.signals import Context, Signals
 from jaxsim.types import EnvParams, EnvState, Prefix
 
 TASTE_SEMANTICS = ("calibrated", "soft")
 # The fields of a decision that are 0 for a candidate that does not exist.
 OUTCOMES = ("votes", "reward", "response", "probability")
-# Folded into a key that other draws use as well. Far from the small numbers with which `jax.random.split` counts.
-_TASTE_STREAM, _MOOD_STREAM = 0x7A57E, 0x300D
+LIKELY = 0.5  # who likes something with this probability at least leans to it
 Fields = Mapping[str, Any]  # fields of `EnvState`
 
 
@@ -34,6 +34,7 @@ class Interaction(NamedTuple):
         valid: bool[], False if nothing is appended.
         slot: int32[], where it is written; the length of the window if nothing is appended.
         key: PRNG key of the step.
+        response: the whole response, for user models whose signals count; None if only the like does.
     """
 
     item: jax.Array
@@ -41,6 +42,7 @@ class Interaction(NamedTuple):
     valid: jax.Array
     slot: jax.Array
     key: jax.Array
+    response: Response | None = None
 
 
 class Arrival(NamedTuple):
@@ -64,6 +66,7 @@ class Question(NamedTuple):
         candidate: int32[].
         exists: bool[], whether the candidate is in the catalogue.
         user: int32[], -1 if unknown.
+        values: float32[H, C], ratings and durations of the history (`jaxsim.signals`); None if none is known.
     """
 
     items: jax.Array
@@ -71,6 +74,23 @@ class Question(NamedTuple):
     candidate: jax.Array
     exists: jax.Array
     user: jax.Array
+    values: jax.Array | None = None
+
+
+class Outlook(NamedTuple):
+    """What a user would answer about each of N items.
+
+    Attributes:
+        probability: float32[N], of a like.
+        leans: bool[N], whether it is at least 1/2.
+        signals: what ratings and durations follow from; None if responses are likes alone.
+        context: what they depend on; None as above.
+    """
+
+    probability: jax.Array
+    leans: jax.Array
+    signals: Signals | None = None
+    context: Context | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +160,11 @@ class Votes:
         logits = self.sasrec.apply(params.sasrec, state.hidden, state.user, method="all_logits")
         return ensemble.expected_likes(evidence, logits, self.semantics)
 
+    def outlook(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> Outlook:
+        """What the user would answer about every item."""
+        probability = self.expected(params, state, evidence)
+        return Outlook(probability, probability >= LIKELY)
+
     def respond(
         self, key: jax.Array, params: EnvParams, question: Question, reasons: bool
     ) -> Decision:
@@ -201,199 +226,6 @@ def outcome(
         like, reward = leans, probability
     response = Response(like=like.astype(jnp.int8))
     return Decision(probability=probability, taste=taste, reward=reward, response=response)
-
-
-@dataclass(frozen=True)
-class Taste:
-    """The user of the taste model (`jaxsim.taste`), who likes an item with probability p.
-
-    Attributes:
-        window: W.
-        history_length: H.
-        semantics: "calibrated" draws the like with probability p, and it earns 1; "soft" likes where p is at least
-            1/2, and every response earns p.
-    """
-
-    window: int
-    history_length: int
-    semantics: str
-
-    def start(self, params: EnvParams, arrival: Arrival) -> Fields:
-        """The posterior after a user's initial history, with no rows for the session."""
-        fields = self._start(params, arrival.user, whole=False)
-        return {**fields, **_initial_exposure(params, arrival.user)}
-
-    def pad(self, params: EnvParams, state: EnvState) -> EnvState:
-        """The state of a new session with room for W positions."""
-        return state.replace(**self._start(params, state.user, whole=True))
-
-    def _start(self, params: EnvParams, user: jax.Array, whole: bool) -> Fields:
-        capacity = self.window - self.history_length
-        session = taste_session.begin(_initial_posterior(params, user), capacity, whole)
-        return {"hidden": None, "key_values": None, "posterior": session}
-
-    def decide(
-        self, key: jax.Array, params: EnvParams, state: EnvState, candidate: jax.Array
-    ) -> Decision:
-        """The decision on a candidate int32[]."""
-        _, projection = _project(params, state, candidate)
-        shift = _shift(params, state.exposure, state.length, candidate)
-        return self._by_posterior(key, _model(params), candidate, projection.taste, shift)
-
-    def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
-        """The posterior, and the sum of the exposure model's features, with one more interaction."""
-        # XLA projects the item once for this and for `decide`.
-        window, projection = _project(params, state, new.item)
-        posterior = taste_session.update(
-            _model(params), state.posterior, window, projection, new.like, new.valid
-        )
-        fields: dict[str, Any] = {"posterior": posterior}
-        if params.exposure is not None:
-            added = jnp.where(new.valid, params.exposure.features[new.item], 0.0)
-            fields["exposure"] = state.exposure + added
-        return fields
-
-    def begin_evidence(self, params: EnvParams, items: jax.Array, likes: jax.Array) -> None:
-        """None: the state has all that `expected` needs."""
-
-    def expected(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> jax.Array:
-        """Probability that each item is liked, float32[N]."""
-        model = _model(params)
-        tastes = taste_session.tastes(model, state.posterior, _place(state))
-        log_odds = model.log_odds(model.item_mean, tastes)
-        if params.exposure is not None:
-            log_odds += params.exposure.shifts(state.exposure, state.length)
-        return jax.nn.sigmoid(log_odds)
-
-    def respond(
-        self, key: jax.Array, params: EnvParams, question: Question, reasons: bool
-    ) -> Decision:
-        """The decision on a candidate after any history; see `UserSimulator.respond`."""
-        model = _model(params)
-        order, length = interactions_first(question.items)
-        items, likes = question.items[order], question.likes[order]
-        weights = taste.condition(model, items, likes, length).weights
-        kernel = taste.history_kernel(model, question.candidate, items, length)
-        expected = taste.product(kernel, weights)
-        total = None if params.exposure is None else params.exposure.total(items, length)
-        shift = _shift(params, total, length, question.candidate)
-        return self._by_posterior(key, model, question.candidate, expected, shift)
-
-    def info(self, decision: Decision) -> dict[str, jax.Array]:
-        """What a step's info says about the decision."""
-        return {"probability": decision.probability}
-
-    def _by_posterior(
-        self,
-        key: jax.Array,
-        model: TasteModel,
-        candidate: jax.Array,
-        expected: jax.Array,
-        shift: jax.Array | None,
-    ) -> Decision:
-        log_odds = model.log_odds(model.item_mean[candidate], expected)
-        if shift is not None:
-            log_odds += shift
-        probability = jax.nn.sigmoid(log_odds)
-        return outcome(key, self.semantics, probability, log_odds >= 0, expected)
-
-
-class DrawnTaste(Taste):
-    """The same user with a taste that is drawn when the session begins, and stays (`jaxsim.latent_taste`).
-
-    `respond`, which has no session, states the posterior's probability. Which items the user would have chosen by
-    themselves depends on the initial history alone, as the taste does.
-    """
-
-    def start(self, params: EnvParams, arrival: Arrival) -> Fields:
-        """The taste of a user, drawn given their initial history."""
-        histories, user, key = params.histories, arrival.user, arrival.key
-        assert key is not None
-        history = histories.items[user], histories.length[user]
-        posterior = _initial_posterior(params, user)
-        key = jax.random.fold_in(key, _TASTE_STREAM)
-        drawn = latent_taste.draw(key, _model(params), posterior, *history)
-        fields = {"hidden": None, "key_values": None, "latent": drawn}
-        return {**fields, **_initial_exposure(params, user)}
-
-    def pad(self, params: EnvParams, state: EnvState) -> EnvState:
-        """The state as it is: it keeps nothing of the session."""
-        return state
-
-    def decide(
-        self, key: jax.Array, params: EnvParams, state: EnvState, candidate: jax.Array
-    ) -> Decision:
-        """The decision on a candidate int32[]."""
-        model = _model(params)
-        drawn = latent_taste.taste_for(model, state.latent, self._place(state), candidate)
-        shift = _shift(params, state.exposure, state.history_length, candidate)
-        quantile = latent_taste.quantile(model, model.item_mean[candidate], drawn, shift)
-        probability = latent_taste.probability(quantile)
-        expected = latent_taste.taste_of(model, drawn)
-        return outcome(key, self.semantics, probability, quantile >= 0, expected)
-
-    def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
-        """The mood at the next interaction. The answer does not count."""
-        key = jax.random.fold_in(new.key, _MOOD_STREAM)
-        mood = latent_taste.next_mood(key, _model(params), state.latent.mood)
-        mood = jnp.where(new.valid, mood, state.latent.mood)
-        return {"latent": replace(state.latent, mood=mood)}
-
-    def expected(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> jax.Array:
-        """Probability that each item is liked by a user of this taste, float32[N]."""
-        model = _model(params)
-        drawn = latent_taste.tastes(model, state.latent, self._place(state))
-        shifts = None
-        if params.exposure is not None:
-            shifts = params.exposure.shifts(state.exposure, state.history_length)
-        quantile = latent_taste.quantile(model, model.item_mean, drawn, shifts)
-        return latent_taste.probability(quantile)
-
-    def _place(self, state: EnvState) -> latent_taste.Place:
-        items = state.items[: self.history_length]
-        return latent_taste.Place(items, state.history_length, state.length)
-
-
-def _initial_posterior(params: EnvParams, user: jax.Array) -> Posterior:
-    """The posterior after the initial history of a user int32[]."""
-    histories = params.histories
-    if histories.posterior is None:
-        history = histories.items[user], histories.likes[user], histories.length[user]
-        return taste.condition(_model(params), *history)
-    return jax.tree.map(lambda x: x[user], histories.posterior)
-
-
-def _initial_exposure(params: EnvParams, user: jax.Array) -> Fields:
-    """The sum of the exposure model's features over the initial history of a user int32[]; nothing without it."""
-    if params.exposure is None:
-        return {}
-    histories = params.histories
-    return {"exposure": params.exposure.total(histories.items[user], histories.length[user])}
-
-
-def _shift(
-    params: EnvParams, total: jax.Array | None, count: jax.Array, candidate: jax.Array
-) -> jax.Array | None:
-    """What the exposure model adds to the log-odds of a like, float32[]; None without it."""
-    if params.exposure is None or total is None:
-        return None
-    return params.exposure.shift(total, count, candidate)
-
-
-def _place(state: EnvState) -> taste_session.Place:
-    return taste_session.place(state.posterior, state.items, state.history_length, state.length)
-
-
-def _project(
-    params: EnvParams, state: EnvState, candidate: jax.Array
-) -> tuple[taste_session.Place, taste_session.Projection]:
-    window = _place(state)
-    return window, taste_session.project(_model(params), state.posterior, window, candidate)
-
-
-def _model(params: EnvParams) -> TasteModel:
-    assert params.taste is not None  # `make` puts it there for these semantics
-    return params.taste
 
 
 def interactions_first(items: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,9 +1,7 @@
 """The pipeline from raw files to a packed dataset: ratings, words, arrays, the statistic model, the folder."""
 
 import json
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from pathlib import Path
@@ -15,7 +13,8 @@ import pandas as pd
 from jaxsim import InputError
 from jaxsim.dataset import MIN_INTERACTIONS, dataset_path, sha256_of
 from prep.config import BuildConfig
-from prep.exposure import ExposureTraining, train_exposure
+from prep.departure_model import DepartureTraining
+from prep.exposure import ExposureTraining
 from prep.features.categories import filter_categories
 from prep.features.embedding import (
     HASHED,
@@ -25,13 +24,14 @@ from prep.features.embedding import (
     keyword_vectors,
 )
 from prep.features.keywords import ItemKeywords, count_empty, index_rows
+from prep.fitted_models import fit_models, timed
 from prep.pack import PackedContents, check_output, write_dataset
 from prep.ratings import Ratings, read_ratings
 from prep.replies.parser import POLARITIES
 from prep.sources import get_source
-from prep.statistic_model import SASRecTraining, train_sasrec
+from prep.statistic_model import SASRecTraining
 from prep.synthetic import SyntheticConfig, SyntheticData, make_synthetic
-from prep.taste_model import TasteTraining, train_taste
+from prep.taste_model import TasteTraining
 from prep.words import Words, read_words
 from prep.years import item_years
 
@@ -72,21 +72,14 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
     out = config.out or dataset_path(pack)
     check_output(out)
     seconds: dict[str, float] = {}
-    with _timed(seconds, "ratings"):
+    with timed(seconds, "ratings"):
         ratings = read_ratings(source, config)
-    with _timed(seconds, "words"):
+    with timed(seconds, "words"):
         words = read_words(source, config, ratings)
-    with _timed(seconds, "embedding"):
+    with timed(seconds, "embedding"):
         arrays, categories = _make_arrays(config, ratings, words)
-    print("Training the statistic model, SASRec ...", flush=True)
-    with _timed(seconds, "SASRec"):
-        weights, sasrec = train_sasrec(arrays, config.sasrec)
-    print("Fitting the taste model ...", flush=True)
-    with _timed(seconds, "taste"):
-        taste_arrays, taste = train_taste(arrays, item_years(ratings.items), config.taste)
-    print("Fitting the exposure model ...", flush=True)
-    with _timed(seconds, "exposure"):
-        exposure_arrays, exposure = train_exposure(arrays, taste_arrays, taste, config.exposure)
+    years = item_years(ratings.items)
+    models = fit_models(arrays, years, config, ratings.like_threshold, ratings.durations, seconds)
     items, users = _tables(ratings, words)
     manifest = _manifest(pack, config, ratings, words, arrays, categories)
     contents = PackedContents(
@@ -95,12 +88,10 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
         users=users,
         keywords=words.filter.kept,
         categories=categories,
-        sasrec=weights,
-        taste=taste_arrays,
-        exposure=exposure_arrays,
-        manifest=manifest | {"sasrec": sasrec, "taste": taste, "exposure": exposure},
+        manifest=manifest | models.manifest,
+        **models.tensors,
     )
-    with _timed(seconds, "writing"):
+    with timed(seconds, "writing"):
         write_dataset(out, contents)
     return BuildResult(out, contents, ratings, words, seconds)
 
@@ -115,7 +106,7 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
 
     Args:
         synthetic: the size and the preferences of the dataset.
-        config: only `out`, `sasrec`, `taste` and `exposure` are used; the other settings must have their defaults.
+        config: only `out` and the settings of the models are used; the others must have their defaults.
 
     Returns:
         The folder, and the data in it.
@@ -124,36 +115,22 @@ def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Pa
         InputError: an unusable setting or output folder; then nothing is written.
     """
     used = replace(config, out=None, sasrec=SASRecTraining(), taste=TasteTraining())
-    if replace(used, exposure=ExposureTraining()) != BuildConfig():
+    if replace(used, exposure=ExposureTraining(), departure=DepartureTraining()) != BuildConfig():
         raise InputError(
-            "synthetic: only --synthetic, --sasrec, --taste, --exposure and --out are used; leave out the other "
-            "options"
+            "synthetic: only --synthetic, --sasrec, --taste, --exposure, --departure and --out are used; leave "
+            "out the other options"
         )
     config.check()
     out = config.out or dataset_path("synthetic")
     check_output(out)
     data = make_synthetic(synthetic)
-    print("Training the statistic model, SASRec ...", flush=True)
-    weights, sasrec = train_sasrec(data.arrays, config.sasrec)
     fields = {field.name: getattr(data, field.name) for field in fields_of(data)}
-    print("Fitting the taste model ...", flush=True)
     years = np.full(len(data.items), np.nan, np.float32)
-    taste_arrays, taste = train_taste(data.arrays, years, config.taste)
-    print("Fitting the exposure model ...", flush=True)
-    exposure_arrays, exposure = train_exposure(data.arrays, taste_arrays, taste, config.exposure)
-    fields["manifest"] = data.manifest | {"sasrec": sasrec, "taste": taste, "exposure": exposure}
-    contents = PackedContents(
-        **fields, sasrec=weights, taste=taste_arrays, exposure=exposure_arrays
-    )
+    models = fit_models(data.arrays, years, config, like_threshold=1.0)  # ratings are the labels
+    fields["manifest"] = data.manifest | models.manifest
+    contents = PackedContents(**fields, **models.tensors)
     write_dataset(out, contents)
     return out, data
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - start
 
 
 def _make_arrays(

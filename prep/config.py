@@ -14,6 +14,7 @@ from annotated_types import Gt
 from jaxsim import InputError
 from jaxsim.settings import check_settings
 from prep.bounds import Amount, Count, Seed, Share
+from prep.departure_model import DepartureTraining
 from prep.exposure import ExposureTraining
 from prep.features.embedding import DEFAULT_ENCODER
 from prep.interactions import SplitRule
@@ -21,6 +22,7 @@ from prep.sources.base import SourceOptions
 from prep.statistic_model import SASRecTraining
 from prep.taste_model import TasteTraining
 
+DurationUnit = Literal["seconds", "minutes", "hours"]
 Annotate = Literal["replies", "none", "huggingface", "openai", "ray", "replay"]
 
 
@@ -56,6 +58,8 @@ class RatingsConfig:
     """Keep the items that are described but that nobody rated."""
     keep_adult: bool = False
     """For anime: keep the adult titles, those of genre Hentai."""
+    duration_unit: DurationUnit | None = None
+    """For a table of your own with a column duration: its unit. Without it, seconds."""
     noun: str | None = None
     """What prompts call an item, such as book. Without it, the dataset's own."""
 
@@ -204,9 +208,11 @@ class BuildConfig(AnnotationConfig):
     """The taste model."""
     exposure: ExposureTraining = field(default_factory=ExposureTraining)
     """The exposure model."""
+    departure: DepartureTraining = field(default_factory=DepartureTraining)
+    """When users leave."""
 
     def check(self) -> None:
-        """As `AnnotationConfig.check`; also checks `vectors`, `sasrec`, `taste` and `exposure`."""
+        """As `AnnotationConfig.check`; also checks `vectors` and the settings of every model."""
         super().check()
         for path in self.vectors:
             if not path.is_file():
@@ -214,3 +220,4 @@ class BuildConfig(AnnotationConfig):
         self.sasrec.check()
         self.taste.check()
         self.exposure.check()
+        self.departure.check()

@@ -41,7 +41,8 @@ def convert_dataset(
     """Read a source and write `ratings.parquet`, `items.parquet` and `conversion.json` into `out`.
 
     `ratings.parquet` has a row for every valid rating, duplicates included, in the order of the file: user, item
-    (strings), rating (float32), timestamp (int64, seconds) and, if wanted and available, text (string or null).
+    (strings), rating (float32), timestamp (int64, seconds), if available duration (float32, null where one is
+    missing; in place of ratings where there are no others) and, if wanted and available, text (string or null).
     `items.parquet` has item, name (strings), categories (list of strings) and attributes (a JSON object as a
     string).
 
@@ -63,7 +64,8 @@ def convert_dataset(
     raw = load_raw(source, options)
     read = time.perf_counter()
     with staged_folder(out) as folder:
-        _write_ratings(folder / "ratings.parquet", raw.ratings, raw.reviews if text else None)
+        table = raw.ratings.drop(columns="rating") if raw.durations_are_ratings else raw.ratings
+        _write_ratings(folder / "ratings.parquet", table, raw.reviews if text else None)
         _write_items(folder / "items.parquet", raw.items)
         record = {
             "dataset": source.name,
@@ -90,18 +92,18 @@ def _check_output(out: Path) -> None:
 
 
 def _write_ratings(path: Path, ratings: pd.DataFrame, reviews: Reviews | None) -> None:
-    fields = [
-        ("user", pa.string()),
-        ("item", pa.string()),
-        ("rating", pa.float32()),
-        ("timestamp", pa.int64()),
-    ]
+    kinds = {"rating": pa.float32(), "time": pa.int64(), "duration": pa.float32()}
+    kinds = {name: kind for name, kind in kinds.items() if name in ratings}
+    fields = [("user", pa.string()), ("item", pa.string())]
+    fields += [("timestamp" if name == "time" else name, kind) for name, kind in kinds.items()]
     texts = None
     if reviews is not None:
         fields.append(("text", pa.string()))
         texts = reviews.texts(np.arange(len(ratings), dtype=np.int64))
     ids = [_dictionary(ratings[name]) for name in ("user_id", "item_id")]
-    numbers = [pa.array(ratings[name].to_numpy()) for name in ("rating", "time")]
+    numbers = [
+        pa.array(ratings[name].to_numpy(), kind, from_pandas=True) for name, kind in kinds.items()
+    ]
     with pq.ParquetWriter(path, pa.schema(fields), compression="zstd") as writer:
         waiting: tuple[int, str] | None = None
         for start in range(0, len(ratings), _ROWS_OF_A_GROUP):

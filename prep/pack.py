@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from jaxsim import InputError
-from jaxsim.dataset import ARRAY_SCHEMA, EXPOSURE_FILE, FORMAT_VERSION, TASTE_FILE, sha256_of
+from jaxsim.dataset import (
+    ARRAY_SCHEMA,
+    DEPARTURE_FILE,
+    EXPOSURE_FILE,
+    FORMAT_VERSION,
+    SIGNALS_FILE,
+    TASTE_FILE,
+    sha256_of,
+)
 from jaxsim.files import check_writable, staged_folder
 
 _MANIFEST = "manifest.json"
@@ -32,6 +40,8 @@ class PackedContents:
         taste: the arrays of the taste model.
         manifest: the manifest without `format_version` and `files`.
         exposure: the arrays of the exposure model; None if there are too few interactions to fit it.
+        signals: the arrays of the models of ratings and durations; empty if there are none.
+        departure: the arrays of the fitted departure; None where the logs do not show when users leave.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -43,6 +53,8 @@ class PackedContents:
     taste: Mapping[str, np.ndarray]
     manifest: Mapping[str, Any]
     exposure: Mapping[str, np.ndarray] | None = None
+    signals: Mapping[str, np.ndarray] = field(default_factory=dict)
+    departure: Mapping[str, np.ndarray] | None = None
 
 
 def check_output(out: Path) -> None:
@@ -85,6 +97,10 @@ def write_dataset(out: Path, contents: PackedContents) -> None:
         _write_tensors(folder / TASTE_FILE, contents.taste)
         if contents.exposure is not None:
             _write_tensors(folder / EXPOSURE_FILE, contents.exposure)
+        if contents.signals:
+            _write_tensors(folder / SIGNALS_FILE, contents.signals)
+        if contents.departure is not None:
+            _write_tensors(folder / DEPARTURE_FILE, contents.departure)
         _write_table(folder / "items.parquet", contents.items)
         _write_table(folder / "users.parquet", contents.users)
         _write_json(folder / "keywords.json", contents.keywords)

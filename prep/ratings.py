@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 
 from jaxsim import InputError
 from jaxsim.dataset import TRAIN
-from prep.config import RatingsConfig
+from prep.config import DurationUnit, RatingsConfig
 from prep.interactions import Interactions, index_interactions
 from prep.order import choose_order
 from prep.readers.lines import SkippedLines
 from prep.readers.rows import Item, items_table
+from prep.signal_model import Durations
 from prep.sources.base import RawData, Source, SourceOptions
 from prep.sources.table import TableFile
 
@@ -35,6 +36,7 @@ class Ratings:
         unknown_items: how many rated items have no description; they are named by their ids.
         noun: what a prompt calls an item.
         best_rating: the highest rating that users can give: the source's, or else that of the training split.
+        durations: those of the interactions; None if the source has none.
     """
 
     raw: RawData
@@ -44,6 +46,7 @@ class Ratings:
     unknown_items: int
     noun: str
     best_rating: float
+    durations: Durations | None = None
 
     @property
     def left_out_items(self) -> frozenset[str]:
@@ -104,7 +107,8 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
     threshold = source.like_threshold if config.like_threshold is None else config.like_threshold
     if threshold is None:
         raise InputError(
-            f"--like-threshold: give the lowest rating with which a user of {source.name} likes an item"
+            f"--like-threshold: give the lowest rating with which a user of {source.name} likes an item (or the "
+            "lowest duration, for a table without ratings)"
         )
     raw = load_raw(source, config.source_options)
     time = raw.ratings["time"].to_numpy(np.int64)
@@ -129,7 +133,24 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
         unknown,
         config.noun or source.noun,
         source.best_rating or _best_of_training(interactions),
+        _durations(raw, interactions, source.name, config.duration_unit),
     )
+
+
+def _durations(
+    raw: RawData, interactions: Interactions, name: str, unit: DurationUnit | None
+) -> Durations | None:
+    """The durations of the interactions.
+
+    Raises:
+        InputError: a unit without durations.
+    """
+    if "duration" not in raw.ratings or raw.ratings["duration"].isna().all():
+        if unit is not None:
+            raise InputError(f"--duration-unit {unit}: {name} has no durations; leave it out")
+        return None
+    values = raw.ratings["duration"].to_numpy(np.float32)[interactions.rows]
+    return Durations(values, unit or "seconds", raw.durations_are_ratings)
 
 
 def _best_of_training(interactions: Interactions) -> float:

@@ -1,12 +1,13 @@
-"""Logistic regression with standard errors that are clustered by user."""
+"""Logistic regression with standard errors that are clustered, by user for example."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 from scipy.special import expit
 
 RIDGE = 1e-2  # of standardised columns; keeps coefficients finite where the labels can be parted
+SMALL_RIDGE = 1e-4  # of features as they are: for those that the data says nothing about
 NORMAL_QUANTILE = 1.959964  # of a 95 % interval
 _STEPS, _TOLERANCE = 100, 1e-9
 
@@ -45,7 +46,8 @@ def logistic_regression(
     standard = [(x - x.mean()) / x.std() for x in used.values()]
     design = np.stack([np.ones(len(labels), np.float64), *standard], axis=1)
     given = np.asarray(labels, np.float64)
-    value, covariance = _fit(design, given, groups, np.asarray(offset, np.float64))
+    penalty = np.append(0.0, np.full(design.shape[1] - 1, RIDGE))
+    value, covariance = _fit(design, given, groups, np.asarray(offset, np.float64), penalty)
     # Back from standardised columns: the intercept takes what centring took away.
     back = np.diag(1.0 / np.concatenate([[1.0], scale]))
     back[0, 1:] = -centre / scale
@@ -53,11 +55,48 @@ def logistic_regression(
     return _table(["intercept", *used], value, np.sqrt(np.diag(covariance)))
 
 
+class LogisticFit(NamedTuple):
+    """The result of `fit_logistic`.
+
+    Attributes:
+        coefficients: float64[F].
+        errors: float64[F], standard errors.
+    """
+
+    coefficients: np.ndarray
+    errors: np.ndarray
+
+
+def fit_logistic(
+    features: np.ndarray,
+    outcome: np.ndarray,
+    cluster: np.ndarray,
+    offset: np.ndarray | float = 0.0,
+) -> LogisticFit:
+    """The coefficients of features as they are, with standard errors clustered by `cluster`.
+
+    Args:
+        features: float64[M, F], with a column of ones or columns that add up to one.
+        outcome: bool[M].
+        cluster: int[M]; observations of one cluster may depend on each other.
+        offset: float64[M] or one number, added to the log-odds with coefficient 1.
+    """
+    penalty = np.full(features.shape[1], SMALL_RIDGE)
+    value, covariance = _fit(
+        features, np.asarray(outcome, np.float64), cluster, np.asarray(offset, np.float64), penalty
+    )
+    return LogisticFit(value, np.sqrt(np.diag(covariance)))
+
+
 def _fit(
-    design: np.ndarray, labels: np.ndarray, groups: np.ndarray, offset: np.ndarray
+    design: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    offset: np.ndarray,
+    ridge: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Coefficients float64[K] by Newton's method, and their sandwich covariance float64[K, K]."""
-    penalty = np.diag(np.append(0.0, np.full(design.shape[1] - 1, RIDGE)))
+    penalty = np.diag(ridge)
 
     def loss(value: np.ndarray) -> float:
         log_odds = design @ value + offset

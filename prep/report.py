@@ -64,6 +64,9 @@ def format_report(result: BuildResult) -> str:
         "SASRec": _sasrec_line(manifest["sasrec"]),
         "taste": _taste_line(manifest["taste"]),
         "exposure": exposure_line(manifest["exposure"]),
+        "ratings": _rating_line(manifest["signals"]),
+        "durations": _duration_line(result),
+        "departure": _departure_line(manifest["departure"]),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
@@ -164,6 +167,27 @@ def _sasrec_line(entry: Mapping[str, Any]) -> str:
     return "" if auc is None else f"validation AUC {auc:.3f} after epoch {entry['epochs_trained']}"
 
 
+def _rating_line(entry: Mapping[str, Any]) -> str:
+    """The scale of the ratings that users give, or why they give none."""
+    if "rating" not in entry:
+        return f"users answer without ratings: {entry['no_rating']}"
+    levels = entry["rating"]["levels"]
+    return f"users answer with one of {len(levels)}, from {levels[0]:g} to {levels[-1]:g}"
+
+
+def _duration_line(result: BuildResult) -> str:
+    """What was found in the column of durations; empty without one."""
+    durations, missing = result.ratings.durations, result.ratings.raw.missing_duration
+    if durations is None:
+        return ""
+    known = durations.values[np.isfinite(durations.values)]
+    share = 1 - len(known) / len(durations.values)
+    gaps = f"{share:.1%} missing (first: {missing})" if missing else "none missing"
+    low, median, high = np.quantile(known, [0, 0.5, 1]) if len(known) else (np.nan,) * 3
+    use = "; they are the ratings, because there are no others" if durations.are_ratings else ""
+    return f"in {durations.unit}, from {low:,.4g} to {high:,.4g}, median {median:,.4g}; {gaps}{use}"
+
+
 def _taste_line(entry: Mapping[str, Any]) -> str:
     """How much each part of the kernel of tastes weighs, the heaviest first."""
     weights = sorted(entry["taste_weights"].items(), key=lambda part: -part[1])
@@ -181,3 +205,16 @@ def exposure_line(entry: Mapping[str, Any]) -> str:
     row = label["exposure"]
     kept = "kept" if entry["applies"] else "switched off, because the interval contains zero"
     return f"{auc}beta {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), {kept}"
+
+
+def _departure_line(entry: Mapping[str, Any]) -> str:
+    """What makes users leave, or why their departure stays constant."""
+    reason = entry.get("constant_because")
+    if reason:
+        return f"constant: {reason}"
+    rows = entry["tables"][entry["training"]["specification"]]
+    kept = [f"{x['term']} {x['coefficient']:+.3f} ({x['error']:.3f})" for x in rows if x["kept"]]
+    return (
+        f"{entry['sessions']:,} sessions of {entry['mean_length']:.1f} ratings; log-odds of leaving: "
+        f"{', '.join(['position', *kept])}"
+    )

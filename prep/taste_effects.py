@@ -18,7 +18,7 @@ ALTERNATIONS = 5
 
 
 class Residuals(NamedTuple):
-    """The training labels of a dataset, less their mean.
+    """The training labels of a dataset, or other values in their place, less their mean.
 
     Attributes:
         mean: the mean label.
@@ -36,12 +36,20 @@ class Residuals(NamedTuple):
     num_users: int
 
 
-def training_residuals(arrays: Mapping[str, np.ndarray]) -> Residuals:
-    """The training labels of a pack's interaction arrays."""
-    rows = np.flatnonzero(arrays["interaction_split"] == TRAIN)
+def training_residuals(
+    arrays: Mapping[str, np.ndarray], values: np.ndarray | None = None
+) -> Residuals:
+    """The training labels of a pack's interaction arrays.
+
+    Args:
+        arrays: of the pack.
+        values: float[M], of the interactions, in place of the labels; NaN where one is missing.
+    """
+    values = arrays["interaction_label"] if values is None else values
+    rows = np.flatnonzero((arrays["interaction_split"] == TRAIN) & np.isfinite(values))
     user = np.searchsorted(arrays["user_offsets"], rows, side="right") - 1
     item = arrays["interaction_item"][rows].astype(np.int64)
-    label = arrays["interaction_label"][rows].astype(np.float64)
+    label = values[rows].astype(np.float64)
     num_items = len(arrays["item_categories"])
     return Residuals(
         mean=float(label.mean()),

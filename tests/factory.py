@@ -222,6 +222,10 @@ def write_pack(dataset: Dataset, folder: Path) -> Path:
         save_file(dataset.taste, folder / "taste.safetensors")
     if dataset.exposure is not None:
         save_file(dataset.exposure, folder / "exposure.safetensors")
+    if dataset.signals is not None:
+        save_file(dataset.signals, folder / "signals.safetensors")
+    if dataset.departure is not None:
+        save_file(dataset.departure, folder / "departure.safetensors")
     dataset.items.to_parquet(folder / "items.parquet")
     dataset.users.to_parquet(folder / "users.parquet")
     for name in ("keywords", "categories"):

@@ -48,6 +48,9 @@ def test_movielens_test_split(movielens_cache, tmp_path, monkeypatch, capsys):
     result = json.loads(files["json"].read_text("utf-8"))
     auc = values(result["auc"])
     assert result["labels"] == 10_439
+    rating = {name: values(result["signals"]["rating"][name]) for name in ("rmse", "kappa")}
+    assert rating["rmse"]["model"] <= 0.935 < 1 < rating["rmse"]["item_and_user_bias"]
+    assert rating["kappa"]["model"] >= 0.605 > 0.56 > rating["kappa"]["item_and_user_bias"]
     assert auc["f_sta"] > auc["bias_running"] == pytest.approx(0.797, abs=0.002)
     assert auc["bias_residual"] >= 0.815
     assert result["reference"] == "bias_residual"
@@ -116,3 +119,15 @@ def test_the_taste_model_predicts_better_than_f_sta(movielens):
     difference = roc_auc_score(events.label, taste) - roc_auc_score(events.label, scores)
     assert difference > 0.015
     assert abs(taste.mean() - events.label.mean()) < 0.02
+
+
+def test_movielens_departure(movielens):
+    """Obscure items make users leave, within users less than between them; satisfaction does not matter."""
+    entry = movielens.manifest["departure"]
+    assert (entry["sessions"], entry["ends_seen"]) == (1914, 971)
+    tables = {name: {row["term"]: row for row in rows} for name, rows in entry["tables"].items()}
+    assert tables["within"]["obscurity"]["coefficient"] == pytest.approx(0.200, abs=0.005)
+    assert tables["within"]["obscurity"]["error"] == pytest.approx(0.043, abs=0.003)
+    assert tables["raw"]["obscurity"]["coefficient"] == pytest.approx(0.495, abs=0.005)
+    assert not any(rows["satisfaction"]["kept"] for rows in tables.values())
+    assert list(entry["terms"]) == ["obscurity"]

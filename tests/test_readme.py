@@ -128,6 +128,24 @@ def test_the_readmes_words_on_table_2_hold_of_the_kept_result():
     assert trpo["a_rwd_low"] < static["a_rwd"] < trpo["a_rwd_high"], "for held-out users: equal"
 
 
+def test_the_words_on_agents_that_adapt_hold_of_the_kept_results():
+    """If this fails after recording them again, reword the README and docs/training.md."""
+    for name, above in (("calibrated", True), ("calibrated-default", False)):
+        text = (quotes.RESULTS / f"table2-ml-100k-{name}.json").read_text("utf-8")
+        rows = {(row["policy"], row["users"]): row for row in json.loads(text)["rows"]}
+        for agent in ("ppo", "trpo", "a2c", "dqn"):
+            for users in ("train", "held_out") if above else ("train",):
+                row = rows[agent, users]
+                end = row["paired_static_best_low"] if above else -row["paired_static_best_high"]
+                assert end > 0, (agent, users)
+                assert not above or row["users_static_best_low"] > 0, (agent, users)
+        if above:
+            shares = [
+                rows["ppo", users]["share_past_static_best"] for users in ("train", "held_out")
+            ]
+            assert min(shares) > 0.5, "more than half of the way"
+
+
 def test_the_readmes_words_on_fidelity_hold_of_the_kept_result():
     """If this fails after recording the fidelity again, reword the section in the README."""
     result = json.loads((quotes.RESULTS / "fidelity-ml-100k.json").read_text("utf-8"))

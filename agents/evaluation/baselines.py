@@ -16,15 +16,9 @@ from flax import struct
 from agents.algorithms.choice import best_allowed, random_allowed
 from agents.algorithms.policy import EvaluatedPolicy, Memoryless
 from agents.algorithms.rollout import RecommenderEnv
-from jaxsim import (
-    Dataset,
-    EnvParams,
-    EnvState,
-    Evidence,
-    Observation,
-    UserSimulator,
-    add_evidence,
-)
+from agents.evaluation.oracle import Oracle
+from agents.evaluation.planning import plan
+from jaxsim import Dataset, EnvParams, Observation, UserSimulator
 from jaxsim.dataset import TRAIN
 
 SMOOTHING = 5.0
@@ -77,38 +71,6 @@ class RepeatLastLiked(Memoryless):
         return jnp.where(liked.any(), latest, random_allowed(key, mask))
 
 
-@struct.dataclass
-class Oracle:
-    """The allowed item with the highest expected response: greedy on the simulator itself."""
-
-    name: str = struct.field(pytree_node=False, default="oracle")
-
-    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Evidence | None:
-        """The evidence of the initial history; None if the state itself holds what the simulator needs."""
-        return env.user_model.begin_evidence(params, obs.items, obs.responses)
-
-    def act(
-        self,
-        key: jax.Array,
-        memory: Evidence | None,
-        env: UserSimulator,
-        obs: Observation,
-        state: EnvState,
-        params: EnvParams,
-    ) -> jax.Array:
-        """See `EvaluatedPolicy`."""
-        expected = env.expected_likes(memory, state, params)
-        return best_allowed(expected, env.action_mask(obs, params))
-
-    def remember(
-        self, memory: Evidence | None, item: jax.Array, like: jax.Array, params: EnvParams
-    ) -> Evidence | None:
-        """The evidence with the new interaction."""
-        if memory is None:
-            return None
-        return add_evidence(params.catalogue, memory, item, like)
-
-
 def baselines(
     dataset: Dataset, env: UserSimulator, params: EnvParams
 ) -> dict[str, EvaluatedPolicy]:
@@ -127,6 +89,8 @@ def baselines(
         "static_best": FixedRanking(simulated_like_rate(env, params)),
         "oracle": Oracle(),
     }
+    if env.departure == "fitted":
+        policies["oracle_planning"] = plan(env, params)
     if env.repeats == "allow":
         policies["repeat_last_liked"] = RepeatLastLiked()
     return policies

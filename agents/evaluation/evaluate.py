@@ -157,7 +157,6 @@ def _rows(
 ) -> list[Row]:
     """The rows of one group of users, from the outcomes of its sessions."""
     users = np.asarray(sessions.users)
-    mean_duration = float(sessions.durations.mean())
     returns = {policy: _returns(seeds) for policy, seeds in outcomes.items()}
     random = float(returns["random", BASELINE].mean())
     static, oracle = (float(returns[name, BASELINE].mean()) for name in ("static_best", "oracle"))
@@ -179,7 +178,7 @@ def _rows(
                 mode=mode,
                 users=group,
                 seeds=len(seeds),
-                like_rate=mean / mean_duration,
+                like_rate=mean / _mean_steps(sessions, seeds),
                 a_rwd=mean,
                 a_rwd_low=low,
                 a_rwd_high=high,
@@ -202,6 +201,12 @@ def _rows(
             )
         )
     return rows
+
+
+def _mean_steps(sessions: FixedSessions, seeds: Sequence[Outcome]) -> float:
+    """The mean number of steps of a session; with a fitted departure it depends on the policy."""
+    steps = [outcome.steps for outcome in seeds if outcome.steps is not None]
+    return float(np.mean(steps)) if steps else float(sessions.durations.mean())
 
 
 def _share(value: float, start: float, end: float) -> float:

@@ -2,6 +2,10 @@
 
 Each user starts `repeats` sessions. The step at which they leave and the random draws of each step are made once
 per session. So two policies differ only by what they recommend, and their difference is paired.
+
+With `departure="fitted"` the step at which a user leaves depends on the recommendations. Then each session and
+step has one uniform number instead, drawn from the session's key and the step, and the user leaves at the first
+step at which it falls below the probability of leaving. It is the same number for every policy.
 """
 
 import dataclasses
@@ -30,7 +34,8 @@ class FixedSessions(NamedTuple):
     Attributes:
         users: int32[M].
         keys: PRNG keys [M] of the environment's and the policies' random draws.
-        durations: int32[M], steps until the user leaves or the session is cut.
+        durations: int32[M], steps until the user leaves or the session is cut; with a fitted departure, until it
+            is cut.
     """
 
     users: jax.Array
@@ -47,6 +52,8 @@ class Outcome(NamedTuple):
         recommended: int32[N], how often each item was recommended.
         liking: float32[M], share of likes among the first LIST_LENGTH items when the session cannot end.
         diversity: float32[M], mean of 1 - cos(E_pos) over the pairs of these items; NaN if none has keywords.
+        steps: int32[M], steps until the user left or the session was cut, with a fitted departure; otherwise None,
+            because they are the durations of the fixed sessions.
     """
 
     returns: np.ndarray
@@ -54,6 +61,7 @@ class Outcome(NamedTuple):
     recommended: np.ndarray
     liking: np.ndarray
     diversity: np.ndarray
+    steps: np.ndarray | None = None
 
 
 def fixed_sessions(
@@ -63,6 +71,9 @@ def fixed_sessions(
     users = jnp.repeat(params.session_users, repeats)
     key_sessions, key_departures = jax.random.split(key)
     longest = jnp.minimum(params.max_steps_in_episode, env.session_capacity)
+    if env.departure == "fitted":
+        durations = jnp.full(users.shape, longest, jnp.int32)
+        return FixedSessions(users, jax.random.split(key_sessions, len(users)), durations)
     # The number of steps until a departure of probability p after each is geometric.
     uniform = jax.random.uniform(key_departures, users.shape, jnp.float32, minval=1e-12)
     steps = jnp.ceil(jnp.log(uniform) / jnp.log1p(-params.departure_probability))
@@ -72,7 +83,11 @@ def fixed_sessions(
 
 @struct.dataclass
 class _Batch:
-    """B sessions in progress, all at the same time step; items and likes are those of the first L steps."""
+    """B sessions in progress, all at the same time step; items and likes are those of the first L steps.
+
+    `alive` says which users have not left yet, and `steps` counts their steps; both are None if the departure is
+    constant, because the sessions' durations say it.
+    """
 
     time: jax.Array
     memory: Any
@@ -83,6 +98,8 @@ class _Batch:
     counts: jax.Array
     items: jax.Array
     likes: jax.Array
+    alive: jax.Array | None
+    steps: jax.Array | None
 
 
 @partial(jax.jit, static_argnames=("env", "list_length"))
@@ -96,8 +113,15 @@ def _run_batch(
     """Run B sessions until the longest ends, and for L steps at least."""
     params = params.replace(departure_probability=jnp.float32(0.0))
     last = jnp.maximum(sessions.durations.max(), list_length)
+
+    def goes_on(batch: _Batch) -> jax.Array:
+        if batch.alive is None:
+            return batch.time < last
+        anyone = (batch.alive & (batch.time < sessions.durations)).any()
+        return anyone | (batch.time < list_length)
+
     return jax.lax.while_loop(
-        lambda batch: batch.time < last,
+        goes_on,
         lambda batch: _step_batch(env, params, policy, sessions, batch),
         _start_batch(env, params, policy, sessions, list_length),
     )
@@ -111,6 +135,7 @@ def _start_batch(
     list_length: int,
 ) -> _Batch:
     num_sessions = len(sessions.users)
+    fitted = env.departure == "fitted"
     obs, state = jax.vmap(env.reset_user, (0, None, 0))(sessions.users, params, sessions.keys)
     return _Batch(
         time=jnp.int32(0),
@@ -122,6 +147,8 @@ def _start_batch(
         counts=jnp.zeros(env.num_items, jnp.int32),
         items=jnp.zeros((num_sessions, list_length), jnp.int32),
         likes=jnp.zeros((num_sessions, list_length), jnp.int8),
+        alive=jnp.ones(num_sessions, bool) if fitted else None,
+        steps=jnp.zeros(num_sessions, jnp.int32) if fitted else None,
     )
 
 
@@ -136,18 +163,21 @@ def _step_batch(
 
     def step(
         key: jax.Array, memory: Any, obs: Observation, state: EnvState
-    ) -> tuple[jax.Array, jax.Array, jax.Array, Any, Observation, EnvState]:
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, Any, Observation, EnvState]:
         key_env, key_policy = jax.random.split(jax.random.fold_in(key, batch.time))
         item = policy.act(key_policy, memory, env, obs, state, params)
         in_window = (obs.items == item).any()
-        obs, state, _, _, info = env.step_env(key_env, state, item, params)
+        obs, state, _, left, info = env.step_env(key_env, state, item, params)
         like = info["response"].like
-        return item, like, in_window, policy.remember(memory, item, like, params), obs, state
+        memory = policy.remember(memory, item, like, params)
+        return item, like, in_window, left, memory, obs, state
 
-    item, like, in_window, memory, obs, state = jax.vmap(step)(
+    item, like, in_window, left, memory, obs, state = jax.vmap(step)(
         sessions.keys, batch.memory, batch.obs, batch.state
     )
     alive = batch.time < sessions.durations
+    if batch.alive is not None:
+        alive &= batch.alive
     return _Batch(
         time=batch.time + 1,
         memory=memory,
@@ -159,6 +189,8 @@ def _step_batch(
         # After L steps the column is out of range, and the write is dropped.
         items=batch.items.at[:, batch.time].set(item, mode="drop"),
         likes=batch.likes.at[:, batch.time].set(like, mode="drop"),
+        alive=None if batch.alive is None else alive & ~left,
+        steps=None if batch.steps is None else batch.steps + alive,
     )
 
 
@@ -233,6 +265,7 @@ def _run_all(
     repeated = np.zeros(num_sessions, np.float32)
     liking = np.zeros(num_sessions, np.float32)
     diversity = np.zeros(num_sessions, np.float32)
+    steps = np.zeros(num_sessions, np.int32) if env.departure == "fitted" else None
     recommended = np.zeros(env.num_items, np.int64)
     for rows, is_first, batch in in_batches(sessions):
         end = _run_batch(env, params, policy, batch, list_length)
@@ -242,4 +275,6 @@ def _run_all(
         liking[first] = np.asarray(end.likes)[is_first].mean(axis=1)
         diversity[first] = np.asarray(_list_diversity(params, end.items))[is_first]
         recommended += np.asarray(end.counts)
-    return Outcome(returns, repeated, recommended, liking, diversity)
+        if steps is not None:
+            steps[first] = np.asarray(end.steps)[is_first]
+    return Outcome(returns, repeated, recommended, liking, diversity, steps)

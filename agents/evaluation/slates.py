@@ -112,9 +112,10 @@ def run_slates(
 
 @struct.dataclass
 class _Batch:
-    """B sessions in progress, all at the same time step."""
+    """B sessions in progress, all at the same time step; `alive` says which users have not left."""
 
     time: jax.Array
+    alive: jax.Array
     obs: Observation
     state: Any
     returns: jax.Array
@@ -131,6 +132,7 @@ def _run_batch(
     obs, state = jax.vmap(env.reset_user, (0, None, 0))(sessions.users, params, sessions.keys)
     start = _Batch(
         time=jnp.int32(0),
+        alive=jnp.ones(len(sessions.users), bool),
         obs=obs,
         state=state,
         returns=jnp.zeros(len(sessions.users), jnp.float32),
@@ -140,22 +142,23 @@ def _run_batch(
 
     def step(
         key: jax.Array, time: jax.Array, obs: Observation, state: Any
-    ) -> tuple[Observation, Any, jax.Array, jax.Array]:
+    ) -> tuple[Observation, Any, jax.Array, jax.Array, jax.Array]:
         key_env, key_policy = jax.random.split(jax.random.fold_in(key, time))
         slate = policy.act(key_policy, env, obs, state, params)
-        obs, state, _, _, info = env.step_env(key_env, state, slate, params)
-        return obs, state, slate, info["place"]
+        obs, state, _, left, info = env.step_env(key_env, state, slate, params)
+        return obs, state, slate, info["place"], left
 
     def step_all(batch: _Batch) -> _Batch:
-        obs, state, slate, place = jax.vmap(step, (0, None, 0, 0))(
+        obs, state, slate, place, left = jax.vmap(step, (0, None, 0, 0))(
             sessions.keys, batch.time, batch.obs, batch.state
         )
-        alive = batch.time < sessions.durations
+        alive = batch.alive & (batch.time < sessions.durations)
         column = jnp.where(place < 0, env.slate_size, place)
         counted = jnp.where(alive, column, env.slate_size + 1)  # out of range, and so dropped
         items = jnp.where(alive[:, None], slate, env.num_items)
         return _Batch(
             time=batch.time + 1,
+            alive=alive & ~left,
             obs=obs,
             state=state,
             returns=batch.returns + (alive & (place >= 0)),
@@ -163,5 +166,6 @@ def _run_batch(
             shown=batch.shown.at[items].add(1, mode="drop"),
         )
 
-    last = sessions.durations.max()
-    return jax.lax.while_loop(lambda batch: batch.time < last, step_all, start)
+    return jax.lax.while_loop(
+        lambda batch: (batch.alive & (batch.time < sessions.durations)).any(), step_all, start
+    )

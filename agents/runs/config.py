@@ -18,6 +18,8 @@ from jaxsim.files import write_text
 
 CONFIG_FILE = "config.json"
 RUN_VERSION = 3
+# Options of the environment that earlier runs do not name, and what they had.
+_LATER_OPTIONS = {"taste": "posterior", "exposure": False, "departure": "constant"}
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class RunConfig:
 
     def make_options(self) -> dict[str, Any]:
         """The options of `jaxsim.make` that build this environment."""
-        names = ("semantics", "repeats", "history_length", "session_capacity", "taste", "exposure")
+        names = ("semantics", "repeats", "history_length", "session_capacity", *_LATER_OPTIONS)
         return {name: self.environment[name] for name in names}
 
     def make_env(self) -> UserSimulator:
@@ -94,7 +96,7 @@ class RunConfig:
 def environment_settings(env: UserSimulator) -> dict[str, Any]:
     """The static settings of an environment as plain values."""
     names = ("num_users", "history_length", "session_capacity", "semantics", "repeats", "taste")
-    values = {name: getattr(env, name) for name in (*names, "exposure")}
+    values = {name: getattr(env, name) for name in (*names, "exposure", "departure")}
     return {**values, "sasrec": env.sasrec.architecture}
 
 
@@ -130,8 +132,8 @@ def load_config(run: str | os.PathLike[str]) -> RunConfig:
     try:
         content = json.loads(path.read_text("utf-8"))
         _check_version(path, content["run_version"])
-        for option, before in (("taste", "posterior"), ("exposure", False)):
-            content["environment"].setdefault(option, before)  # runs from before this option
+        for name, value in _LATER_OPTIONS.items():
+            content["environment"].setdefault(name, value)
         config = RunConfig(**content)
         if config.algorithm not in ALGORITHMS:
             raise InputError(f"{path}: unknown algorithm {config.algorithm!r}")

@@ -54,6 +54,7 @@ from jaxsim import (
     load_dataset,
     make,
 )
+from jaxsim.departure import DepartureKind
 from jaxsim.settings import check_settings
 
 
@@ -78,6 +79,9 @@ class Experiment:
     """Whether users of the taste model keep a taste that is drawn when the session begins; see `jaxsim.make`."""
     exposure: bool = False
     """Correct the taste model's probability for what its users would not have chosen; see `jaxsim.make`."""
+    departure: DepartureKind = "constant"
+    """Whether users leave with a constant probability, or as fitted to the sessions of the training logs; see
+    `jaxsim.make`."""
     history_length: Annotated[int, Ge(1)] = 50
     """Number of latest training interactions that a session starts with."""
     session_capacity: Annotated[int, Ge(1)] = 100
@@ -187,6 +191,7 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         repeats=experiment.repeats,
         taste=experiment.taste,
         exposure=experiment.exposure,
+        departure=experiment.departure,
         history_length=experiment.history_length,
         session_capacity=experiment.session_capacity,
     )

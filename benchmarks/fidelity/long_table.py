@@ -64,6 +64,9 @@ def _estimates(result: Mapping[str, Any]) -> Iterator[Row]:
         yield from _of_models(f"history of {row['context']}", row, _COMPARISONS)
     for row in result.get("cold_curve", ()):
         yield from _of_models(f"{row['ratings']} ratings of the item", row, _COMPARISONS)
+    for signal, entry in result.get("signals", {}).items():
+        metrics = tuple(name for name, part in entry.items() if isinstance(part, dict))
+        yield from _of_models(f"{signal}s", entry, metrics)
     yield from _controls(result)
     if result.get("propensity") is not None:
         yield from _of_models("weighted by propensity", result["propensity"], _WEIGHTED)

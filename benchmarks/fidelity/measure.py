@@ -18,6 +18,7 @@ from benchmarks.fidelity.cold_items import cold_items
 from benchmarks.fidelity.controls import controls
 from benchmarks.fidelity.exposure import propensity_weighted
 from benchmarks.fidelity.histories import short_histories, strictly_earlier
+from benchmarks.fidelity.signals import signal_accuracy
 from benchmarks.fidelity.study import Settings, Study, predictions
 from benchmarks.fidelity.variants import has_keywords
 from benchmarks.hardware import device_name
@@ -55,6 +56,7 @@ def fidelity(
         "reliability": reliability(study, scores),
         "groups": group_errors(study, scores),
         "propensity": propensity_weighted(study, scores, fitted),
+        **signal_accuracy(study),
     }
     say("histories: strictly earlier times, and short ones ...")
     result["strictly_earlier"] = strictly_earlier(study, reference)

@@ -40,6 +40,7 @@ def format_report(result: Mapping[str, Any]) -> str:
         _histories(result),
         _controls(result),
         _cold_items(result),
+        format_signals(result),
         _notes(result),
     ]
     return "\n\n".join(section for section in sections if section)
@@ -204,6 +205,25 @@ def _cold_items(result: Mapping[str, Any]) -> str:
         header = ("ratings", *(f"{name}: gain by keywords" for name in names))
         parts.append(format_table(header, rows))
     return "\n\n".join(parts)
+
+
+_SIGNAL_METRICS = {
+    "rmse": "RMSE", "mae": "MAE", "kappa": "quadratic kappa", "log_loss": "log-loss",
+    "r_squared": "R^2 of the logarithm", "log_likelihood": "log-likelihood",
+}  # fmt: skip
+
+
+def format_signals(result: Mapping[str, Any]) -> str:
+    """A table of the ratings and one of the durations; empty for a dataset without models of them."""
+    tables = []
+    for signal, entry in result.get("signals", {}).items():
+        metrics = [metric for metric in _SIGNAL_METRICS if metric in entry]
+        names = dict.fromkeys(name for metric in metrics for name in entry[metric])
+        rows = [(n, *(with_interval(entry[m].get(n)) for m in metrics)) for n in names]
+        title = f"{signal}s: {entry['labels']:,}"
+        header = ("predictor", *(_SIGNAL_METRICS[m] for m in metrics))
+        tables.append(f"{title}\n\n{format_table(header, rows)}")
+    return "\n\n".join(tables)
 
 
 def _notes(result: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.fidelity import simulator
 from benchmarks.fidelity.events import Events, events_of
+from benchmarks.fidelity.predictor import CannotFitError, Fitted, Predictor, TrainingData
 from benchmarks.rivals.kuaisim import KuaiSim, KuaiSimParams, KuaiSimUser
 from jaxsim import Dataset, InputError, UserModel
 from jaxsim.settings import check_settings
@@ -86,13 +87,36 @@ def train_kuaisim(dataset: Dataset, config: KuaiSimTraining) -> TrainedKuaiSim:
             the validation labels, or the training diverged.
     """
     check_settings(config, option_prefix="--kuaisim.")
+    try:
+        return _train(dataset, config)
+    except CannotFitError as reason:
+        raise InputError(f"{dataset.name}: the KuaiSim-style model {reason}") from None
+
+
+def _fit_predictor(data: TrainingData) -> Fitted:
+    trained = _train(data.dataset, KuaiSimTraining(window=data.context))
+    return Fitted(lambda events: probabilities(trained.model, trained.params, events))
+
+
+KUAISIM = Predictor(
+    "kuaisim",
+    "model",
+    "in the manner of KuaiSim: a transformer over the history",
+    _fit_predictor,
+    is_probability=True,
+    uses_validation=True,
+    refit="slow",
+)
+"""The model with its default training, for the benchmark of policies."""
+
+
+def _train(dataset: Dataset, config: KuaiSimTraining) -> TrainedKuaiSim:
     begin = time.perf_counter()
     validation = events_of(dataset, "validation", config.window)
     sequences = training_sequences(dataset.arrays)
     if not len(sequences.items) or len(np.unique(validation.label)) < 2:
-        raise InputError(
-            f"{dataset.name}: the KuaiSim-style model needs training interactions, and likes and dislikes among "
-            "the validation labels"
+        raise CannotFitError(
+            "needs training interactions, and likes and dislikes among the validation labels"
         )
     network = KuaiSim(
         num_items=dataset.num_items,
@@ -136,9 +160,8 @@ def _fit(
         params = _params(network, categories, jax.tree.map(jnp.copy, state[0]))
         scores = probabilities(KuaiSimUser(network), params, validation)
         if not np.isfinite(scores).all():
-            raise InputError(
-                f"the KuaiSim-style model diverged in epoch {epoch + 1}: lower its learning rate "
-                f"{config.learning_rate:g}"
+            raise CannotFitError(
+                f"diverged in epoch {epoch + 1}: lower its learning rate {config.learning_rate:g}"
             )
         aucs.append(float(roc_auc_score(validation.label, scores)))
         if aucs[-1] == max(aucs):

@@ -5,9 +5,10 @@ all sessions of a batch to `prep.annotation.online.OnlineScorer` at once, which 
 side. A step takes as long as the model's answers, so training an agent takes as many calls as it takes steps.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,41 @@ from benchmarks.rivals.window import Window
 from jaxsim import UserModel
 from prep.annotation.online import OnlineScorer
 
-RECORDED = {"ml-100k": Path(prep.__file__).parent / "data" / "ml-100k" / "online_llm_scores.csv"}
-"""Answers of a language model that come with the package, by dataset."""
+
+class Recording(NamedTuple):
+    """Answers of a language model that come with the package.
+
+    Attributes:
+        path: file for `prep.annotation.online.RecordedScores`.
+        raw: SHA-256 of raw files by name, where ids mean something in these files only; else empty.
+        settings: of the build, by name, where the questions depend on them; else empty.
+    """
+
+    path: Path
+    raw: Mapping[str, str] = {}
+    settings: Mapping[str, Any] = {}
+
+    def other_than(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+        """In what the manifest of a dataset differs from that of the questions, in words; nothing if it fits."""
+        raw, settings = (manifest.get(part) or {} for part in ("raw", "settings"))
+        files = tuple(f"another {name}" for name, code in self.raw.items() if raw.get(name) != code)
+        return files + tuple(
+            f"{name} {settings.get(name)} in place of {value}"
+            for name, value in self.settings.items()
+            if settings.get(name) != value
+        )
+
+
+_DATA = Path(prep.__file__).parent / "data"
+RECORDED = {
+    "ml-100k": Recording(_DATA / "ml-100k" / "online_llm_scores.csv"),
+    "anime": Recording(
+        _DATA / "anime" / "online_llm_scores.csv",
+        {"rating.csv": "33920901a96d48b1c5a865de5ca4dbcdbafbc0b1ab30327fb3d777a951129454"},
+        {"like_threshold": 8.0, "split": "ratio", "order": "permutation", "order_seed": 0},
+    ),
+}
+"""The recordings by dataset."""
 
 
 @struct.dataclass

@@ -40,6 +40,7 @@ from benchmarks.table6.simulators import (
     recorded_pairs,
     recorded_scorer,
     sampled_pairs,
+    why_not_recorded,
 )
 from jaxsim import Dataset, InputError, load_dataset
 from jaxsim.settings import check_settings
@@ -115,7 +116,7 @@ def run_table6(
     plan = Plan(seeds, seed, sessions_per_user, evaluation_seed, resamples, batch, repeats)
     for settings, prefix in ((plan, "--"), (kuaisim, "--kuaisim."), (suber, "--suber.")):
         check_settings(settings, prefix)
-    taus = read_validity(validity)
+    taus = read_validity(validity, load_dataset(dataset).name)
     scorer = make_scorer(load_dataset(dataset), suber)
     result = measure(load_dataset(dataset), names, plan, config, kuaisim, suber, scorer, taus)
     print(f"\n{format_report(result)}")
@@ -135,18 +136,18 @@ def make_scorer(dataset: Dataset, suber: Suber) -> OnlineScorer | None:
     return OnlineScorer(dataset, make_annotator(config), suber.llm.store, suber.noun)
 
 
-def read_validity(path: Path | None) -> dict[str, dict[str, float]]:
+def read_validity(path: Path | None, dataset: str) -> dict[str, dict[str, float]]:
     """Kendall's tau of each predictor, from the result of `python -m benchmarks validity`; empty without a path.
 
     Raises:
-        InputError: the file cannot be read, or has no such rows.
+        InputError: the file cannot be read, has no such rows, or is of a dataset with another name.
     """
     if path is None:
         return {}
     try:
-        rows = json_module.loads(path.read_text("utf-8"))["rows"]
+        result = json_module.loads(path.read_text("utf-8"))
         names = ("tau", "tau_low", "tau_high")
-        return {row["simulator"]: {name: row.get(name) for name in names} for row in rows}
+        taus = {row["simulator"]: {x: row.get(x) for x in names} for row in result["rows"]}
     except OSError as error:
         raise InputError(f"--validity {path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -154,6 +155,11 @@ def read_validity(path: Path | None) -> dict[str, dict[str, float]]:
             f"--validity {path}: has no rows with a simulator and its tau; give what "
             "`python -m benchmarks validity --json` wrote"
         ) from None
+    if result.get("dataset", dataset) != dataset:
+        raise InputError(
+            f"--validity {path}: is of the dataset {result['dataset']}; give a result of {dataset}"
+        )
+    return taus
 
 
 def measure(
@@ -211,7 +217,7 @@ def measure(
         "batch": plan.batch,
         "rows": rows,
     }
-    result["notes"] = _notes(result, pairs, scorer)
+    result["notes"] = _notes(result, pairs, scorer, why_not_recorded(dataset))
     return {**result, "seconds": round(time.perf_counter() - begin, 1)}
 
 
@@ -268,7 +274,9 @@ def _suber_row(
     return row | accuracy_on_pairs(pairs, answers, plan.resamples, plan.seed)
 
 
-def _notes(result: dict[str, Any], pairs: Pairs | None, scorer: OnlineScorer | None) -> list[str]:
+def _notes(
+    result: dict[str, Any], pairs: Pairs | None, scorer: OnlineScorer | None, not_recorded: str
+) -> list[str]:
     """What was not measured, and what it would take."""
     notes = []
     if pairs is not None and pairs.left_out:
@@ -278,9 +286,7 @@ def _notes(result: dict[str, Any], pairs: Pairs | None, scorer: OnlineScorer | N
     if not any(row["simulator"] == SUBER for row in result["rows"]):
         return notes
     if pairs is None:
-        notes.append(
-            f"{SUBER}: no recorded answers for {result['dataset']}; name a model with --suber.annotate"
-        )
+        notes.append(f"{SUBER}: {not_recorded}; name a model with --suber.annotate")
     played = next((row for row in result["rows"] if "train_steps" in row), None)
     if played is not None:
         training = result["seeds"] * played["train_steps"]
@@ -290,7 +296,12 @@ def _notes(result: dict[str, Any], pairs: Pairs | None, scorer: OnlineScorer | N
             f"({training:,} to train {result['seeds']} seeds, {evaluation:,} to evaluate them and random), its "
             f"AUC and ECE on all test labels {result['labels']:,}"
         )
-    if scorer is None:
+    if pairs is not None and any(row.get("tau") is not None for row in result["rows"]):
+        notes.append(
+            f"{SUBER}: its tau would take the answers about all test items that policies pick from; "
+            f"{result['pairs']:,} pairs are too few of them"
+        )
+    if scorer is None and pairs is not None:
         notes.append(
             f"{SUBER}: recorded answers have no time; with --suber.annotate openai it is measured"
         )

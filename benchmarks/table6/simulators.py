@@ -10,6 +10,7 @@ from benchmarks.fidelity.events import Events, events_at
 from benchmarks.fidelity.predictor import Fitted, TrainingData
 from benchmarks.fidelity.registry import PREDICTORS
 from benchmarks.fidelity.study import Study
+from benchmarks.rivals.kuaisim_training import KUAISIM as KUAISIM_PREDICTOR
 from benchmarks.rivals.kuaisim_training import KuaiSimTraining, probabilities, train_kuaisim
 from benchmarks.rivals.suber import RECORDED
 from jaxsim import Dataset, EnvParams, InputError, UserSimulator, make
@@ -19,13 +20,13 @@ from prep.annotation.online import OnlineScorer, RecordedScores
 
 OURS: dict[Semantics, str] = {"paper": "paper", "soft": "taste", "calibrated": "taste"}
 """Our semantics, and the predictor of `benchmarks.fidelity` that states the probability of a like under each."""
-KUAISIM, SUBER = "kuaisim", "suber"
+KUAISIM, SUBER = KUAISIM_PREDICTOR.name, "suber"
 NAMES = (*OURS, KUAISIM, SUBER)
 ABOUT = {
     "paper": "ours, by majority of the three votes",
     "soft": "ours, a recommendation earns the probability of the taste model",
     "calibrated": "ours, likes drawn with the probability of the taste model",
-    KUAISIM: "in the manner of KuaiSim: a transformer over the history",
+    KUAISIM: KUAISIM_PREDICTOR.about,
     SUBER: "in the manner of SUBER: a language model is asked at every step",
 }
 PAPER: dict[str, dict[str, float]] = {
@@ -123,11 +124,21 @@ class Pairs:
 
 
 def recorded_scorer(dataset: Dataset) -> tuple[OnlineScorer, RecordedScores] | None:
-    """The recorded answers of a dataset as a scorer and as a table; None if there are none."""
-    if dataset.name not in RECORDED:
+    """The recorded answers of a dataset as a scorer and as a table; None if there are none that fit it."""
+    recording = RECORDED.get(dataset.name)
+    if recording is None or recording.other_than(dataset.manifest):
         return None
-    recorded = RecordedScores(RECORDED[dataset.name])
+    recorded = RecordedScores(recording.path)
     return OnlineScorer(dataset, recorded), recorded
+
+
+def why_not_recorded(dataset: Dataset) -> str:
+    """Why `recorded_scorer` gives none, or why its pairs are none of this dataset."""
+    recording = RECORDED.get(dataset.name)
+    reasons = () if recording is None else recording.other_than(dataset.manifest)
+    if not reasons:
+        return f"no recorded answers for {dataset.name}"
+    return f"the recorded answers for {dataset.name} do not fit this build ({'; '.join(reasons)})"
 
 
 def recorded_pairs(dataset: Dataset, recorded: RecordedScores, context: int) -> Pairs:

@@ -14,6 +14,7 @@ from benchmarks.fidelity.predictor import (
 )
 from benchmarks.fidelity.registry import PREDICTORS
 from benchmarks.fidelity.study import Study
+from benchmarks.rivals.kuaisim_training import KUAISIM
 
 Probability = Callable[[Events], np.ndarray]
 """`Events` to the probability of a like float64[E]."""
@@ -31,7 +32,7 @@ ITEM_RATE = Predictor(
     _fit_item_rate,
     is_probability=True,
 )
-JUDGED: tuple[Predictor, ...] = (*PREDICTORS, ITEM_RATE)
+JUDGED: tuple[Predictor, ...] = (*PREDICTORS, KUAISIM, ITEM_RATE)
 
 
 def simulators(study: Study) -> dict[str, Probability]:

@@ -7,8 +7,9 @@ flips are those of `UserSimulator.respond`, with which the shares have to agree.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
+import jax
 import numpy as np
 
 from jaxsim.ensemble import Decision
@@ -19,6 +20,7 @@ from jaxsim.explanation.tables import Page, Printed
 from jaxsim.explanation.taste_tables import taste_page
 from jaxsim.explanation.taste_types import (
     PartShare,
+    Signals,
     TasteExplanationFields,
     TasteFlip,
     TasteShare,
@@ -49,17 +51,19 @@ class TasteOutcomes(Outcomes):
         probability: float32[R], of a like.
         likes: bool[R], the responses.
         keyed: whether the caller gave a key; without one the draw stays open.
+        decision: all that `respond` returned.
     """
 
     probability: np.ndarray
     likes: np.ndarray
     keyed: bool
+    decision: Decision
 
     @classmethod
     def read(cls, decision: Decision, keyed: bool) -> Self:
         """The outcomes of what `respond` returned for R histories."""
         likes = np.asarray(decision.response.like) == 1
-        return cls(np.asarray(decision.probability), likes, keyed)
+        return cls(np.asarray(decision.probability), likes, keyed, decision)
 
     @property
     def like_probability(self) -> np.ndarray:
@@ -128,7 +132,36 @@ def explain_taste(words: ItemWords, question: Question[TasteOutcomes]) -> TasteE
         like=None if draw_open else bool(base.likes[0]),
         leaning=bool(base.leaning[0] > 0),
         flips=tuple(_flips(question, words, base)),
+        signals=_signals(words, question, base.decision, draw_open),
     )
+
+
+def _signals(
+    words: ItemWords, question: Question[TasteOutcomes], decision: Decision, draw_open: bool
+) -> Signals | None:
+    """Rating and duration of the first row of a decision."""
+    model = question.params.taste
+    if model is None or model.signals is None:
+        return None
+    response, heads = decision.response, model.signals
+    levels: Any = () if heads.rating is None else np.asarray(heads.rating.levels)
+    chances: Any = decision.rating_probabilities
+    pairs = [
+        (float(x), float(p))
+        for x, p in zip(levels, () if chances is None else chances[0], strict=True)
+    ]
+    return Signals(
+        rating=None if draw_open else _first(response.rating),
+        expected_rating=sum(x * p for x, p in pairs) if pairs else None,
+        rating_probabilities=tuple(pairs),
+        duration=None if draw_open else _first(response.duration),
+        expected_duration=_first(decision.expected_duration),
+        unit=None if heads.duration is None else words.dataset.duration_unit,
+    )
+
+
+def _first(values: jax.Array | None) -> float | None:
+    return None if values is None else float(values[0])
 
 
 def taste_shares(words: ItemWords, question: Question[TasteOutcomes]) -> Shares:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from jaxsim.explanation.tables import Page, Row, Table, candidate_table, flip_table, user_name
 from jaxsim.explanation.taste_types import (
     PartShare,
+    Signals,
     TasteExplanationFields,
     TasteFlip,
     TasteShare,
@@ -29,6 +30,7 @@ def taste_page(explanation: TasteExplanationFields) -> Page:
     tables = [
         candidate_table(explanation.candidate, ("year", "-" if year is None else str(year))),
         _log_odds_table(explanation),
+        *_signal_tables(explanation.signals),
         _part_table(explanation.parts),
         _history_table(explanation),
         _keyword_table(explanation),
@@ -70,6 +72,24 @@ def _log_odds_table(explanation: TasteExplanationFields) -> Table:
     probability = f"a probability of {explanation.probability:.3f}"
     rows.append((together, probability, _signed(explanation.log_odds)))
     return Table("Log-odds of a like", ("of", "computed as", "log-odds"), rows)
+
+
+def _signal_tables(signals: Signals | None) -> list[Table]:
+    """Rating and duration, where responses have them."""
+    if signals is None:
+        return []
+    rows: list[Row] = []
+    if signals.rating_probabilities:
+        chances = ", ".join(f"{x:g}: {p:.2f}" for x, p in signals.rating_probabilities)
+        rows.append(("rating", _drawn(signals.rating), f"{signals.expected_rating:.2f}", chances))
+    if signals.expected_duration is not None:
+        mean, unit = f"{signals.expected_duration:,.3g}", signals.unit or ""
+        rows.append(("duration", _drawn(signals.duration), mean, unit))
+    return [Table("Rating and duration", ("of", "response", "mean", "probabilities, unit"), rows)]
+
+
+def _drawn(number: float | None) -> str:
+    return "open" if number is None else f"{number:,.3g}"
 
 
 def _part_table(parts: Iterable[PartShare]) -> Table:

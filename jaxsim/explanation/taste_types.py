@@ -69,6 +69,27 @@ class TasteFlip:
 
 
 @dataclass(frozen=True)
+class Signals:
+    """Rating and duration of the response (`jaxsim.signals`). What an environment does not have is None or empty.
+
+    Attributes:
+        rating: the rating; None, too, if it has still to be drawn.
+        expected_rating: its mean before the draw.
+        rating_probabilities: every rating with its probability, ascending.
+        duration: the duration; None, too, if it has still to be drawn.
+        expected_duration: its mean before the draw.
+        unit: of durations, such as "hours".
+    """
+
+    rating: float | None = None
+    expected_rating: float | None = None
+    rating_probabilities: tuple[tuple[float, float], ...] = ()
+    duration: float | None = None
+    expected_duration: float | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True)
 class TasteExplanationFields:
     """The fields of a `jaxsim.TasteExplanation`; the equations are those of `jaxsim.taste`.
 
@@ -98,6 +119,8 @@ class TasteExplanationFields:
         flips: every single change that moves p across 1/2: interactions to leave out, then responses to reverse.
             Within each group, those that move p furthest come first. If no single change does it: one set of up to
             MAX_REMOVALS interactions to leave out together, if the greedy search finds one.
+        signals: rating and duration, given ratings and durations of the history that are typical of its labels;
+            None if responses are likes alone.
     """
 
     dataset: str
@@ -122,6 +145,7 @@ class TasteExplanationFields:
     like: bool | None
     leaning: bool
     flips: tuple[TasteFlip, ...]
+    signals: Signals | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as dicts, tuples, strings, numbers, booleans and None, for `json.dumps`."""

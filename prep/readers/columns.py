@@ -18,27 +18,33 @@ class Column:
         required: whether the file must have it.
         multiline: whether its values may contain line breaks. In other columns a line break means that a quote
             was not closed.
+        instead: another wanted column that makes this one unnecessary.
     """
 
     name: str
     synonyms: tuple[str, ...] = ()
     required: bool = True
     multiline: bool = False
+    instead: str | None = None
 
 
 @dataclass(frozen=True)
 class RatingColumns:
-    """The columns of a table of ratings; `time` and `text` are None where the dataset has none."""
+    """The columns of a table of ratings; `time`, `text` and `duration` are None where the dataset has none.
+
+    A table without ratings has durations in their place, if `rating.instead` says so.
+    """
 
     user: Column
     item: Column
     rating: Column
     time: Column | None = None
     text: Column | None = None
+    duration: Column | None = None
 
     def wanted(self) -> list[Column]:
         """All columns that are not None."""
-        columns = (self.user, self.item, self.rating, self.time, self.text)
+        columns = (self.user, self.item, self.rating, self.time, self.text, self.duration)
         return [column for column in columns if column is not None]
 
 
@@ -57,7 +63,11 @@ def find_columns(place: str, names: Sequence[str], columns: Sequence[Column]) ->
         InputError: a required column is missing, or two columns stand for the same wanted one.
     """
     positions = column_positions(names, columns)
-    missing = [c.name for c in columns if c.required and c.name not in positions]
+    missing = [
+        c.name
+        for c in columns
+        if c.required and c.name not in positions and c.instead not in positions
+    ]
     if missing:
         shown = ", ".join(repr(name[:40]) for name in names[:_NAMES_SHOWN])
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""

@@ -68,6 +68,8 @@ class CsvRatings:
 
     Attributes:
         has_text: whether it has the column of texts; set once the first rows were read.
+        has_rating: whether it has the column of ratings; likewise.
+        missing_duration: the line of the first rating without a duration so far; None without any.
     """
 
     def __init__(self, file: LineFile, columns: RatingColumns, scale: Scale) -> None:
@@ -79,7 +81,8 @@ class CsvRatings:
             scale: the ratings that are valid.
         """
         self._file, self._columns, self._scale = file, columns, scale
-        self.has_text = False
+        self.has_text, self.has_rating = False, True
+        self.missing_duration: int | None = None
 
     def rows(self, report: ReportBadLine, with_text: bool = False) -> Iterator[RatingRows]:
         """Read the file block by block.
@@ -94,9 +97,12 @@ class CsvRatings:
         columns = self._columns
         header, blocks = open_csv(self._file, columns.wanted(), self._file.path.name)
         self.has_text = columns.text is not None and columns.text.name in header.positions
+        self.has_rating = columns.rating.name in header.positions
         unwanted = columns.text.name if columns.text and not with_text else None
         names = [name for name in header.positions if name != unwanted]
         dictionaries = {columns.user.name, columns.item.name, columns.rating.name}
+        if columns.duration:
+            dictionaries.add(columns.duration.name)
         validator = RatingsValidator(columns, self._scale)
         for block in blocks:
             bad_lines: list[tuple[int, str]] = []
@@ -105,8 +111,12 @@ class CsvRatings:
             if batch is None:
                 lines, batch = _split_by_record(block, header, names, bad_lines)
             valid, faults = validator.check(batch)
-            if faults and lines is None:  # Arrow does not tell the lines of its rows
+            without = validator.missing_duration if self.missing_duration is None else None
+            # Arrow does not tell the lines of its rows.
+            if lines is None and (faults or without is not None):
                 lines = [line for line, _ in records(block, header, lambda line, reason: None)]
+            if lines is not None and without is not None:
+                self.missing_duration = lines[without]
             bad_lines += [(lines[row], reason) for row, reason in faults] if lines else []
             for line, reason in sorted(bad_lines):
                 report(line, reason)

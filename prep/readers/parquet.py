@@ -55,6 +55,8 @@ class ParquetRatings:
 
     Attributes:
         has_text: whether it has the column of texts; set once the first rows were read.
+        has_rating: whether it has the column of ratings; likewise.
+        missing_duration: the row of the first rating without a duration so far; None without any.
     """
 
     def __init__(self, path: Path, columns: RatingColumns, scale: Scale) -> None:
@@ -66,7 +68,8 @@ class ParquetRatings:
             scale: the ratings that are valid.
         """
         self._path, self._columns, self._scale = path, columns, scale
-        self.has_text = False
+        self.has_text, self.has_rating = False, True
+        self.missing_duration: int | None = None
 
     def rows(self, report: ReportBadLine, with_text: bool = False) -> Iterator[RatingRows]:
         """Read the file batch by batch.
@@ -83,6 +86,7 @@ class ParquetRatings:
             positions = find_columns(str(self._path), schema.names, self._columns.wanted())
             text = self._columns.text
             self.has_text = text is not None and text.name in positions
+            self.has_rating = self._columns.rating.name in positions
             if text is not None and not with_text:
                 positions.pop(text.name, None)
             self._check_types({name: schema.types[at] for name, at in positions.items()})
@@ -96,6 +100,8 @@ class ParquetRatings:
                 )
                 for row, reason in faults:
                     report(number + row, reason)
+                if self.missing_duration is None and validator.missing_duration is not None:
+                    self.missing_duration = number + validator.missing_duration
                 yield valid
                 number += batch.num_rows
 
@@ -106,6 +112,7 @@ class ParquetRatings:
             (columns.item, "text or numbers", _is_id),
             (columns.rating, "numbers", _is_number),
             (columns.time, "times", _is_time),
+            (columns.duration, "numbers", _is_number),
             (columns.text, "text", lambda kind: is_text(_value_type(kind))),
         ]
         for column, what, fits in expected:

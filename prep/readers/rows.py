@@ -45,6 +45,7 @@ class RatingRows:
         rating: float32[R], on the scale.
         time: int64[R], in the unit of the file; zeros where it has no times.
         text: length R; None where texts are not wanted or the file has none.
+        duration: float32[R], above 0, NaN where one is missing; None where the file has none.
     """
 
     user: EncodedIds
@@ -52,6 +53,7 @@ class RatingRows:
     rating: np.ndarray
     time: np.ndarray
     text: Sequence[str | None] | None = None
+    duration: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rating)
@@ -63,6 +65,7 @@ class RatingRows:
             item=replace(self.item, codes=self.item.codes[keep]),
             rating=self.rating[keep],
             time=self.time[keep],
+            duration=None if self.duration is None else self.duration[keep],
         )
 
 
@@ -73,6 +76,7 @@ class RatingsCollector:
         self._users: dict[str, int] = {}
         self._items: dict[str, int] = {}
         self._columns: tuple[list[np.ndarray], ...] = ([], [], [], [])
+        self._durations: list[np.ndarray] = []
         self._rows = 0
 
     def __len__(self) -> int:
@@ -89,6 +93,8 @@ class RatingsCollector:
         )
         for column, part in zip(self._columns, parts, strict=True):
             column.append(part)
+        if rows.duration is not None:
+            self._durations.append(rows.duration)
 
     def build(self) -> pd.DataFrame:
         """The table of `RawData.ratings`; the collector is empty afterwards."""
@@ -96,8 +102,13 @@ class RatingsCollector:
         users, items, ratings, times = (
             _joined(column, dtype) for column, dtype in zip(self._columns, dtypes, strict=True)
         )
-        return ratings_table(
+        table = ratings_table(
             users, list(self._users), items, list(self._items), ratings, whole_seconds(times)
+        )
+        return (
+            table.assign(duration=_joined(self._durations, np.float32))
+            if self._durations
+            else table
         )
 
 

@@ -60,6 +60,9 @@ class RatingsValidator:
     """Checks the batches of one file, which must come in the order of the file.
 
     The first valid time decides whether the times of the file are numbers or dates; the others must be the same.
+
+    Attributes:
+        missing_duration: the first row of the latest batch that has a rating and no duration; None without any.
     """
 
     def __init__(self, columns: RatingColumns, scale: Scale) -> None:
@@ -71,6 +74,7 @@ class RatingsValidator:
         """
         self._columns, self._scale = columns, scale
         self._time_form: str | None = None
+        self.missing_duration: int | None = None
 
     def check(self, batch: Mapping[str, pa.Array]) -> tuple[RatingRows, list[Fault]]:
         """Check a batch.
@@ -85,9 +89,14 @@ class RatingsValidator:
         """
         columns = self._columns
         user, item = _Ids(batch[columns.user.name]), _Ids(batch[columns.item.name])
-        rating = _ratings(batch[columns.rating.name])
-        rated = self._scale.holds(rating)
-        valid = user.valid & item.valid & rated
+        duration, timed = self._durations(batch)
+        if columns.rating.name in batch:
+            rating = numbers_of(batch[columns.rating.name])
+            rated = self._scale.holds(rating)
+        else:
+            assert duration is not None  # `find_columns` makes sure of it
+            rating, rated = duration, np.isfinite(duration) | ~timed
+        valid = user.valid & item.valid & rated & timed
         time = np.zeros(len(rating), np.int64)
         if columns.time and columns.time.name in batch:
             candidates = np.flatnonzero(valid)
@@ -101,7 +110,9 @@ class RatingsValidator:
             elif not item.valid[row]:
                 reason = f"{columns.item.name} {item.fault(row)}"
             elif not rated[row]:
-                reason = f"{columns.rating.name} is not {self._scale}"
+                reason = self._why_not_rated(batch)
+            elif not timed[row]:
+                reason = f"{columns.duration.name} is not a number above 0"  # type: ignore[union-attr]
             else:
                 name = columns.time.name if columns.time else "time"
                 reason = f"{name} is neither {NUMBER} nor {DATE}"
@@ -112,11 +123,29 @@ class RatingsValidator:
             item=EncodedIds(item.codes, item.values),
             rating=np.where(valid, rating, 0).astype(np.float32),  # float32 would overflow
             time=time,
+            duration=None if duration is None else np.where(valid, duration, 1).astype(np.float32),
         )
+        missing = np.flatnonzero(valid & np.isnan(1 if duration is None else duration))
+        self.missing_duration = int(missing[0]) if len(missing) else None
         if faults:
             rows = rows.select(valid)
             texts = texts.filter(pa.array(valid)) if texts is not None else None
         return (rows if texts is None else replace(rows, text=_texts(texts))), faults
+
+    def _durations(self, batch: Mapping[str, pa.Array]) -> tuple[np.ndarray | None, np.ndarray]:
+        """The durations as float64[R], NaN where one is missing, and bool[R]: which are missing or valid."""
+        column, size = self._columns.duration, len(batch[self._columns.user.name])
+        if column is None or column.name not in batch:
+            return None, np.ones(size, bool)
+        values, missing = numbers_of(batch[column.name]), _missing(batch[column.name])
+        valid = (values > 0) & (values <= _FLOAT32_MAX)
+        return np.where(valid, values, math.nan), valid | missing
+
+    def _why_not_rated(self, batch: Mapping[str, pa.Array]) -> str:
+        rating, duration = self._columns.rating, self._columns.duration
+        if rating.name in batch or duration is None:
+            return f"{rating.name} is not {self._scale}"
+        return f"{duration.name} is missing, and there is no {rating.name}"
 
     def _times(self, array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """The times as int64[R], and bool[R]: which of them are valid."""
@@ -205,8 +234,19 @@ def id_text(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _ratings(array: pa.Array) -> np.ndarray:
-    """The ratings as float64[R]; NaN for null and for what is no number."""
+def _missing(array: pa.Array) -> np.ndarray:
+    """Which values are null, blank, or NaN as a number, bool[R]."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        array, kind = array.dictionary_decode(), kind.value_type
+    if not is_text(kind):
+        return np.isnan(_numpy(array.cast(pa.float64(), safe=False).fill_null(math.nan)))
+    blank = [not (text or "").strip() for text in _texts(array)]
+    return np.array(blank, bool)
+
+
+def numbers_of(array: pa.Array) -> np.ndarray:
+    """Ratings or durations as float64[R]; NaN for null and for what is no number."""
     kind = array.type
     if not is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
         return _numpy(array.cast(pa.float64(), safe=False).fill_null(math.nan))

@@ -48,7 +48,7 @@ class RawData:
     Attributes:
         ratings: one row a rating in the order of the file: `user_id` and `item_id` (categorical, of str),
             `rating` (float32, finite) and `time` (int64, seconds; 0 throughout where the source has none, see
-            `prep.order.choose_order`).
+            `prep.order.choose_order`), and perhaps `duration` (float32, above 0, NaN where one is missing).
         items: one row an item, in any order: `item_id` (str, unique), `name` (str), `categories` (tuple of str,
             in the source's own order) and `attributes` (dict of str to str: what else a prompt may say about the
             item, such as {"year": "1995"}). Items may lack ratings, and rated items may be missing here.
@@ -60,6 +60,8 @@ class RawData:
         state: the state whose businesses were kept, empty for all; None for sources without states.
         keep_adult: whether adult titles were kept; None for sources that know of none.
         left_out_items: raw ids of the items that the source left out on purpose. Replies about them are no error.
+        durations_are_ratings: whether the ratings are the durations, because there are no others.
+        missing_duration: file and line of the first rating without a duration; empty without any.
     """
 
     ratings: pd.DataFrame
@@ -72,6 +74,8 @@ class RawData:
     state: str | None = None
     keep_adult: bool | None = None
     left_out_items: Set[str] = frozenset()
+    durations_are_ratings: bool = False
+    missing_duration: str = ""
 
 
 class Source(Protocol):

@@ -1,9 +1,10 @@
-"""The user's own table of ratings: `user,item,rating[,timestamp][,text]`, CSV or Parquet, with a file of items.
+"""The user's own table of ratings, CSV or Parquet, with a file of items.
 
-The columns may have any order, and other columns are ignored; `user_id`, `item_id` and `time` are accepted as
-names too. Ids are text as written: "007" is not "7"; in Parquet, whole numbers become their decimal digits. Times
-are seconds since 1970 or ISO 8601 dates, in UTC where they have no offset; milli-, micro- and nanoseconds are
-recognised if all times are that large.
+Its columns are `user,item,rating` and perhaps `timestamp`, `text` and `duration`. A table without ratings is
+`user,item,duration`, and the durations take their place. The columns may have any order, and other columns are
+ignored; `user_id`, `item_id` and `time` are accepted as names too. Ids are text as written: "007" is not "7"; in
+Parquet, whole numbers become their decimal digits. Times are seconds since 1970 or ISO 8601 dates, in UTC where
+they have no offset; milli-, micro- and nanoseconds are recognised if all times are that large.
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,10 @@ from prep.sources.base import RawData, SourceOptions
 COLUMNS = RatingColumns(
     user=Column("user", ("user_id",)),
     item=Column("item", ("item_id",)),
-    rating=Column("rating"),
+    rating=Column("rating", instead="duration"),
     time=Column("timestamp", ("time",), required=False),
     text=Column("text", required=False, multiline=True),
+    duration=Column("duration", required=False),
 )
 SUFFIXES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".pq")
 
@@ -80,6 +82,9 @@ class TableFile:
             items, skipped_items, digest = read_items(options.items, options.strict)
             reports.append(skipped_items)
             files[options.items.name] = digest
+        first, missing = table.missing_duration, ""
+        if first is not None:
+            missing = f"{self.path}:{first}"
         reviews = RereadTexts(lambda: table.rows(lambda line, why: None, with_text=True))
         return RawData(
             ratings=ratings,
@@ -88,4 +93,6 @@ class TableFile:
             origin=str(self.path),
             skipped=reports,
             reviews=reviews if table.has_text else None,
+            durations_are_ratings=not table.has_rating,
+            missing_duration=missing,
         )

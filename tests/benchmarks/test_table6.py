@@ -1,5 +1,6 @@
 """Table 6: its rows, what stays empty and why, and the recorded pairs."""
 
+import hashlib
 import json
 from dataclasses import replace
 from functools import partial
@@ -10,11 +11,19 @@ import pytest
 
 from benchmarks.fidelity.events import events_of
 from benchmarks.rivals.kuaisim_training import KuaiSimTraining
-from benchmarks.table6 import command, simulators
+from benchmarks.rivals.suber import RECORDED, Recording
+from benchmarks.table6 import command
 from benchmarks.table6.command import Suber, read_validity, run_table6
 from benchmarks.table6.measurement import accuracy_on_pairs, ask_and_time
 from benchmarks.table6.report import NOT_COMPARABLE, format_report, format_rows
-from benchmarks.table6.simulators import NAMES, PAPER, RECORDED, Pairs, recorded_pairs
+from benchmarks.table6.simulators import (
+    NAMES,
+    PAPER,
+    Pairs,
+    recorded_pairs,
+    recorded_scorer,
+    why_not_recorded,
+)
 from jaxsim import InputError
 from prep.annotation.online import RecordedScores
 from tests.factory import random_dataset, write_pack
@@ -88,15 +97,18 @@ def test_the_report_shows_a_dash_for_what_was_not_measured_and_tau_where_it_is_g
 
 def test_validity_is_read_by_the_name_of_the_predictor(tmp_path):
     path = tmp_path / "v.json"
-    path.write_text(json.dumps({"rows": [{"simulator": "taste", "tau": 0.4, "tau_low": 0.2}]}))
-    assert read_validity(path) == {"taste": {"tau": 0.4, "tau_low": 0.2, "tau_high": None}}
-    assert read_validity(None) == {}
+    rows = [{"simulator": "taste", "tau": 0.4, "tau_low": 0.2}]
+    path.write_text(json.dumps({"dataset": "d", "rows": rows}))
+    assert read_validity(path, "d") == {"taste": {"tau": 0.4, "tau_low": 0.2, "tau_high": None}}
+    assert read_validity(None, "d") == {}
+    with pytest.raises(InputError, match="is of the dataset d; give a result of e"):
+        read_validity(path, "e")
     for content in ("{}", "[1]", "no JSON", '{"rows": [{"tau": 1}]}'):
         path.write_text(content)
         with pytest.raises(InputError, match="has no rows with a simulator and its tau"):
-            read_validity(path)
+            read_validity(path, "d")
     with pytest.raises(InputError, match="cannot be read"):
-        read_validity(tmp_path / "missing.json")
+        read_validity(tmp_path / "missing.json", "d")
 
 
 def test_recorded_pairs_are_test_labels_in_the_order_of_the_file(tmp_path):
@@ -146,16 +158,43 @@ def test_a_model_is_timed_only_where_it_was_really_asked():
 @pytest.mark.skipif(not DATA.is_dir(), reason="the original files are not here")
 def test_the_recorded_answers_are_the_original_ones():
     original = DATA / "ml-100k" / "online_llm_scores.csv"
-    assert RECORDED["ml-100k"].read_bytes() == original.read_bytes()
+    assert RECORDED["ml-100k"].path.read_bytes() == original.read_bytes()
+    for name, code in RECORDED["anime"].raw.items():
+        assert hashlib.sha256((DATA / "anime" / name).read_bytes()).hexdigest() == code
 
 
-def test_the_recorded_answers_are_as_their_data_card_says():
-    table = RecordedScores(RECORDED["ml-100k"]).table
-    assert (len(table), table["clean"].sum()) == (374, 227)
+@pytest.mark.parametrize(("name", "counts"), [("ml-100k", (374, 227)), ("anime", (300, 300))])
+def test_the_recorded_answers_are_as_their_data_card_says(name, counts):
+    path = RECORDED[name].path
+    table = RecordedScores(path).table
+    assert (len(table), table["clean"].sum()) == counts
     assert not table.duplicated(["user_id", "item_id"]).any()
-    card = (RECORDED["ml-100k"].parent / "DATA_CARD.md").read_text("utf-8")
+    card = (path.parent / "DATA_CARD.md").read_text("utf-8")
     assert f"| {len(table)} pairs of {table['user_id'].nunique()} users" in card
     assert f"| {table['clean'].sum()} |" in card
+    for stated in (*RECORDED[name].raw.values(), *RECORDED[name].settings):
+        assert f"`{stated}`" in card
+
+
+def test_a_recording_of_another_copy_or_another_build_is_not_used(tmp_path, monkeypatch):
+    dataset = random_dataset(1)
+    path = tmp_path / "r.csv"
+    path.write_text("user_id,item_id,score_0_99\n0,0,5\n")
+    recording = Recording(path, {"ratings.csv": "ab"}, {"like_threshold": 8.0})
+    fitting = {"raw": {"ratings.csv": "ab"}, "settings": {"like_threshold": 8.0}}
+    for changes, reason in (
+        (fitting, None),
+        ({**fitting, "raw": {"ratings.csv": "cd"}}, "another ratings.csv"),
+        ({**fitting, "settings": {"like_threshold": 6.0}}, "like_threshold 6.0 in place of 8.0"),
+    ):
+        copy = replace(dataset, manifest={**dataset.manifest, **changes})
+        assert recorded_scorer(copy) is None
+        assert why_not_recorded(copy) == f"no recorded answers for {copy.name}"
+        with monkeypatch.context() as patch:
+            patch.setitem(RECORDED, copy.name, recording)
+            assert (recorded_scorer(copy) is None) == (reason is not None)
+            if reason is not None:
+                assert why_not_recorded(copy).endswith(f"do not fit this build ({reason})")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +229,7 @@ def test_every_simulator_has_a_row(tmp_path, monkeypatch, capsys):
         {"user_id": users[rows], "item_id": items[rows], "score_0_99": rows % 100}
     )
     scores.assign(clean=rows % 2).to_csv(tmp_path / "r.csv", index=False)
-    monkeypatch.setitem(simulators.RECORDED, "invented", tmp_path / "r.csv")
+    monkeypatch.setitem(RECORDED, "invented", Recording(tmp_path / "r.csv"))
     short = partial(command.measure, history_length=8, session_capacity=12)
     monkeypatch.setattr(command, "measure", short)
     (tmp_path / "v.json").write_text('{"rows": [{"simulator": "taste", "tau": 0.25}]}')
@@ -222,4 +261,6 @@ def test_every_simulator_has_a_row(tmp_path, monkeypatch, capsys):
     assert [by_name[name].get("tau") for name in ("soft", "paper")] == [0.25, None]
     assert len(by_name["kuaisim"]["model"]["validation_auc"]) == 1
     calls = 2 * by_name["paper"]["train_steps"] + 3 * by_name["paper"]["session_steps"]
-    assert f"its rewards would take {calls:,} calls" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"its rewards would take {calls:,} calls" in shown
+    assert "suber: its tau would take the answers about all test items" in shown

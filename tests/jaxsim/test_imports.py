@@ -48,7 +48,7 @@ def test_the_packages_are_seen_at_all():
 def test_agents_take_public_names_only():
     shared = {
         f"jaxsim.{name}"
-        for name in ("cli", "dataset", "files", "settings", "tables", "taste_kernel")
+        for name in ("cli", "dataset", "departure", "files", "settings", "tables", "taste_kernel")
     }
     for file, module, names in imports("agents"):
         if module == "jaxsim":

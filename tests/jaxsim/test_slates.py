@@ -14,6 +14,7 @@ from jaxsim import InputError, SlateSimulator
 from jaxsim.types import HeldParams
 from tests import taste_reference
 from tests.conftest import CAPACITY, HISTORY, leaving_with, never_leaves, simulator_of
+from tests.departure_logs import with_departure
 from tests.slates import RATES, STEPS, FixedRates, K, with_rates
 
 # Standard errors that a mean may be off: one in three million.
@@ -119,6 +120,19 @@ def test_probabilities_agree_with_numpy_through_a_session(dataset, calibrated):
         place = int(info["place"])
         assert reward == info["response"].like == (place >= 0)
         np.testing.assert_array_equal(obs.shown[t], slate)
+
+
+@pytest.mark.slow
+def test_users_leave_as_with_single_items(dataset):
+    """With a fitted departure the probability follows from the window and the time after the step."""
+    _, env, params = with_rates(with_departure(dataset), departure="fitted")
+    obs, state = env.reset_user(jnp.int32(4), params)
+    for t in range(2):
+        slate = random_slate(env, obs, params, t)
+        obs, state, *_, info = env.step_env(jax.random.key(t), state, slate, params)
+        expected = env.single.departure_of(state.single, params).probability
+        np.testing.assert_allclose(info["departure_probability"], expected, rtol=1e-6)
+        assert state.time == t + 1
 
 
 @pytest.mark.slow
@@ -318,6 +332,7 @@ def test_invalid_slates_earn_nothing_and_change_nothing_inside_jit(fixed):
     ("settings", "message"),
     [
         ({"semantics": "paper"}, "slate_size=3 needs probabilities.*'paper'.*calibrated"),
+        ({"signals": "all"}, "slates earn likes, without ratings"),
         ({"session_capacity": 11}, r"slate_size \* session_capacity is 41, too many.*40 items"),
         ({"slate_size": 40, "repeats": "allow"}, "slate_size is 40, too many"),
         ({"slate_size": 0}, "slate_size is 0: give a whole number from 1"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-import prep.build
+import prep.fitted_models
 from prep.__main__ import run
 from prep.sources import ml_100k
 
@@ -135,7 +135,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the statistic model and the weights of the taste model as they are, in tests of something else."""
     made = {"weight": np.zeros(3, np.float32)}, {"validation_auc": None, "epochs_trained": 0}
-    monkeypatch.setattr(prep.build, "train_sasrec", lambda arrays, config: made)
+    monkeypatch.setattr(prep.fitted_models, "train_sasrec", lambda arrays, config: made)
     monkeypatch.setattr("prep.taste_model.MIN_LABELS", sys.maxsize)
 
 

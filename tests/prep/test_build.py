@@ -58,6 +58,9 @@ def test_what_is_packed(tiny, capsys):
     # User 3 from 10 to 50 seconds; 7; user 12, whose two last ratings are in the same second.
     np.testing.assert_array_equal(arrays["interaction_item"], [4, 3, 2, 0, 5, 3, 2, 5, 3, 1, 0])
     np.testing.assert_array_equal(arrays["interaction_label"], [0, 0, 1, 0, 1, 1, 0, 1, 1, 0, 1])
+    assert dataset.departure is None
+    reason = "0 gaps of more than 30 minutes, fewer than 100"
+    assert dataset.manifest["departure"]["constant_because"] == reason
     np.testing.assert_array_equal(arrays["interaction_split"], [0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 2])
 
     manifest = dataset.manifest
@@ -69,6 +72,7 @@ def test_what_is_packed(tiny, capsys):
     assert manifest["raw"].keys() == {"u.data", "u.item"}
     assert manifest["counts"]["session_users"] == 2
     report = capsys.readouterr().out
+    assert f"departure       constant: {reason}" in report
     for fact in ("3 users, 6 items, 11 ratings", "54.5% of the ratings", "8 of 8 kept", str(out)):
         assert fact in report
     assert "\norder " not in report  # of time goes without saying
@@ -401,7 +405,11 @@ def test_ctrl_c_leaves_the_old_dataset_and_nothing_else(tiny, monkeypatch, capsy
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    for where in ("prep.pack._write_table", "jaxsim.files.os.rename", "prep.build.train_sasrec"):
+    for where in (
+        "prep.pack._write_table",
+        "jaxsim.files.os.rename",
+        "prep.fitted_models.train_sasrec",
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(where, interrupt)
             with pytest.raises(SystemExit) as caught:

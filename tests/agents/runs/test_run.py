@@ -31,6 +31,7 @@ from agents.runs.folder import (
 from agents.runs.metrics import ProgressBar
 from jaxsim import InputError
 from jaxsim.files import staged_folder
+from tests.departure_logs import with_departure
 from tests.factory import random_dataset, write_pack
 from tests.paths import ROOT
 
@@ -158,13 +159,29 @@ def test_a_run_on_drawn_tastes_is_evaluated_on_them(pack, tmp_path, capsys):
     assert json.loads((out / "metrics.json").read_text())["rows"] == json.loads(before)["rows"]
 
 
-def test_a_config_from_before_drawn_tastes_and_exposure_is_read(run):
+@pytest.mark.slow  # another training
+def test_a_run_with_a_fitted_departure_is_evaluated_with_it(pack, tmp_path, capsys):
+    leaving = write_pack(with_departure(jaxsim.load_dataset(pack)), tmp_path / "leaving")
+    out = tmp_path / "run"
+    run_training(leaving, out, departure="fitted")
+    config = load_config(out)
+    assert config.make_options()["departure"] == "fitted"
+    assert config.make_env().departure == "fitted"
+    before = json.loads((out / "metrics.json").read_text())["rows"]
+    assert {row["policy"] for row in before} >= {"dqn", "oracle", "oracle_planning"}
+    evaluate_run(out)
+    assert json.loads((out / "metrics.json").read_text())["rows"] == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("taste", "posterior"), ("exposure", False), ("departure", "constant")]
+)
+def test_a_config_from_before_an_option_is_read(run, option, value):
     path = run / "config.json"
     config = json.loads(path.read_text())
-    del config["environment"]["taste"], config["environment"]["exposure"]
+    del config["environment"][option]
     path.write_text(json.dumps(config))
-    options = load_config(run).make_options()
-    assert (options["taste"], options["exposure"]) == ("posterior", False)
+    assert load_config(run).make_options()[option] == value
 
 
 def test_a_run_is_not_evaluated_on_another_dataset(run, tmp_path):

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.fidelity.events import events_of
+from benchmarks.fidelity.predictor import CannotFitError, TrainingData
+from benchmarks.fidelity.simulator import Simulator
 from benchmarks.rivals.kuaisim import KuaiSim, KuaiSimUser
 from benchmarks.rivals.kuaisim_training import (
+    KUAISIM,
     KuaiSimTraining,
     _params,
     probabilities,
@@ -144,3 +147,16 @@ def test_data_and_settings_that_do_not_serve_are_refused():
     all_liked = make_dataset([[0]] * 6, [[0]] * 6, [[0]] * 6, [(list(range(6)), [1] * 6)])
     with pytest.raises(InputError, match="likes and dislikes among the validation labels"):
         train_kuaisim(all_liked, CONFIG)
+    # Where models are compared, it is left out with this reason.
+    with pytest.raises(CannotFitError, match="needs training interactions, and likes and dislikes"):
+        KUAISIM.fit(TrainingData(all_liked, Simulator.of(all_liked), context=6))
+
+
+@pytest.mark.slow
+def test_where_policies_are_compared_it_is_the_model_of_table_6():
+    dataset = random_dataset(2)
+    fitted = KUAISIM.fit(TrainingData(dataset, Simulator.of(dataset), context=6))
+    trained = train_kuaisim(dataset, KuaiSimTraining(window=6))
+    events = events_of(dataset, "test", 6)
+    expected = probabilities(trained.model, trained.params, events)
+    np.testing.assert_array_equal(fitted.predict(events), expected)

@@ -66,7 +66,8 @@ def test_training_labels_do_reach_them(people):
     flipped = with_labels(people, people.arrays["interaction_label"] ^ 1)
     ours, theirs = replayed(people), replayed(flipped)
     assert (ours[0]["like_rate"] != theirs[0]["like_rate"]).any()
-    for name in ("taste", "paper", "soft", "bias_residual", "bias_running", "counts", "item_rate"):
+    names = ("taste", "paper", "soft", "kuaisim", "bias_residual", "bias_running", "counts")
+    for name in (*names, "item_rate"):
         assert (ours[1][name] != theirs[1][name]).any(), name
 
 
