@@ -36,7 +36,7 @@ AnySimulator = UserSimulator | SlateSimulator
 Arrays = dict[str, np.ndarray]
 
 
-class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
+class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
     """One session at a time, `gymnasium.Env`.
 
     Action: an item, `Discrete(N)`. An item that is masked or outside the catalogue earns 0 and sets
@@ -277,7 +277,7 @@ def observation_space(env: AnySimulator) -> spaces.Dict:
     def box(low: int, high: int, *size: int, dtype: type = np.int32) -> spaces.Box:
         return spaces.Box(low, high, size, dtype)
 
-    boxes = {
+    boxes: dict[str, spaces.Space[Any]] = {
         "user": box(0, env.num_users - 1, 1),
         "items": box(-1, env.num_items - 1, env.window),
         "responses": box(-1, 1, env.window, dtype=np.int8),
@@ -314,11 +314,13 @@ def _session_programs(env: Any) -> _Programs:
 
     def reset(key: jax.Array, params: EnvParams) -> Any:
         key, key_reset = jax.random.split(key)
-        return started(key, *env.reset_env(key_reset, params), params)
+        obs, state = env.reset_env(key_reset, params)
+        return started(key, obs, state, params)
 
     def reset_user(key: jax.Array, user: jax.Array, params: EnvParams) -> Any:
         key, key_reset = jax.random.split(key) if env.draws_taste else (key, None)
-        return started(key, *env.reset_user(user, params, key_reset), params)
+        obs, state = env.reset_user(user, params, key_reset)
+        return started(key, obs, state, params)
 
     def step(key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams) -> Any:
         key, key_step = jax.random.split(key)

@@ -37,6 +37,16 @@ class SlateState:
         """Steps taken, int32[]."""
         return self.single.time
 
+    @property
+    def user(self) -> jax.Array:
+        """The session's user, int32[]."""
+        return self.single.user
+
+    @property
+    def session_length(self) -> jax.Array:
+        """Number of interactions that the session has appended, int32[]."""
+        return self.single.session_length
+
 
 @struct.dataclass
 class Choice:

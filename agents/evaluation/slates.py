@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from agents.algorithms.policy import NetworkPolicy
 from agents.evaluation.baselines import FixedRanking, baselines
 from agents.evaluation.sessions import FixedSessions, in_batches
 from jaxsim import Dataset, EnvParams, Observation, SlateSimulator
@@ -68,6 +69,24 @@ class OracleSlate:
     ) -> jax.Array:
         """See `SlatePolicy`."""
         return env.best_slate(env.scores(state, params), obs)
+
+
+@struct.dataclass
+class LearnedSlate:
+    """The allowed items with the highest scores of a network: the likeliest slate of the policy that was trained.
+
+    Attributes:
+        policy: of `Algorithm.policy_of`.
+    """
+
+    policy: NetworkPolicy
+    name: str = struct.field(pytree_node=False, default="learned")
+
+    def act(
+        self, key: jax.Array, env: SlateSimulator, obs: Any, state: Any, params: EnvParams
+    ) -> jax.Array:
+        """See `SlatePolicy`."""
+        return env.best_slate(self.policy.scores(obs), obs)
 
 
 def slate_baselines(
