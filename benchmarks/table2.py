@@ -31,6 +31,7 @@ from agents.runs.training import train_seeds
 from benchmarks.hardware import device_name
 from benchmarks.output import check_json, check_plot, write_json, write_plot
 from jaxsim import Dataset, EnvParams, InputError, Semantics, UserSimulator, load_dataset, make
+from jaxsim.departure import DepartureKind
 from jaxsim.tables import format_table
 
 AGENTS = ("ppo", "trpo", "a2c", "dqn")  # in the paper's order
@@ -78,7 +79,7 @@ NOT_COMPARABLE = (
 )
 
 
-Preset = Literal["default", "personal"]
+Preset = Literal["default", "personal", "planning"]
 
 _FROM_LOGS: dict[str, Any] = {"encoder": "residual", "item_embedding": "logs"}
 PERSONAL: dict[str, dict[str, Any]] = {
@@ -93,6 +94,17 @@ PERSONAL: dict[str, dict[str, Any]] = {
     },
 }
 """Settings by agent that differ from the defaults, for agents that adapt to each user."""
+_FAR_SIGHTED = {"gamma": 0.95, "gae_lambda": 0.9}
+PLANNING: dict[str, dict[str, Any]] = {
+    **{name: {**PERSONAL[name], **_FAR_SIGHTED} for name in ("ppo", "trpo", "a2c")},
+    "dqn": {**PERSONAL["dqn"], "gamma": 0.95},
+}
+"""The same, with a discount that makes it pay to keep a user who may leave."""
+PRESETS: dict[Preset, dict[str, dict[str, Any]]] = {
+    "default": {},
+    "personal": PERSONAL,
+    "planning": PLANNING,
+}
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,7 @@ def run_table2(
     seed: int = 0,
     total_steps: int | None = None,
     semantics: Semantics = "paper",
+    departure: DepartureKind = "constant",
     preset: Preset = "default",
     evaluation_seed: int = 1_000_000,
     json: Path | None = None,
@@ -132,8 +145,9 @@ def run_table2(
         seed: the first of them.
         total_steps: environment steps of a seed, for a quick look; by default each agent's own setting.
         semantics: how users decide, see `jaxsim.make`.
-        preset: settings of the agents: their defaults, or those for agents that start from keywords and training
-            logs and adapt to each user.
+        departure: when users leave, see `jaxsim.make`.
+        preset: settings of the agents: their defaults; those for agents that start from keywords and training
+            logs and adapt to each user; or the same with a discount of 0.95.
         evaluation_seed: seed of the fixed sessions.
         json: also write the result here: an object, or a list of objects if there are several datasets.
         plot: also draw the learning curves here (PNG, or the format that the name ends in).
@@ -146,7 +160,7 @@ def run_table2(
     datasets = [load_dataset(name) for name in dataset or ("ml-100k",)]
     tables = []
     for packed in datasets:
-        tables.append(measure(packed, configs, seeds, seed, evaluation_seed, semantics))
+        tables.append(measure(packed, configs, seeds, seed, evaluation_seed, semantics, departure))
         print(f"\n{format_report(tables[-1])}\n", flush=True)
     print(format_paper())
     results: Any = [table.result for table in tables]
@@ -175,7 +189,7 @@ def configs_of(
             raise InputError(f"--agents {name}: unknown; choose from {', '.join(all_agents())}")
         if name in configs:
             raise InputError(f"--agents {name}: is given twice")
-        config = ALGORITHMS[name].config(**(PERSONAL[name] if preset == "personal" else {}))
+        config = ALGORITHMS[name].config(**PRESETS[preset].get(name, {}))
         configs[name] = config if total_steps is None else replace(config, total_steps=total_steps)
         configs[name].check()
     return configs
@@ -188,6 +202,7 @@ def measure(
     seed: int,
     evaluation_seed: int,
     semantics: Semantics = "paper",
+    departure: DepartureKind = "constant",
 ) -> Table2:
     """Train each agent and evaluate all of them on one dataset.
 
@@ -197,13 +212,13 @@ def measure(
         seeds: number of seeds of each agent, at least 1.
         seed: the first of them.
         evaluation_seed: seed of the fixed sessions.
-        semantics: how users decide.
+        semantics, departure: how users decide, and when they leave.
 
     Raises:
         InputError: a training diverged, or the dataset lacks what users or agents need.
     """
     print(f"preparing the simulator of {dataset.name} ...", flush=True)
-    env, params = make(dataset, semantics=semantics)
+    env, params = make(dataset, semantics=semantics, departure=departure)
     trainings: dict[str, Training] = {}
     greedy: dict[str, list[EvaluatedPolicy]] = {}
     sampled: dict[str, list[EvaluatedPolicy]] = {}

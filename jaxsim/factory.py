@@ -100,13 +100,13 @@ def make(
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
         exposure: correct the taste model's p for what its users would not have chosen (`jaxsim.exposure`).
-        departure: "constant": users leave with probability 0.025 after each step. "fitted": as real sessions end
-            (`jaxsim.departure`).
+        departure: users leave with "constant" probability 0.025 a step, or as "fitted" (`jaxsim.departure`).
         user_model: your own model of users, in place of the votes and the taste model. It is tried first.
         user_params: pytree of arrays, the first argument of the methods of `user_model`.
         reward: what a response earns: its "like" (under "soft" its probability), its "rating", its "duration", or
             what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
-        signals: of a response: "like" alone, "all" (rating and duration, too), "auto" (all if `reward` needs it).
+        signals: what a response of the taste model has. "all": rating and duration, too, where the dataset has
+            them. "like": the like alone, which takes less work. "auto": all if `reward` is not "like".
         slates: `slate_size` and the other settings of slates (`SlateOptions`).
 
     Returns:
@@ -140,17 +140,14 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
     session_users = _session_users(dataset, settings.users)
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)
     asks_votes, own = settings.semantics not in TASTE_SEMANTICS, settings.user_model
-    asks_taste, drawn = not asks_votes and own is None, settings.taste == "latent"
+    asks_taste = not asks_votes and own is None
     if not asks_taste:
         _check_without_taste(settings)
     corrected = build_exposure_model(dataset) if settings.exposure else None
     _check_window(dataset, sasrec, settings, asks_votes)
     departure = build_departure(dataset) if settings.departure == "fitted" else None
     budget = settings.table_budget
-    model = build_taste_model(dataset, budget, settings.catalogue, drawn) if asks_taste else None
-    asked = {"all": True, "like": False, "auto": settings.reward != "like"}[settings.signals]
-    if model is not None and asked:
-        model = replace(model, signals=build_signals(dataset))
+    model = _taste_model(dataset, settings) if asks_taste else None
     signals = None if model is None else model.signals
     check_reward(settings.reward, dataset, settings.semantics, own is not None, signals)
     budget -= table_bytes(model)
@@ -198,6 +195,14 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         departure=departure,
     )
     return env, params
+
+
+def _taste_model(dataset: Dataset, settings: _Settings) -> TasteModel:
+    """The taste model, with those of ratings and durations if they are asked for."""
+    drawn = settings.taste == "latent"
+    model = build_taste_model(dataset, settings.table_budget, settings.catalogue, drawn)
+    asked = {"all": True, "like": False, "auto": settings.reward != "like"}[settings.signals]
+    return replace(model, signals=build_signals(dataset)) if asked else model
 
 
 def _check_without_taste(settings: _Settings) -> None:

@@ -167,7 +167,7 @@ def _rows(
         low, high = mean_interval(own, users)
         paired = {
             other: mean_interval(own - returns[other, BASELINE], users)
-            for other in ("like_rate", "random", "popular", "static_best")
+            for other in ("like_rate", "random", "popular", "static_best", "oracle")
         }
         over_static = (own - returns["static_best", BASELINE]).mean(axis=0, keepdims=True)
         users_low, users_high = mean_interval(over_static, users)
@@ -190,6 +190,8 @@ def _rows(
                 paired_popular_high=paired["popular"][1],
                 paired_static_best_low=paired["static_best"][0],
                 paired_static_best_high=paired["static_best"][1],
+                paired_oracle_low=paired["oracle"][0],
+                paired_oracle_high=paired["oracle"][1],
                 users_static_best_low=users_low,
                 users_static_best_high=users_high,
                 share_of_oracle=_share(mean, random, oracle),

@@ -34,6 +34,8 @@ class Row:
     paired_popular_high: float
     paired_static_best_low: float
     paired_static_best_high: float
+    paired_oracle_low: float
+    paired_oracle_high: float
     users_static_best_low: float
     users_static_best_high: float
     share_of_oracle: float

@@ -133,6 +133,7 @@ def unseen(state):
     return next(item for item in range(40) if item not in np.asarray(state.items))
 
 
+@pytest.mark.slow
 def test_users_leave_with_the_probability_that_info_states(leaving):
     _, (_, after, _, terminated, info) = step_often(leaving, unseen)
     chance = np.asarray(info["departure_probability"])

@@ -164,7 +164,7 @@ def test_logistic_regression_by_hand():
     fit = fit_logistic(np.ones((10, 1)), outcome, cluster)
     assert fit.coefficients[0] == pytest.approx(np.log(0.2 / 0.8), abs=1e-3)
     sums = np.array([1 - 4 * 0.2, 1 - 6 * 0.2])
-    assert fit.errors[0] == pytest.approx(np.sqrt((sums**2).sum()) / (10 * 0.16), rel=1e-3)
+    assert fit.errors[0] == pytest.approx(np.sqrt(2 * (sums**2).sum()) / (10 * 0.16), rel=1e-3)
     shifted = fit_logistic(np.ones((10, 1)), outcome, cluster, offset=np.full(10, 0.5))
     assert shifted.coefficients[0] == pytest.approx(fit.coefficients[0] - 0.5, abs=1e-3)
 

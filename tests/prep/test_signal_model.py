@@ -39,6 +39,7 @@ def drawn(seed: int, duration=DURATION) -> tuple[np.ndarray, Response]:
     return np.stack([item, taste, odds], axis=1).astype(np.float64), response
 
 
+@pytest.mark.slow
 def test_parameters_of_ratings_and_durations_are_recovered():
     """Weights, thresholds, and deviation lie within two standard errors in about 95 of 100 cases."""
     of_ratings, of_durations = [], []

@@ -25,6 +25,7 @@ def fickle():
     return simulator_of(dataset, departure="fitted", **SETTINGS)
 
 
+@pytest.mark.slow
 def test_sessions_end_at_the_first_number_below_the_hazard(fickle):
     """Against a plain loop over the steps of each session."""
     _, env, params = fickle
@@ -50,6 +51,7 @@ def test_sessions_end_at_the_first_number_below_the_hazard(fickle):
     assert 1 < outcome.steps.mean() < env.session_capacity
 
 
+@pytest.mark.slow
 def test_the_planner_earns_more_than_the_one_step_oracle(fickle):
     """All even items are as good for the one-step oracle; the planner takes those that keep the user."""
     _, env, params = fickle
