@@ -30,6 +30,7 @@ from jaxsim.own_users import UserModel
 from jaxsim.registration import environment_id, register_environments
 from jaxsim.sasrec import SASRec
 from jaxsim.similarity import COSINE_UNIT, NO_COSINE
+from jaxsim.slates import SlateSimulator
 from jaxsim.types import EnvParams, EnvState, Observation
 
 try:
@@ -57,6 +58,7 @@ __all__ = [
     "Response",
     "SASRec",
     "Semantics",
+    "SlateSimulator",
     "TasteExplanation",
     "TasteKind",
     "UserModel",

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from jaxsim.sasrec import SASRec, restore
 from jaxsim.settings import check_settings
 from jaxsim.signal_params import SignalKind, build_signals, known_values
 from jaxsim.signals import Signals
+from jaxsim.slate_options import SlateOptions, make_items_or_slates
 from jaxsim.taste import Posterior, TasteModel, condition
 from jaxsim.taste_kernel import build_taste_model, table_bytes
 from jaxsim.types import EnvParams, Histories, Prefix
@@ -78,6 +79,7 @@ def make(
     user_params: Any = None,
     reward: Reward = "like",
     signals: SignalKind = "auto",
+    **slates: Unpack[SlateOptions],
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
 
@@ -85,8 +87,7 @@ def make(
         dataset: of `jaxsim.load_dataset`.
         semantics: how a user decides. "paper", the default: by majority of the three votes. "released": by the
             votes as in the authors' public code. "calibrated": with the probability p of the taste model, drawn.
-            "soft": with p at least 1/2; a recommendation earns p itself. With `user_model`, p is that model's, and
-            "calibrated" is the default.
+            "soft": with p at least 1/2; it earns p itself. With `user_model` (default "calibrated") p is its own.
         repeats: "mask" forbids recommending an item of the window; "allow" lets it earn again.
         history_length: the most training interactions, the latest ones, that a session starts from.
         session_capacity: the most steps of a session.
@@ -94,22 +95,22 @@ def make(
         table_budget: bytes of device memory for tables: the comparisons of all pairs of items, and f_sta's
             encoding of all users' histories. A table that fits (the pairs come first) makes steps faster.
         catalogue: how to compare items: "tables", "features" (on the fly), or "auto" to decide by the budget.
-        prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto" to
-            decide by the budget. A table that exceeds the budget is refused.
+        prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto".
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
             included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
             the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
         exposure: correct the taste model's p for what its users would not have chosen (`jaxsim.exposure`).
         departure: users leave with "constant" probability 0.025 a step, or as "fitted" (`jaxsim.departure`).
         user_model: your own model of users, in place of the votes and the taste model. It is tried first.
-        user_params: pytree of arrays that the methods of `user_model` get as their first argument.
+        user_params: pytree of arrays, the first argument of the methods of `user_model`.
         reward: what a response earns: its "like" (under "soft" its probability), its "rating", its "duration", or
             what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
         signals: what a response of the taste model has. "all": rating and duration, too, where the dataset has
             them. "like": the like alone, which takes less work. "auto": all if `reward` is not "like".
+        slates: `slate_size` and the other settings of slates (`SlateOptions`).
 
     Returns:
-        The environment (static settings) and its params (a pytree of device arrays).
+        The environment (static settings; with slates a `SlateSimulator`) and its params (a pytree of arrays).
 
     Raises:
         InputError: a setting that this dataset cannot serve, or a user model unlike what `UserModel` says.
@@ -120,7 +121,7 @@ def make(
         catalogue, prefixes, taste, exposure, departure, user_model, user_params, reward, signals,
     )  # fmt: skip
     check_settings(settings)
-    return _make(dataset, settings)
+    return make_items_or_slates(slates, dataset, settings, _make)
 
 
 def _check_kinds(

@@ -24,15 +24,19 @@ from gymnasium.vector.utils import batch_space
 from jaxsim.checks import check_range, integers
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
+from jaxsim.slate_types import SlateObservation, SlateState
+from jaxsim.slates import SlateSimulator
 from jaxsim.types import EnvParams, EnvState, Observation
 
 # What the infos of many sessions say about a step; the semantics decides between votes and probability.
 _DESCRIBED = ("response", "votes", "probability", "departure_probability", "invalid_action")
+_DESCRIBED_OF_SLATES = ("slate", "scores", "probabilities", "place")
 
+AnySimulator = UserSimulator | SlateSimulator
 Arrays = dict[str, np.ndarray]
 
 
-class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
+class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
     """One session at a time, `gymnasium.Env`.
 
     Action: an item, `Discrete(N)`. An item that is masked or outside the catalogue earns 0 and sets
@@ -48,11 +52,15 @@ class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
     bool[N], the items that may be recommended next. `info` of `step` also holds `response`, a dict, `votes`,
     int8[3], and `invalid_action`, bool[]. `response` has "like", int8[], and "rating" and "duration", float32[],
     where there are any.
+
+    With slates of K items an action is a slate, `MultiDiscrete([N] * K)`. Observations also have `shown`,
+    int32[S, K], the slates of the session, -1 pads; `info` has `slate`, `scores`, `probabilities` and `place` in
+    place of `votes`, as `jaxsim.SlateSimulator` says. A slate with an item twice is invalid, too.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
 
-    def __init__(self, env: UserSimulator, params: EnvParams, seed: int) -> None:
+    def __init__(self, env: AnySimulator, params: EnvParams, seed: int) -> None:
         """Prepare, without starting a session.
 
         Args:
@@ -63,12 +71,12 @@ class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
             InputError: an unusable seed.
         """
         self.observation_space = observation_space(env)
-        self.action_space = spaces.Discrete(env.num_items)
+        self.action_space = action_space(env)
         self._num_users = env.num_users
         self._params = params
         self._programs = _session_programs(replace(env, defaults=None))
         self._key = _key_of(seed)
-        self._state: EnvState | None = None
+        self._state: EnvState | SlateState | None = None
         self._mask = np.ones(env.num_items, bool)
 
     def reset(
@@ -97,14 +105,15 @@ class GymnasiumEnv(gymnasium.Env[Arrays, np.int64]):
         return _arrays(jax.device_get(obs)), {"action_mask": self._mask.copy()}
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
-        """Recommend an item, int[]; after the end of a session, call `reset` first.
+        """Recommend an item, int[], or a slate, int[K]; after the end of a session, call `reset` first.
 
         Raises:
-            InputError: no session is running, or the action is not an integer.
+            InputError: no session is running, or the action is not an integer, or not K of them.
         """
         if self._state is None:
             raise InputError("no session is running: call reset() first")
-        item = _int32(integers("action", action, rank=0), len(self._mask))
+        rank = len(self.action_space.shape or ())
+        item = _int32(integers("action", action, rank), len(self._mask))
         self._key, self._state, out = self._programs.step(
             self._key, self._state, item, self._params
         )
@@ -135,7 +144,7 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
 
-    def __init__(self, env: UserSimulator, params: EnvParams, num_envs: int, seed: int) -> None:
+    def __init__(self, env: AnySimulator, params: EnvParams, num_envs: int, seed: int) -> None:
         """Prepare, without starting sessions.
 
         Args:
@@ -150,14 +159,14 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             raise InputError(f"num_envs is {num_envs}, but must be at least 1")
         self.num_envs = num_envs
         self.single_observation_space = observation_space(env)
-        self.single_action_space = spaces.Discrete(env.num_items)
+        self.single_action_space = action_space(env)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._num_items, self._num_users = env.num_items, env.num_users
         self._params = params
         self._programs = _vector_programs(replace(env, defaults=None), num_envs)
         self._key = _key_of(seed)  # one for all sessions, or after reset(seed=[...]) one for each
-        self._state: EnvState | None = None
+        self._state: EnvState | SlateState | None = None
 
     def reset(
         self,
@@ -197,7 +206,7 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
     def step(
         self, actions: Any
     ) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Recommend an item in each session, int[num_envs].
+        """Recommend an item in each session, int[num_envs], or a slate, int[num_envs, K].
 
         Returns:
             Observations, rewards float64[num_envs], terminations and truncations bool[num_envs], infos.
@@ -206,7 +215,7 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
             InputError: no sessions are running, or not one integer for each session.
         """
         state = self._running()
-        numbers = integers("actions", actions, rank=1)
+        numbers = integers("actions", actions, 1 + len(self.single_action_space.shape or ()))
         if len(numbers) != self.num_envs:
             raise InputError(
                 f"actions has {len(numbers)} items: pass {self.num_envs}, one for each session"
@@ -231,7 +240,7 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         """
         return np.array(self._programs.mask(self._running(), self._params))
 
-    def _running(self) -> EnvState:
+    def _running(self) -> EnvState | SlateState:
         if self._state is None:
             raise InputError("no sessions are running: call reset() first")
         return self._state
@@ -255,20 +264,28 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         )
 
 
-def observation_space(env: UserSimulator) -> spaces.Dict:
+def action_space(env: AnySimulator) -> spaces.Discrete | spaces.MultiDiscrete:
+    """An item, or with slates an item for each place."""
+    if isinstance(env, SlateSimulator):
+        return spaces.MultiDiscrete(np.full(env.slate_size, env.num_items))
+    return spaces.Discrete(env.num_items)
+
+
+def observation_space(env: AnySimulator) -> spaces.Dict:
     """The space of one observation of `GymnasiumEnv`; scalars are arrays of one, which Stable-Baselines3 needs."""
 
-    def box(low: int, high: int, size: int, dtype: type = np.int32) -> spaces.Box:
-        return spaces.Box(low, high, (size,), dtype)
+    def box(low: int, high: int, *size: int, dtype: type = np.int32) -> spaces.Box:
+        return spaces.Box(low, high, size, dtype)
 
-    return spaces.Dict(
-        {
-            "user": box(0, env.num_users - 1, 1),
-            "items": box(-1, env.num_items - 1, env.window),
-            "responses": box(-1, 1, env.window, np.int8),
-            "length": box(0, env.window, 1),
-        }
-    )
+    boxes: dict[str, spaces.Space[Any]] = {
+        "user": box(0, env.num_users - 1, 1),
+        "items": box(-1, env.num_items - 1, env.window),
+        "responses": box(-1, 1, env.window, dtype=np.int8),
+        "length": box(0, env.window, 1),
+    }
+    if isinstance(env, SlateSimulator):
+        boxes["shown"] = box(-1, env.num_items - 1, env.session_capacity, env.slate_size)
+    return spaces.Dict(boxes)
 
 
 class _Programs(NamedTuple):
@@ -291,17 +308,19 @@ class _VectorPrograms(NamedTuple):
 
 # Cached, so that all adapters of equal environments share one compilation.
 @functools.lru_cache(maxsize=8)
-def _session_programs(env: UserSimulator) -> _Programs:
+def _session_programs(env: Any) -> _Programs:
     def started(key: jax.Array, obs: Observation, state: EnvState, params: EnvParams) -> Any:
         return key, state, _fields(obs), env.action_mask(obs, params)
 
     def reset(key: jax.Array, params: EnvParams) -> Any:
         key, key_reset = jax.random.split(key)
-        return started(key, *env.reset_env(key_reset, params), params)
+        obs, state = env.reset_env(key_reset, params)
+        return started(key, obs, state, params)
 
     def reset_user(key: jax.Array, user: jax.Array, params: EnvParams) -> Any:
         key, key_reset = jax.random.split(key) if env.draws_taste else (key, None)
-        return started(key, *env.reset_user(user, params, key_reset), params)
+        obs, state = env.reset_user(user, params, key_reset)
+        return started(key, obs, state, params)
 
     def step(key: jax.Array, state: EnvState, action: jax.Array, params: EnvParams) -> Any:
         key, key_step = jax.random.split(key)
@@ -314,7 +333,7 @@ def _session_programs(env: UserSimulator) -> _Programs:
 
 
 @functools.lru_cache(maxsize=8)
-def _vector_programs(env: UserSimulator, num_envs: int) -> _VectorPrograms:
+def _vector_programs(env: Any, num_envs: int) -> _VectorPrograms:
     def next_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The next state of the stream(s), [] or [num_envs], and a key for each session."""
         if key.ndim == 0:
@@ -338,7 +357,8 @@ def _vector_programs(env: UserSimulator, num_envs: int) -> _VectorPrograms:
         obs, state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
             keys, state, action, params
         )
-        described = {name: info[name] for name in _DESCRIBED if name in info}
+        names = *_DESCRIBED, *_DESCRIBED_OF_SLATES
+        described = {name: info[name] for name in names if name in info}
         out = _fields(obs), reward, terminated, truncated, described
         return key, state, out, _fields(info["final_observation"])
 
@@ -365,7 +385,9 @@ def _jit_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def _fields(obs: Observation) -> dict[str, jax.Array]:
     """An observation as the dict of `observation_space`."""
+    shown = {"shown": obs.shown} if isinstance(obs, SlateObservation) else {}
     return {
+        **shown,
         "user": obs.user[..., None],
         "items": obs.items,
         "responses": obs.responses,

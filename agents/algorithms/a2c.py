@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 from agents.algorithms.algorithm import Metrics, TrainState
-from agents.algorithms.choice import entropy, score_of
-from agents.algorithms.on_policy import JointLossConfig, OnPolicy, flatten
+from agents.algorithms.choice import entropy
+from agents.algorithms.on_policy import JointLossConfig, OnPolicy, chosen_log_probability, flatten
 from jaxsim import EnvParams
 
 
@@ -20,6 +20,8 @@ class A2CConfig(JointLossConfig):
 class A2C(OnPolicy[A2CConfig]):
     """A2C for one environment."""
 
+    learns_slates = True
+
     def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Metrics]:
         """Collect one rollout, and take one gradient step with all its steps."""
         state, experience, totals = self.collect_experience(state, params)
@@ -29,7 +31,7 @@ class A2C(OnPolicy[A2CConfig]):
 
         def loss(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             log_policy, value = self.log_probabilities(variables, batch.obs, mask)
-            policy_loss = -(score_of(log_policy, batch.item) * advantage).mean()
+            policy_loss = -(chosen_log_probability(log_policy, batch.item) * advantage).mean()
             value_loss = self.value_loss(value, batch.target)
             return self.config.joint_loss(policy_loss, value_loss, entropy(log_policy).mean())
 

@@ -84,6 +84,35 @@ def draw_softmax(key: jax.Array, logits: jax.Array) -> jax.Array:
     return draw_weighted(key, jnp.exp(logits - logits.max()))
 
 
+def draw_slate(key: jax.Array, logits: jax.Array, slate_size: int) -> jax.Array:
+    """K items drawn one after the other, without replacement, from the softmax of masked logits; int32[K].
+
+    Logits are float32[N]. This is the Plackett-Luce model. With Gumbel noise added to the logits, the K highest in
+    their order are such a draw (Kool, van Hoof and Welling, 2019).
+    """
+    noise = jax.random.gumbel(key, logits.shape, jnp.float32)
+    return jax.lax.top_k(logits + noise, slate_size)[1].astype(jnp.int32)
+
+
+def slate_log_probability(logits: jax.Array, slate: jax.Array) -> jax.Array:
+    """Log-probability that `draw_slate` draws a slate int32[..., K] in its order, float32[...]; O(N + K).
+
+    Place k has l_k - log(sum of exp l over the items that are left). From the last place to the first, each sum is
+    the next one and one item more, so nothing is subtracted and nothing cancels.
+
+    Args:
+        logits: float32[..., N], masked, up to a constant.
+        slate: distinct items.
+    """
+    chosen = jnp.take_along_axis(logits, slate, axis=-1)
+    others = jnp.put_along_axis(logits, slate, MASKED_LOGIT, axis=-1, inplace=False)
+    left, total = jax.nn.logsumexp(others, axis=-1), jnp.zeros(logits.shape[:-1], jnp.float32)
+    for k in reversed(range(slate.shape[-1])):
+        left = jnp.logaddexp(left, chosen[..., k])
+        total += chosen[..., k] - left
+    return total
+
+
 def entropy(log_probabilities: jax.Array) -> jax.Array:
     """Entropy in nats of log-probabilities float32[..., N] of masked logits, float32[...]."""
     return -(jnp.exp(log_probabilities) * log_probabilities).sum(axis=-1)

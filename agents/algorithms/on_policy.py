@@ -10,7 +10,14 @@ from flax import struct
 
 from agents.algorithms.advantages import generalised_advantages, next_values
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, TrainState
-from agents.algorithms.choice import draw_softmax, entropy, mask_logits, score_of
+from agents.algorithms.choice import (
+    draw_slate,
+    draw_softmax,
+    entropy,
+    mask_logits,
+    score_of,
+    slate_log_probability,
+)
 from agents.algorithms.networks import ActorCritic, ItemStart
 from agents.algorithms.parallel import mean_over_devices, own_keys
 from agents.algorithms.rollout import SessionTotals, collect
@@ -64,7 +71,7 @@ class Experience:
 
     Attributes:
         obs: the observation before the step.
-        item: int32, the recommended item.
+        item: int32, the recommended item, or with slates int32[..., K].
         log_probability: float32, of the item under the policy that collected the rollout.
         value: float32, of the observation by the critic of that time.
         advantage: float32.
@@ -106,8 +113,8 @@ class OnPolicy(Algorithm[ConfigT]):
         def act(keys: jax.Array, obs: Observation) -> tuple[jax.Array, Any]:
             logits, value = network.apply(state.variables, obs, method="logits_and_value")
             logits = mask_logits(logits, self.masks(obs, params))
-            item = jax.vmap(draw_softmax)(keys, logits)
-            return item, (score_of(jax.nn.log_softmax(logits), item), value)
+            item = jax.vmap(self.draw)(keys, logits)
+            return item, (chosen_log_probability(jax.nn.log_softmax(logits), item), value)
 
         def value_of(obs: Observation) -> jax.Array:
             return network.apply(state.variables, obs, method="value")
@@ -168,6 +175,12 @@ class OnPolicy(Algorithm[ConfigT]):
 
         return jax.vmap(flatten)(jax.tree.map(split, experience))
 
+    def draw(self, key: jax.Array, logits: jax.Array) -> jax.Array:
+        """An item int32[] or a slate int32[K] from masked logits float32[N]."""
+        if self.slate_size is None:
+            return draw_softmax(key, logits)
+        return draw_slate(key, logits, self.slate_size)
+
     def masks(self, obs: Observation, params: EnvParams) -> jax.Array:
         """The items that may be recommended after observations [n], bool[n, N]."""
         return jax.vmap(self.env.action_mask, (0, None))(obs, params)
@@ -198,7 +211,17 @@ def flatten(experience: Experience) -> Experience:
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), experience)
 
 
+def chosen_log_probability(log_probabilities: jax.Array, item: jax.Array) -> jax.Array:
+    """Log-probability float32[n] of items int32[n] or slates int32[n, K]; that of all items is float32[n, N]."""
+    if item.ndim == log_probabilities.ndim:
+        return slate_log_probability(log_probabilities, item)
+    return score_of(log_probabilities, item)
+
+
 def policy_terms(log_probabilities: jax.Array, batch: Experience) -> tuple[jax.Array, jax.Array]:
-    """Ratio of the probabilities of the batch's items, new to old, float32[n]; and the mean entropy, float32[]."""
-    chosen = score_of(log_probabilities, batch.item)
+    """Ratio of the probabilities of the batch's items, new to old, float32[n]; and the mean entropy, float32[].
+
+    With slates the entropy is that of the first place: the one of whole slates has no short formula.
+    """
+    chosen = chosen_log_probability(log_probabilities, batch.item)
     return jnp.exp(chosen - batch.log_probability), entropy(log_probabilities).mean()

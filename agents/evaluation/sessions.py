@@ -9,6 +9,7 @@ step at which it falls below the probability of leaving. It is the same number f
 """
 
 import dataclasses
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -228,23 +229,20 @@ def _batch_size() -> int:
     return _CPU_BATCH if jax.default_backend() == "cpu" else _OTHER_BATCH
 
 
-def _run_all(
-    env: UserSimulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
-) -> Outcome:
-    """Run in batches of sessions of similar durations, each until its longest session ends."""
+def in_batches(
+    sessions: FixedSessions,
+) -> Iterator[tuple[np.ndarray, np.ndarray, FixedSessions]]:
+    """Batches of sessions of similar durations.
+
+    Yields:
+        The sessions of a batch int32[B], bool[B], which of them count, and the sessions themselves.
+    """
     num_sessions = len(sessions.users)
-    list_length = min(LIST_LENGTH, env.session_capacity)
     order = np.argsort(np.asarray(sessions.durations), kind="stable")
     # The last batch is filled up with repeated sessions: all batches of all groups of users have one shape, and so
     # need one compilation.
     size = _batch_size()
     padded = np.resize(order, -(-num_sessions // size) * size)
-    returns = np.zeros(num_sessions, np.float32)
-    repeated = np.zeros(num_sessions, np.float32)
-    liking = np.zeros(num_sessions, np.float32)
-    diversity = np.zeros(num_sessions, np.float32)
-    steps = np.zeros(num_sessions, np.int32) if env.departure == "fitted" else None
-    recommended = np.zeros(env.num_items, np.int64)
     for start in range(0, len(padded), size):
         rows = padded[start : start + size]
         is_first = np.arange(start, start + size) < num_sessions
@@ -254,6 +252,22 @@ def _run_all(
             sessions.keys[rows],
             jnp.where(is_first, sessions.durations[rows], 0),
         )
+        yield rows, is_first, batch
+
+
+def _run_all(
+    env: UserSimulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
+) -> Outcome:
+    """Run in batches, each until its longest session ends."""
+    num_sessions = len(sessions.users)
+    list_length = min(LIST_LENGTH, env.session_capacity)
+    returns = np.zeros(num_sessions, np.float32)
+    repeated = np.zeros(num_sessions, np.float32)
+    liking = np.zeros(num_sessions, np.float32)
+    diversity = np.zeros(num_sessions, np.float32)
+    steps = np.zeros(num_sessions, np.int32) if env.departure == "fitted" else None
+    recommended = np.zeros(env.num_items, np.int64)
+    for rows, is_first, batch in in_batches(sessions):
         end = _run_batch(env, params, policy, batch, list_length)
         first = rows[is_first]
         returns[first] = np.asarray(end.returns)[is_first]

@@ -68,7 +68,7 @@ def explain(
 def _check_dataset(dataset: Dataset, env: UserSimulator, params: EnvParams) -> None:
     for name, value, kind, source in (
         ("dataset", dataset, Dataset, "jaxsim.load_dataset returned"),
-        ("env", env, UserSimulator, "jaxsim.make returned"),
+        ("env", env, UserSimulator, "jaxsim.make returned, or env.single of slates"),
         ("params", params, EnvParams, "jaxsim.make returned"),
     ):
         if not isinstance(value, kind):

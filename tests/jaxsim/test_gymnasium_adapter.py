@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from jaxsim import InputError
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv, _session_programs
 from tests.conftest import CAPACITY, leaving_with, never_leaves, simulator_of
+from tests.slates import with_rates
 
 NUM_ENVS = 5
 
@@ -444,3 +445,63 @@ def test_every_session_draws_a_taste_of_its_own(dataset):
     drawn = np.concatenate([of_many(1), of_many()])
     assert len(set(drawn.tolist())) == 6
     np.testing.assert_array_equal(of_many(1), drawn[:3])
+
+
+# ---- slates ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def slates(dataset):
+    return with_rates(dataset, slate_size=2, session_capacity=4)
+
+
+def test_a_session_with_slates_is_that_of_the_simulator(slates):
+    _, env, params = slates
+    params = leaving_with(params, 0.2)
+    session = GymnasiumEnv(env, params, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(session, skip_render_check=True)
+    assert session.action_space == gymnasium.spaces.MultiDiscrete([env.num_items] * 2)
+    actual, info = session.reset(seed=7)
+    key, key_reset = jax.random.split(jax.random.key(7))
+    obs, state = env.reset(key_reset, params)
+    step_env, ended = jax.jit(env.step_env), False
+    while not ended:
+        for name, value in actual.items():
+            np.testing.assert_array_equal(value.squeeze(), getattr(obs, name))
+        slate = np.flatnonzero(info["action_mask"])[[3, 1]]
+        actual, reward, terminated, truncated, info = session.step(slate)
+        key, key_step = jax.random.split(key)
+        obs, state, expected, left, stepped = step_env(key_step, state, jnp.asarray(slate), params)
+        assert (reward, terminated) == (expected, left)
+        for name in ("slate", "scores", "probabilities", "place", "invalid_action"):
+            np.testing.assert_allclose(info[name], stepped[name], rtol=1e-6)
+        ended = terminated or truncated
+    session.reset()
+    *_, info = session.step([3, 3])
+    assert info["invalid_action"]
+    session.reset()
+    with pytest.raises(InputError, match="action has 3 items: pass a slate of 2"):
+        session.step([1, 2, 3])
+
+
+@pytest.mark.slow
+def test_many_sessions_with_slates(slates):
+    _, env, params = slates
+    sessions = GymnasiumVectorEnv(env, never_leaves(params), NUM_ENVS, seed=0)
+    obs, _ = sessions.reset()
+    assert obs in sessions.observation_space
+    for t in range(4):
+        masks = sessions.action_masks()
+        slate = np.stack([np.flatnonzero(mask)[:2] for mask in masks])
+        assert slate in sessions.action_space
+        obs, rewards, _, truncations, infos = sessions.step(slate)
+        np.testing.assert_array_equal(infos["slate"], slate)
+        np.testing.assert_array_equal(rewards, infos["place"] >= 0)
+        if t < 3:
+            np.testing.assert_array_equal(obs["shown"][:, t], slate)
+    assert truncations.all()
+    np.testing.assert_array_equal(infos["final_obs"][0]["shown"][3], slate[0])
+    with pytest.raises(InputError, match=r"actions is int\d+\[5\], but needs 2 dimensions"):
+        sessions.step(np.zeros(NUM_ENVS, int))

@@ -1,5 +1,7 @@
 """Choosing items: allowed ones alone, with the right probabilities, and the masked categorical's numbers."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from agents.algorithms.choice import (
+    MASKED_LOGIT,
     best_allowed,
+    draw_slate,
     draw_softmax,
     draw_weighted,
     entropy,
@@ -18,6 +22,7 @@ from agents.algorithms.choice import (
     mask_logits,
     random_allowed,
     score_of,
+    slate_log_probability,
 )
 
 SIZE = 11
@@ -133,3 +138,50 @@ def test_what_is_masked_gets_no_gradient():
     assert jnp.isfinite(gradient).all()
     assert gradient[1] == 0
     assert (gradient[jnp.array([0, 2, 3])] != 0).all()
+
+
+# ---- slates ------------------------------------------------------------------------------------------------
+
+
+def plackett_luce(weights, slate):
+    """The probability of a slate in its order, one item after the other."""
+    left, chance = np.sum(weights), 1.0
+    for item in slate:
+        chance *= weights[item] / left
+        left -= weights[item]
+    return chance
+
+
+def test_probabilities_of_slates_are_those_of_drawing_one_after_the_other():
+    """All slates of 3 of 5 allowed items; shifts of the logits do not matter."""
+    weights = np.array([0.1, 2.0, 0.0, 0.5, 1.0, 7.0])
+    mask = weights > 0
+    logits = mask_logits(jnp.log(jnp.where(mask, weights, 1.0)) + 3, mask)
+    slates = np.array(list(itertools.permutations(np.flatnonzero(mask), 3)), np.int32)
+    rows = jnp.broadcast_to(logits, (len(slates), 6))
+    found = jnp.exp(slate_log_probability(rows, slates))
+    expected = np.array([plackett_luce(weights, slate) for slate in slates])
+    np.testing.assert_allclose(expected.sum(), 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    drawn = jax.jit(jax.vmap(lambda key: draw_slate(key, logits, 3)))
+    for seed in range(3):
+        many = np.asarray(drawn(jax.random.split(jax.random.key(seed), 20_000)))
+        counts = [np.sum((many == slate).all(1)) for slate in slates]
+        assert sum(counts) == len(many)
+        assert stats.chisquare(counts, expected * len(many)).pvalue > 1e-5
+
+
+def test_a_slate_of_one_item_has_the_softmax_s_probability():
+    logits = jnp.asarray(np.random.default_rng(0).normal(0, 2, (4, 7)), jnp.float32)
+    items = jnp.asarray([0, 3, 6, 2], jnp.int32)
+    one = slate_log_probability(logits, items[:, None])
+    np.testing.assert_allclose(one, score_of(jax.nn.log_softmax(logits), items), rtol=1e-5)
+
+
+def test_log_probabilities_of_certain_slates_are_finite_with_finite_gradients():
+    logits = jnp.asarray([60.0, 30.0, 0.0, MASKED_LOGIT], jnp.float32)
+    value, slope = jax.value_and_grad(slate_log_probability)(logits, jnp.asarray([0, 1, 2]))
+    assert value == 0
+    assert jnp.isfinite(slope).all()
+    unlikely = slate_log_probability(logits, jnp.asarray([2, 1]))
+    np.testing.assert_allclose(unlikely, -60 - 30, rtol=1e-5)
