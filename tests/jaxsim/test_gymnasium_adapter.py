@@ -455,6 +455,7 @@ def slates(dataset):
     return with_rates(dataset, slate_size=2, session_capacity=4)
 
 
+@pytest.mark.slow
 def test_a_session_with_slates_is_that_of_the_simulator(slates):
     _, env, params = slates
     params = leaving_with(params, 0.2)

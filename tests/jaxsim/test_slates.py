@@ -59,6 +59,7 @@ def slow(**settings):
     return pytest.param(settings, marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -223,6 +224,7 @@ def test_labels_that_enter_have_the_probability_of_the_item_alone(dataset, rates
             assert (later == 1).all()
 
 
+@pytest.mark.slow
 def test_dislikes_update_the_posterior(dataset, calibrated):
     """After steps with several dislikes, probabilities are those of NumPy's posterior of the whole window."""
     _, env, params = calibrated
