@@ -146,6 +146,22 @@ def test_the_words_on_agents_that_adapt_hold_of_the_kept_results():
             assert min(shares) > 0.5, "more than half of the way"
 
 
+def test_the_words_on_planning_hold_of_the_kept_results():
+    """If this fails after recording them again, reword the README and docs/departure.md."""
+    reward = {}
+    for name in ("planning", "personal"):
+        path = quotes.RESULTS / f"table2-ml-100k-departure-{name}.json"
+        rows = json.loads(path.read_text("utf-8"))["rows"]
+        reward[name] = {(row["policy"], row["users"]): row for row in rows}
+    for agent in ("ppo", "a2c"):
+        for users in ("train", "held_out"):
+            planning, personal = (reward[name][agent, users] for name in ("planning", "personal"))
+            assert planning["paired_oracle_low"] > 0, "more than the one-step oracle"
+            assert planning["a_rwd"] > personal["a_rwd"]
+        planning, personal = (reward[name][agent, "train"] for name in ("planning", "personal"))
+        assert planning["a_rwd_low"] > personal["a_rwd_high"], "the discount matters"
+
+
 def test_the_readmes_words_on_fidelity_hold_of_the_kept_result():
     """If this fails after recording the fidelity again, reword the section in the README."""
     result = json.loads((quotes.RESULTS / "fidelity-ml-100k.json").read_text("utf-8"))
