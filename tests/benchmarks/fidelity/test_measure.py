@@ -185,7 +185,11 @@ def test_a_user_without_history(people):
     manifest = json.loads(json.dumps(people.manifest))
     manifest["sasrec"]["architecture"]["num_users"] += 1
     users = people.users.reindex(range(people.num_users + 1))
-    dataset = replace(people, arrays=arrays, sasrec=weights, manifest=manifest, users=users)
+    activity = np.append(people.exposure["user_activity"], np.float32(0))
+    exposure = {**people.exposure, "user_activity": activity}
+    dataset = replace(
+        people, arrays=arrays, sasrec=weights, manifest=manifest, users=users, exposure=exposure
+    )
     result = report_of(dataset)
     assert "histories: 1 labels have none, and are predicted without one" in result["notes"]
 
