@@ -52,6 +52,7 @@ def test_histories_are_initial_ones_with_tails(simulator, asked):
     assert asked.items.shape == (COUNT, HISTORY + CAPACITY)
 
 
+@pytest.mark.slow
 def test_a_device_agrees_with_itself(simulator, asked):
     _, env, params = simulator
     decisions = [decide(env, params, asked, CPU, seed=0) for _ in range(2)]

@@ -175,6 +175,7 @@ def random_sets(seed, num_items, num_keywords, most) -> dict[str, np.ndarray]:
     return make_dataset([[0]] * num_items, *sets, [([0, 1], [0, 1])], width=4).arrays
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(
     seed=st.integers(0, 2**32 - 1),

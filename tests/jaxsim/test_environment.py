@@ -104,6 +104,7 @@ def test_step_is_the_base_class_step(each_path):
     assert ended >= 5
 
 
+@pytest.mark.slow
 def test_batched_steps_are_the_base_class_steps(each_path):
     """Under vmap a reset writes only to some rows; the observations equal those of a selection of whole states."""
     env = each_path.env
@@ -225,6 +226,7 @@ def test_jit_and_vmap_agree(simulator):
         chex.assert_trees_all_close((reset, step, response), one, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_eager_and_jit_agree(simulator):
     _, env, params = simulator
     key, action = jax.random.key(0), jnp.int32(3)

@@ -73,6 +73,7 @@ def test_the_host_agrees_with_one_pair_at_a_time(dataset):
 # ---- sessions ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_steps_respond_and_expected_response_agree_with_the_reference(soft, dataset):
     env, params = soft.env, never_leaves(soft.params)
     obs, state = env.reset_user(0, params)

@@ -210,6 +210,7 @@ def sessions(simulator) -> GymnasiumVectorEnv:
     return GymnasiumVectorEnv(simulator.env, leaving_with(simulator.params, 0.3), NUM_ENVS, seed=0)
 
 
+@pytest.mark.slow
 def test_many_sessions_are_those_of_the_simulator(simulator, sessions):
     _, env, _ = simulator
     params = leaving_with(simulator.params, 0.3)
@@ -279,6 +280,7 @@ def test_users_of_many_sessions_can_be_chosen(sessions):
     assert (sessions.reset(options={"user": 6})[0]["user"] == 6).all()
 
 
+@pytest.mark.slow
 def test_invalid_actions_of_many_sessions_earn_nothing(sessions):
     sessions.reset()
     actions = np.array([40, -3, 2**40, 2**32, sessions.action_masks()[4].argmax()])

@@ -103,6 +103,7 @@ def calibrated(dataset):
     return simulator_of(dataset, semantics="calibrated", slate_size=K, session_capacity=STEPS)
 
 
+@pytest.mark.slow
 def test_probabilities_agree_with_numpy_through_a_session(dataset, calibrated):
     """Of a step, and the scores of all items, from the window so far."""
     _, env, params = calibrated

@@ -185,6 +185,7 @@ def test_likes_are_drawn_with_probability_p(calibrated):
         assert abs(float(likes.mean()) - float(p[item])) < bound
 
 
+@pytest.mark.slow
 def test_eager_jit_and_vmap_agree(either):
     env, params = either.env, either.params
     key = jax.random.key(3)

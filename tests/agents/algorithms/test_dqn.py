@@ -121,6 +121,7 @@ def test_seeds_side_by_side_are_seeds_alone(learnable, ten_iterations):
         chex.assert_trees_all_close(mine, alone, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_it_recommends_only_what_is_allowed(learnable, ten_iterations):
     """No item twice in a session, and none of the initial history."""
     params = learnable.params

@@ -128,6 +128,7 @@ def gradient_sizes(network, part):
     }
 
 
+@pytest.mark.slow
 def test_actor_and_critic_share_one_encoder_or_nothing():
     shared = ActorCritic(NUM_ITEMS, WIDTH)
     assert gradient_sizes(shared, 0)["history"] > 0

@@ -49,6 +49,7 @@ def stepped(trust_region):
     return jax.jit(agent.step_policy)(state.variables, experience, PARAMS)
 
 
+@pytest.mark.slow
 def test_fisher_products_are_those_of_the_hessian_of_the_kl(trust_region):
     agent, state, experience, vector, unravel, hessian, _ = trust_region
     batch = flatten(experience)
@@ -68,6 +69,7 @@ def test_fisher_products_are_those_of_the_hessian_of_the_kl(trust_region):
         np.testing.assert_allclose(actual, expected, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_the_step_is_that_of_a_dense_solve(trust_region, stepped):
     agent, _, experience, vector, _, hessian, log_p = trust_region
     batch = flatten(experience)

@@ -28,6 +28,7 @@ def test_agents_train_with_x64(name):
     assert {x.dtype for x in diagnostics.values()} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["mean", "gru", "attention"])
 def test_networks_have_float32_parameters_with_x64(encoder):
     with jax.enable_x64(True):

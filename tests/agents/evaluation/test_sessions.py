@@ -83,6 +83,7 @@ def plain_run(env, params, policy, sessions):
     return returns, counts, liking
 
 
+@pytest.mark.slow
 def test_run_sessions_is_a_plain_loop(simulator):
     """Here users like by chance, so the draws of the environment count, too."""
     _, env, params = simulator

@@ -98,6 +98,7 @@ def damage(checkpoint: Path) -> None:
             os.truncate(path, path.stat().st_size // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning"
 )  # orbax's, of its threads

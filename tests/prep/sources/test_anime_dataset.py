@@ -186,6 +186,7 @@ def test_a_conversion_is_built_as_the_raw_files_are(raw, prep_error):
     assert build(tables, "--keep-adult").manifest["settings"]["keep_adult"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ANIME.is_dir(), reason="the anime ratings are not here")
 @pytest.mark.usefixtures("no_training")
 def test_the_real_ratings(tmp_path, monkeypatch):
