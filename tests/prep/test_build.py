@@ -461,6 +461,7 @@ def test_a_full_disk_is_one_line(tiny, monkeypatch, prep_error):
     assert tree(tiny.folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_training")
 def test_975_keywords_survive_on_the_real_data(real_wheel):
     result = build_dataset("ml-100k", BuildConfig(raw=real_wheel))

@@ -8,6 +8,7 @@ from jaxsim import InputError
 from tests.factory import write_pack
 
 
+@pytest.mark.slow
 def test_the_command_writes_json_csv_and_html(people, tmp_path, capsys):
     folder = write_pack(people, tmp_path / "pack")
     files = {name: tmp_path / "out" / f"fidelity.{name}" for name in ("json", "csv", "html")}
