@@ -22,6 +22,7 @@ _VARIANCES = {
     "constant": 0.06, "category": 0.05, "year": 0.05, "pros": 0.10, "cons": 0.05, "covariance": 0.03,
 }  # fmt: skip
 _COVARIANCE_RANK = 16
+_SMALLEST_RATE = 1e-4
 
 
 def item_start(dataset: Dataset, item_embedding: str, width: int) -> ItemStart | None:
@@ -54,6 +55,8 @@ def log_start(dataset: Dataset, width: int) -> ItemStart:
     """
     counts, likes = training_counts(dataset)
     rate = smoothed(likes, counts, likes.sum() / counts.sum())
+    # If everything was liked, or nothing, the rates are 1 or 0, and their log-odds infinite.
+    rate = np.clip(rate, _SMALLEST_RATE, 1 - _SMALLEST_RATE)
     years = np.full(dataset.num_items, np.nan, np.float32)
     if dataset.taste is not None:
         years = dataset.taste["item_year"]

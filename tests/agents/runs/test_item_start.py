@@ -117,3 +117,13 @@ def test_the_residual_encoder_needs_logs():
     with pytest.raises(InputError, match="encoder residual needs item_embedding logs, but it is"):
         A2CConfig(encoder="residual").check()
     A2CConfig(encoder="residual", item_embedding="logs").check()
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_logs_in_which_all_labels_are_equal_give_finite_numbers(label):
+    dataset = random_dataset(num_users=30)
+    labels = np.full_like(dataset.arrays["interaction_label"], label)
+    same = dataclasses.replace(dataset, arrays={**dataset.arrays, "interaction_label": labels})
+    start = log_start(same, 6)
+    assert np.isfinite(start.vectors).all()
+    assert np.isfinite(start.log_odds).all()
