@@ -18,10 +18,10 @@ from jaxsim import EnvParams, InputError
 STATE_COPIES = 2
 SCORE_COPIES = 5
 TRPO_SCORE_COPIES = 13
-# A gradient through an encoder that reads the window in order holds several arrays with `width` numbers for each
+# A gradient through an encoder that gathers the window's items holds several arrays with `width` numbers for each
 # position of the window. These numbers of arrays come from XLA's temporaries of one gradient on a CPU, with 1,024
 # windows of 150 items and width 32.
-ENCODER_COPIES = {"mean": 0, "attention": 7, "gru": 13}
+ENCODER_COPIES = {"mean": 0, "residual": 6, "attention": 7, "gru": 13}
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 

@@ -160,6 +160,21 @@ def test_a_run_on_drawn_tastes_is_evaluated_on_them(pack, tmp_path, capsys):
 
 
 @pytest.mark.slow  # another training
+def test_a_run_that_starts_from_logs_is_evaluated_again(pack, tmp_path, capsys):
+    out = tmp_path / "run"
+    settings = replace(SETTINGS, encoder="residual", item_embedding="logs", log_odds_scale=0.2)
+    run_training(pack, out, settings)
+    before = json.loads((out / "metrics.json").read_text())["rows"]
+    evaluate_run(out)
+    assert json.loads((out / "metrics.json").read_text())["rows"] == before
+    history = agents.load(out).variables["params"]["history"]
+    assert set(history) >= {"item_features", "item_rate", "feature_scale"}
+    # What the logs say is kept as it was, whatever was learned beside it.
+    start = agents.item_start(jaxsim.load_dataset(pack), "logs", settings.width)
+    np.testing.assert_array_equal(history["item_features"], start.vectors)
+
+
+@pytest.mark.slow  # another training
 def test_a_run_with_a_fitted_departure_is_evaluated_with_it(pack, tmp_path, capsys):
     leaving = write_pack(with_departure(jaxsim.load_dataset(pack)), tmp_path / "leaving")
     out = tmp_path / "run"

@@ -1,6 +1,7 @@
 """The chunks of a training run: metrics, writers, divergence; and estimates of its memory."""
 
 from types import SimpleNamespace
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from agents.algorithms.algorithm import LOG_POINTS
+from agents.algorithms.networks import Encoder
 from agents.algorithms.ppo import PPO, PPOConfig
 from agents.runs import memory
 from agents.runs.checkpoints import Checkpoints
@@ -244,12 +246,17 @@ def test_each_device_has_its_share():
     assert memory.training_bytes(algorithm, params, 6, devices=4) == expected
 
 
-@pytest.mark.parametrize(("encoder", "copies"), [("mean", 0), ("attention", 7), ("gru", 13)])
+@pytest.mark.parametrize(
+    ("encoder", "copies"), [("mean", 0), ("residual", 6), ("attention", 7), ("gru", 13)]
+)
 def test_encoders_hold_the_window_of_every_step(encoder, copies):
+    assert memory.ENCODER_COPIES.keys() == set(get_args(Encoder))
+
     def estimate(rollout_length: int) -> int:
         config = PPOConfig(
-            num_envs=8, rollout_length=rollout_length, num_minibatches=1, width=8, encoder=encoder
-        )
+            num_envs=8, rollout_length=rollout_length, num_minibatches=1, width=8, encoder=encoder,
+            item_embedding="logs" if encoder == "residual" else "learned",
+        )  # fmt: skip
         return memory.training_bytes(PPO(ProbeEnv(), config), PROBES["masked"], 2)
 
     per_step = 4 * (memory.SCORE_COPIES * NUM_ITEMS + copies * 8 * (HISTORY + CAPACITY))
