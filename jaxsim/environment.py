@@ -39,7 +39,16 @@ from jaxsim.sasrec import SASRec
 from jaxsim.signals import history_values
 from jaxsim.taste_users import DrawnTaste, Taste
 from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
-from jaxsim.user_models import OUTCOMES, TASTE_SEMANTICS, Arrival, Interaction, Question, Votes
+from jaxsim.user_models import (
+    OUTCOMES,
+    TASTE_SEMANTICS,
+    Arrival,
+    Fields,
+    Interaction,
+    Question,
+    Votes,
+)
+from jaxsim.windows import rebuild_window, signed
 
 ENVIRONMENT_ID = "UserSimulator-v0"
 
@@ -321,14 +330,18 @@ class UserSimulator(environment.Environment):
         repeated = (state.items == action).any() & (self.repeats == "mask")
         return ~in_catalogue | repeated | (state.session_length >= self.session_capacity)
 
-    def _append(self, params: EnvParams, state: EnvState, new: Interaction) -> EnvState:
-        """The state after one interaction, or after none if it is not valid."""
+    def _append(
+        self, params: EnvParams, state: EnvState, new: Interaction, fields: Fields | None = None
+    ) -> EnvState:
+        """The state after one interaction, or after none if it is not valid; `fields` are the user model's."""
+        if fields is None:
+            fields = self.user_model.append(params, state, new)
         return state.replace(
             time=state.time + 1,
             items=state.items.at[new.slot].set(new.item, mode="drop"),
             responses=state.responses.at[new.slot].set(signed(new.like), mode="drop"),
             length=state.length + new.valid,
-            **self.user_model.append(params, state, new),
+            **fields,
         )
 
     def get_obs(
@@ -356,20 +369,8 @@ class UserSimulator(environment.Environment):
             session_length: int32[], how many of them precede the observation.
             params: of `jaxsim.make`.
         """
-        histories, user = params.histories, jnp.clip(user, 0, self.num_users - 1)
-        start = histories.length[user]
-        position = jnp.arange(self.window, dtype=jnp.int32)
-        in_session = position >= start
-        in_use = position < start + session_length
-        index = jnp.clip(position - start, 0, self.session_capacity - 1)
-        padding = (0, self.session_capacity)
-        items = jnp.where(in_session, session_items[index], jnp.pad(histories.items[user], padding))
-        likes = jnp.where(in_session, session_likes[index], jnp.pad(histories.likes[user], padding))
-        return Observation(
-            user=jnp.asarray(user, jnp.int32),
-            items=jnp.where(in_use, items, -1),
-            responses=jnp.where(in_use, signed(likes), jnp.int8(0)),
-            length=start + session_length,
+        return rebuild_window(
+            params.histories, user, session_items, session_likes, session_length, self.window
         )
 
     def is_truncated(self, state: EnvState, params: EnvParams) -> jax.Array:
@@ -478,11 +479,6 @@ class UserSimulator(environment.Environment):
         outcome = {name: getattr(decision, name) for name in OUTCOMES}
         outcome = jax.tree.map(lambda x: jnp.where(exists, x, 0).astype(x.dtype), outcome)
         return replace(decision, **outcome)
-
-
-def signed(like: jax.Array) -> jax.Array:
-    """1 for a like, -1 otherwise, int8[...]."""
-    return jnp.where(like > 0, jnp.int8(1), jnp.int8(-1))
 
 
 def _draw_user(key: jax.Array, params: EnvParams) -> jax.Array:
