@@ -13,6 +13,7 @@ from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
 from benchmarks.table6.command import run_table6
 from benchmarks.throughput.command import run_throughput
+from benchmarks.throughput.options import run_options
 from benchmarks.training.command import run_training
 from benchmarks.validity.command import run_validity
 from jaxsim.cli import main
@@ -27,6 +28,7 @@ if __name__ == "__main__":
             "departure": run_departure,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
+            "options": run_options,
             "agreement": run_agreement,
             "training": run_training,
             "table1": run_table1,
