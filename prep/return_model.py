@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, log_ndtr, logsumexp
-from scipy.stats import norm
 
 from jaxsim.dataset import TRAIN
 from jaxsim.departure import SATISFACTION
@@ -35,7 +34,7 @@ from prep.regression import clear_terms, fit_logistic, sandwich
 MAX_COMPONENTS = 3
 _MINUTE = 60
 _LEAST_SCALE = 0.05  # of a component, in logarithms: one gap alone is no component
-_STEPS, _TOLERANCE = 2_000, 1e-9
+_STEPS, _TOLERANCE = 2_000, 1e-8
 _DIFFERENCE = 1e-4  # of parameters, where the score is differentiated
 
 Terms = Mapping[str, Sequence[str]]  # "return" and "gap" to the names of their terms
@@ -125,7 +124,7 @@ def train_visits(
     fits = [fit_returns(ends, known, both, k) for k in range(1, MAX_COMPONENTS + 1)]
     bic = [len(f.vector()) * np.log(len(ends.user)) - 2 * f.log_likelihood for f in fits]
     components = int(np.argmin(bic)) + 1
-    table, fit, kept = _select(ends, known, components)
+    table, fit, kept = _select(ends, known, fits[components - 1])
     used = np.concatenate([fit.return_weights, fit.gap_weights])
     names = [(part, name) for part in PARTS for name in kept[part]]
     terms: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
@@ -181,16 +180,22 @@ def training_sessions(log: Log, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _select(
-    ends: Ends, known: Mapping[str, np.ndarray], components: int
+    ends: Ends, known: Mapping[str, np.ndarray], whole: ReturnFit
 ) -> tuple[list[dict[str, Any]], ReturnFit, Terms]:
-    """The table of all terms, and the fit with those that were kept."""
+    """The table of all terms, and the fit with those that were kept.
+
+    Args:
+        ends: of the logs.
+        known: the standardised features, float64[E] by term.
+        whole: the fit with all terms.
+    """
     last: dict[str, Any] = {}
 
     def estimate(names: Sequence[tuple[str, str]]) -> list[tuple[float, float]]:
         terms = {part: [name for p, name in names if p == part] for part in PARTS}
-        fit = fit_returns(ends, known, terms, components)
+        size, drops = len(names), len(names) < 2 * len(known)
+        fit = fit_returns(ends, known, terms, len(whole.means)) if drops else whole
         last.update(fit=fit, terms=terms)
-        size = len(names)
         errors = standard_errors(ends, known, terms, fit)[1 : 1 + size]
         return list(zip(fit.vector()[1 : 1 + size].tolist(), errors.tolist(), strict=True))
 
@@ -274,21 +279,28 @@ def _expect(ends: Ends, designs: _Designs, fit: ReturnFit) -> _Belief:
     shift = designs.of_gap @ fit.gap_weights
     e = (ends.log_time[:, None] - shift[:, None] - fit.means) / fit.scales
     seen = ends.returned[:, None]
-    density = norm.logpdf(e) - np.log(fit.scales)
+    density = _log_normal(e) - np.log(fit.scales)
     beyond = log_ndtr(-e)
     log_joint = np.log(fit.weights) + np.where(seen, density, beyond)
     log_joint -= np.logaddexp(0.0, -log_odds)[:, None]  # log pi
     log_never = np.where(ends.returned, -np.inf, -np.logaddexp(0.0, log_odds))
     total = np.logaddexp(logsumexp(log_joint, axis=1), log_never)
-    rest = np.exp(norm.logpdf(e) - beyond)  # mean of a normal number that is above e
+    rest = np.exp(_log_normal(e) - beyond)  # mean of a normal number that is above e
     first = np.where(seen, e, rest)
     second = np.where(seen, e**2, 1.0 + e * rest)
     return _Belief(np.exp(log_joint - total[:, None]), first, second, float(total.sum()))
 
 
+def _log_normal(e: np.ndarray) -> np.ndarray:
+    return -0.5 * (e**2 + np.log(2 * np.pi))
+
+
 def _maximise(ends: Ends, designs: _Designs, belief: _Belief, fit: ReturnFit) -> ReturnFit:
     returns = np.minimum(belief.share.sum(axis=1), 1.0)
-    of_return = fit_logistic(designs.of_return, returns, ends.user).coefficients
+    # What is added to the weights so far, because that is found in fewer steps.
+    so_far = np.append(fit.intercept, fit.return_weights)
+    added = fit_logistic(designs.of_return, returns, ends.user, designs.of_return @ so_far)
+    of_return = so_far + added.coefficients
     count = belief.share.sum(axis=0)
     # The expected logarithm of each gap and of its square, from the deviations under the parameters so far.
     centre = (designs.of_gap @ fit.gap_weights)[:, None] + fit.means
