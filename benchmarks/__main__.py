@@ -16,6 +16,7 @@ from benchmarks.throughput.command import run_throughput
 from benchmarks.throughput.options import run_options
 from benchmarks.training.command import run_training
 from benchmarks.validity.command import run_validity
+from benchmarks.visits.command import run_visits
 from jaxsim.cli import main
 
 if __name__ == "__main__":
@@ -26,6 +27,7 @@ if __name__ == "__main__":
             "ablations": run_ablations,
             "validity": run_validity,
             "departure": run_departure,
+            "visits": run_visits,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
             "options": run_options,

@@ -22,23 +22,29 @@ from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.exposure import build_exposure_model
+from jaxsim.further_options import FurtherOptions, make_with_options
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
 from jaxsim.rewards import Reward, check_reward
 from jaxsim.sasrec import SASRec, restore
 from jaxsim.settings import check_settings
 from jaxsim.signal_params import SignalKind, build_signals, known_values
 from jaxsim.signals import Signals
-from jaxsim.slate_options import SlateOptions, make_items_or_slates
 from jaxsim.taste import Posterior, TasteModel, condition
 from jaxsim.taste_kernel import build_taste_model, table_bytes
 from jaxsim.types import EnvParams, Histories, Prefix
 from jaxsim.user_models import TASTE_SEMANTICS, encode_history
+from jaxsim.visits import build_visits
 
 Repeats = Literal["mask", "allow"]
 Users = Literal["train", "held_out", "all"]
 PrefixKind = Literal["auto", "table", "encode"]
 TasteKind = Literal["posterior", "latent"]
 DEPARTURE_PROBABILITY = 0.025
+# Settings that are static fields of the environment.
+_STATIC = (
+    "history_length", "session_capacity", "semantics", "repeats", "taste", "exposure", "departure", "visits",
+    "horizon_days", "reward",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class _Settings:
     user_params: Any
     reward: Any
     signals: SignalKind
+    visits: Literal[False, True] = False
+    horizon_days: float | None = None
 
 
 def make(
@@ -79,7 +87,7 @@ def make(
     user_params: Any = None,
     reward: Reward = "like",
     signals: SignalKind = "auto",
-    **slates: Unpack[SlateOptions],
+    **further: Unpack[FurtherOptions],
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
 
@@ -107,7 +115,8 @@ def make(
             what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
         signals: what a response of the taste model has. "all": rating and duration, too, where the dataset has
             them. "like": the like alone, which takes less work. "auto": all if `reward` is not "like".
-        slates: `slate_size` and the other settings of slates (`SlateOptions`).
+        further: `slate_size` and the other settings of slates (`SlateOptions`); `visits` and `horizon_days`, with
+            which users return for further sessions (`VisitOptions`).
 
     Returns:
         The environment (static settings; with slates a `SlateSimulator`) and its params (a pytree of arrays).
@@ -121,7 +130,7 @@ def make(
         catalogue, prefixes, taste, exposure, departure, user_model, user_params, reward, signals,
     )  # fmt: skip
     check_settings(settings)
-    return make_items_or_slates(slates, dataset, settings, _make)
+    return make_with_options(further, dataset, settings, _make)
 
 
 def _check_kinds(
@@ -170,17 +179,10 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
     env = UserSimulator(
         sasrec=sasrec,
         num_users=dataset.num_users,
-        history_length=settings.history_length,
-        session_capacity=settings.session_capacity,
-        semantics=settings.semantics,
-        repeats=settings.repeats,
         catalogue="tables" if isinstance(items, PairTables) else "features",
         prefixes="encode" if histories.prefix is histories.posterior is None else "table",
-        taste=settings.taste,
-        exposure=settings.exposure,
-        departure=settings.departure,
         own_model=own,
-        reward=settings.reward,
+        **{name: getattr(settings, name) for name in _STATIC},
     )
     params = EnvParams(
         max_steps_in_episode=jnp.int32(settings.session_capacity),
@@ -193,6 +195,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         user_params=jax.tree.map(jnp.asarray, settings.user_params),
         exposure=corrected,
         departure=departure,
+        visits=build_visits(dataset) if settings.visits else None,
     )
     return env, params
 

@@ -77,9 +77,6 @@ def make_items_or_slates(
 
 
 def _checked(options: SlateOptions) -> Slates:
-    unknown = sorted(set(options) - set(SlateOptions.__annotations__))
-    if unknown:
-        raise TypeError(f"make() got an unexpected keyword argument {unknown[0]!r}")
     slates = Slates(**options)
     check_settings(slates)
     others = sorted(set(options) - {"slate_size"})

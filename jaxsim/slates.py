@@ -37,12 +37,14 @@ from jaxsim.dataset import Dataset
 from jaxsim.ensemble import Response
 from jaxsim.environment import UserSimulator, _draw_user
 from jaxsim.errors import InputError
+from jaxsim.leaving import leave
 from jaxsim.slate_choice import Unchosen
 from jaxsim.slate_types import Choice, SlateObservation, SlateObservationSpace, SlateState
 from jaxsim.slate_views import PosteriorView, View, look
 from jaxsim.slate_words import describe_choice
 from jaxsim.types import EnvParams, EnvState, HeldParams, ObservationSpace
 from jaxsim.user_models import Arrival, Interaction
+from jaxsim.visits import Return
 
 ENVIRONMENT_ID = "SlateSimulator-v0"
 # Folded into the key of the response, which the choice uses as well.
@@ -64,6 +66,7 @@ class SlateSimulator(environment.Environment):
         place                int32[], the place that is chosen, from 0; -1 for none
         response             `jaxsim.Response`, a like if an item is chosen
         departure_probability  float32[], of leaving after this step; only under departure="fitted"
+        session, day, left, returned, gap_days, return_probability  only under visits=True, see docs/visits.md
         invalid_action       bool[]
         terminated, truncated  bool[], also returned
         final_observation    `SlateObservation` after the step, before an automatic reset
@@ -128,6 +131,16 @@ class SlateSimulator(environment.Environment):
     def departure(self) -> str:
         """Whether the probability of leaving is "constant" or "fitted"."""
         return self.single.departure
+
+    @property
+    def visits(self) -> bool:
+        """Whether users return for further sessions."""
+        return self.single.visits
+
+    @property
+    def end_depends_on_items(self) -> bool:
+        """Whether the step at which an episode ends may depend on what is shown."""
+        return self.single.end_depends_on_items
 
     @property
     def draws_taste(self) -> bool:
@@ -242,7 +255,7 @@ class SlateSimulator(environment.Environment):
         single = self._enter((key, key_response), state.single, choice, view, valid, params)
         row = jnp.where(valid, state.time, self.session_capacity)  # out of range, and so dropped
         shown = state.shown.at[row].set(slate, mode="drop")
-        next_state = SlateState(single.replace(time=state.time + 1), shown)
+        single = single.replace(time=state.time + 1)
         info = {
             "slate": slate,
             "scores": choice.scores,
@@ -251,12 +264,9 @@ class SlateSimulator(environment.Environment):
             "response": choice.response,
             "invalid_action": ~valid,
         }
-        leaving = params.departure_probability
-        if self.departure == "fitted":
-            departure = self.single.departure_of(next_state.single, params)
-            leaving = info["departure_probability"] = departure.probability
-        terminated = jax.random.bernoulli(key_departure, leaving)
-        return self.get_obs(next_state), next_state, choice.reward, terminated, info
+        single, terminated, end = leave(key_departure, single, params, self.single.horizon_days)
+        next_state = SlateState(single, shown)
+        return self.get_obs(next_state), next_state, choice.reward, terminated, {**info, **end}
 
     def _choose(
         self, key: jax.Array, scores: jax.Array, slate: jax.Array, valid: jax.Array
@@ -412,6 +422,10 @@ class SlateSimulator(environment.Environment):
         scores = self.scores_of(state, slate, params)
         utility = slate_choice.utilities(scores, self.position_effect)
         return 1.0 - slate_choice.choice_probabilities(utility, self.outside_option)[-1]
+
+    def return_of(self, state: SlateState, params: EnvParams) -> Return:
+        """The chance that the user returns if the session ends in `state`; see `UserSimulator.return_of`."""
+        return self.single.return_of(state.single, params)
 
     def best_slate(self, scores: jax.Array, obs: SlateObservation) -> jax.Array:
         """The allowed items with the highest scores float32[N], at the places where they count most; int32[K].

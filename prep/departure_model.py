@@ -26,7 +26,7 @@ from annotated_types import Gt
 from jaxsim.dataset import TRAIN
 from jaxsim.departure import OBSCURITY, RECENT, SAME_CATEGORY, SATISFACTION, SIMILARITY, TERMS
 from jaxsim.settings import check_settings
-from prep.regression import LogisticFit, fit_logistic
+from prep.regression import LogisticFit, clear_terms, fit_logistic
 
 CLIP = 2.0
 KNOTS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -34,7 +34,6 @@ MIN_ENDS = 100  # with fewer the departure stays constant
 MIN_ENDS_PER_KNOT = 30
 RATE_SMOOTHING = 5.0
 _MIN_MEAN_LENGTH = 2.0
-_Z = 1.959963984540054  # of a 95 % interval
 
 Specification = Literal["within", "raw"]
 SPECIFICATIONS: tuple[Specification, ...] = ("within", "raw")
@@ -186,8 +185,6 @@ def window_features(
     log: Log, arrays: Mapping[str, np.ndarray], items: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The features after each interaction, float64[M] by term; NaN where there is nothing to take them from."""
-    label = arrays["interaction_label"][arrays["interaction_split"] == TRAIN]
-    rest = label - items["item_rate"][log.item]
     lags = range(1, RECENT)
     earlier = [np.arange(len(log.item)) - lag for lag in lags]
     present = np.stack([log.so_far > lag for lag in lags])
@@ -202,8 +199,14 @@ def window_features(
         OBSCURITY: _mean_of_recent(items["item_obscurity"][log.item], log),
         SAME_CATEGORY: _mean_where(present, same),
         SIMILARITY: _mean_where(present & known[log.item] & known[others], cosine),
-        SATISFACTION: _mean_of_recent(rest, log),
+        SATISFACTION: satisfaction(log, arrays, items["item_rate"]),
     }
+
+
+def satisfaction(log: Log, arrays: Mapping[str, np.ndarray], item_rate: np.ndarray) -> np.ndarray:
+    """How much more than others the user liked the last five items, after each interaction, float64[M]."""
+    label = arrays["interaction_label"][arrays["interaction_split"] == TRAIN]
+    return _mean_of_recent(label - item_rate[log.item], log)
 
 
 def _mean_of_recent(values: np.ndarray, log: Log) -> np.ndarray:
@@ -237,20 +240,14 @@ def _select(
     log: Log, features: Mapping[str, np.ndarray], specification: Specification
 ) -> list[dict[str, Any]]:
     """The table of a specification: its rows of kept terms come from the regression without the others."""
-    seen = ~log.cut
-    names = list(features)
-    fit = _fit_terms(log, features, names, specification, seen)
-    rows = {name: _row(name, fit, i, kept=False) for i, name in enumerate(names)}
-    kept = names
-    while True:
-        clear = [name for name in kept if rows[name]["low"] > 0 or rows[name]["high"] < 0]
-        if clear == kept:
-            break
-        kept = clear
-        fit = _fit_terms(log, features, kept, specification, seen)
-        rows |= {name: _row(name, fit, i, kept=False) for i, name in enumerate(kept)}
-    rows |= {name: {**rows[name], "kept": True} for name in kept}
-    return [rows[name] for name in TERMS if name in rows]
+
+    def estimate(names: Sequence[str]) -> list[tuple[float, float]]:
+        fit = _fit_terms(log, features, names, specification, ~log.cut)
+        numbers = zip(fit.coefficients.tolist(), fit.errors.tolist(), strict=True)
+        return list(numbers)[: len(names)]
+
+    rows = clear_terms(list(features), estimate)
+    return [{"term": name, **rows[name]} for name in TERMS if name in rows]
 
 
 def _fit_terms(
@@ -276,18 +273,6 @@ def _user_means(log: Log, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
     users = int(log.user.max()) + 1
     total = np.bincount(log.user[rows], weights=values[rows], minlength=users)
     return (total / np.maximum(np.bincount(log.user[rows], minlength=users), 1))[log.user]
-
-
-def _row(name: str, fit: LogisticFit, index: int, kept: bool) -> dict[str, Any]:
-    value, error = float(fit.coefficients[index]), float(fit.errors[index])
-    return {
-        "term": name,
-        "coefficient": value,
-        "error": error,
-        "low": value - _Z * error,
-        "high": value + _Z * error,
-        "kept": kept,
-    }
 
 
 def fit_base(log: Log, offset: np.ndarray) -> np.ndarray:
