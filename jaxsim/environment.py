@@ -36,6 +36,7 @@ from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
 from jaxsim.own_users import OwnUser, UserModel
 from jaxsim.sasrec import SASRec
+from jaxsim.satiation import Satiation
 from jaxsim.signals import history_values
 from jaxsim.taste_users import DrawnTaste, Taste
 from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
@@ -75,6 +76,7 @@ class UserSimulator(environment.Environment):
         departure: whether the probability of leaving is "constant" or "fitted"; see `jaxsim.make`.
         own_model: a user's own model of users in place of the votes and the taste model; see `jaxsim.UserModel`.
         reward: what a response earns, "like", "rating", "duration" or a function of it; see `jaxsim.make`.
+        satiation: how users tire of the same thing in a row; see `jaxsim.make`.
         defaults: params to use when none are passed.
     """
 
@@ -91,12 +93,14 @@ class UserSimulator(environment.Environment):
     departure: DepartureKind = "constant"
     own_model: UserModel | None = None
     reward: rewards.Reward = "like"
+    satiation: Satiation = None
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
         """The settings in one line, without the weights' architecture."""
         taste = f", taste={self.taste!r}" if self.draws_taste else ""
         taste += ", exposure=True" if self.exposure else ""
+        taste += "" if self.satiation is None else f", satiation={self.satiation!r}"
         departure = f", departure={self.departure!r}" if self.departure != "constant" else ""
         return (
             f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
@@ -131,7 +135,7 @@ class UserSimulator(environment.Environment):
             return OwnUser(self.own_model, self.num_items, self.semantics)
         if self.semantics in TASTE_SEMANTICS:
             model = DrawnTaste if self.draws_taste else Taste
-            return model(self.window, self.history_length, self.semantics)
+            return model(self.window, self.history_length, self.semantics, self.satiation)
         return Votes(self.sasrec, self.window, self.history_length, self.semantics)
 
     @property

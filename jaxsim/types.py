@@ -11,6 +11,7 @@ from jaxsim.departure import DepartureModel
 from jaxsim.exposure import ExposureModel
 from jaxsim.latent_taste import LatentTaste
 from jaxsim.sasrec import KeyValues
+from jaxsim.satiation import SatiationWeights
 from jaxsim.taste import Posterior, TasteModel
 from jaxsim.taste_session import SessionPosterior
 
@@ -66,6 +67,7 @@ class EnvParams(environment.EnvParams):
         user_params: what the methods of `user_model` get first (`jaxsim.UserModel`); None without one.
         exposure: the exposure model, under `exposure=True`; otherwise None.
         departure: when users leave, under `departure="fitted"`; None if the probability is constant.
+        satiation: what users tire of, under `satiation="fitted"` or a number; None without, and for a function.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -78,6 +80,7 @@ class EnvParams(environment.EnvParams):
     user_params: Any = struct.field(kw_only=True, default=None)
     exposure: ExposureModel | None = struct.field(kw_only=True, default=None)
     departure: DepartureModel | None = struct.field(kw_only=True, default=None)
+    satiation: SatiationWeights | None = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass

@@ -1,7 +1,7 @@
 """Logistic regression with standard errors that are clustered, by user for example."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from scipy.special import expit
@@ -9,6 +9,7 @@ from scipy.special import expit
 RIDGE = 1e-2  # of standardised columns; keeps coefficients finite where the labels can be parted
 SMALL_RIDGE = 1e-4  # of features as they are: for those that the data says nothing about
 NORMAL_QUANTILE = 1.959964  # of a 95 % interval
+_Z = 1.959963984540054  # the same with all digits
 _STEPS, _TOLERANCE = 100, 1e-9
 
 
@@ -132,4 +133,54 @@ def _table(names: Sequence[str], values: np.ndarray, errors: np.ndarray) -> dict
             high=float(value + NORMAL_QUANTILE * error),
         )
         for name, value, error in zip(names, values, errors, strict=True)
+    }
+
+
+def group_means(groups: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The mean of each group, for each of its members, float64[M]; 0 for a group without rows.
+
+    Args:
+        groups: int[M].
+        values: float64[M].
+        rows: bool[M], which values count.
+    """
+    size = int(groups.max()) + 1
+    total = np.bincount(groups[rows], weights=values[rows], minlength=size)
+    return (total / np.maximum(np.bincount(groups[rows], minlength=size), 1))[groups]
+
+
+# ---- tables of terms ---------------------------------------------------------------------------------------
+
+
+def select_clear(
+    names: Sequence[str], fit_terms: Callable[[Sequence[str]], LogisticFit]
+) -> list[dict[str, Any]]:
+    """The table of a regression from which terms are dropped until no 95 % interval contains zero.
+
+    Args:
+        names: of the terms.
+        fit_terms: the regression on some terms, whose coefficients come first.
+
+    Returns:
+        A row for each term, in the order of the names. Those of kept terms come from the regression without the
+        others.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    kept, clear = None, list(names)
+    while clear != kept:
+        kept = clear
+        fit = fit_terms(kept)
+        rows |= {name: _row(name, fit, i) for i, name in enumerate(kept)}
+        clear = [name for name in kept if rows[name]["low"] > 0 or rows[name]["high"] < 0]
+    return [{**rows[name], "kept": name in clear} for name in names]
+
+
+def _row(name: str, fit: LogisticFit, index: int) -> dict[str, Any]:
+    value, error = float(fit.coefficients[index]), float(fit.errors[index])
+    return {
+        "term": name,
+        "coefficient": value,
+        "error": error,
+        "low": value - _Z * error,
+        "high": value + _Z * error,
     }
