@@ -47,13 +47,14 @@ class Outcome(NamedTuple):
     """The results of a policy in M fixed sessions.
 
     Attributes:
-        returns: float32[M], undiscounted.
+        returns: float32[M], undiscounted: likes, or under another `reward` of the environment the sum of it.
         repeated: float32[M], number of likes for items that the window already held.
         recommended: int32[N], how often each item was recommended.
         liking: float32[M], share of likes among the first LIST_LENGTH items when the session cannot end.
         diversity: float32[M], mean of 1 - cos(E_pos) over the pairs of these items; NaN if none has keywords.
         steps: int32[M], steps until the user left or the session was cut, with a fitted departure; otherwise None,
             because they are the durations of the fixed sessions.
+        liked: float32[M], number of likes under another reward; otherwise None, because the returns are likes.
     """
 
     returns: np.ndarray
@@ -62,6 +63,12 @@ class Outcome(NamedTuple):
     liking: np.ndarray
     diversity: np.ndarray
     steps: np.ndarray | None = None
+    liked: np.ndarray | None = None
+
+    @property
+    def likes(self) -> np.ndarray:
+        """Number of likes of each session, float32[M]."""
+        return self.returns if self.liked is None else self.liked
 
 
 def fixed_sessions(
@@ -86,7 +93,7 @@ class _Batch:
     """B sessions in progress, all at the same time step; items and likes are those of the first L steps.
 
     `alive` says which users have not left yet, and `steps` counts their steps; both are None if the departure is
-    constant, because the sessions' durations say it.
+    constant, because the sessions' durations say it. `liked` counts likes; it is None if the returns do.
     """
 
     time: jax.Array
@@ -100,6 +107,7 @@ class _Batch:
     likes: jax.Array
     alive: jax.Array | None
     steps: jax.Array | None
+    liked: jax.Array | None
 
 
 @partial(jax.jit, static_argnames=("env", "list_length"))
@@ -149,6 +157,7 @@ def _start_batch(
         likes=jnp.zeros((num_sessions, list_length), jnp.int8),
         alive=jnp.ones(num_sessions, bool) if fitted else None,
         steps=jnp.zeros(num_sessions, jnp.int32) if fitted else None,
+        liked=None if env.reward == "like" else jnp.zeros(num_sessions, jnp.float32),
     )
 
 
@@ -163,16 +172,16 @@ def _step_batch(
 
     def step(
         key: jax.Array, memory: Any, obs: Observation, state: EnvState
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, Any, Observation, EnvState]:
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, Any, Observation, EnvState]:
         key_env, key_policy = jax.random.split(jax.random.fold_in(key, batch.time))
         item = policy.act(key_policy, memory, env, obs, state, params)
         in_window = (obs.items == item).any()
-        obs, state, _, left, info = env.step_env(key_env, state, item, params)
+        obs, state, reward, left, info = env.step_env(key_env, state, item, params)
         like = info["response"].like
         memory = policy.remember(memory, item, like, params)
-        return item, like, in_window, left, memory, obs, state
+        return item, like, reward, in_window, left, memory, obs, state
 
-    item, like, in_window, left, memory, obs, state = jax.vmap(step)(
+    item, like, reward, in_window, left, memory, obs, state = jax.vmap(step)(
         sessions.keys, batch.memory, batch.obs, batch.state
     )
     alive = batch.time < sessions.durations
@@ -183,7 +192,8 @@ def _step_batch(
         memory=memory,
         obs=obs,
         state=state,
-        returns=batch.returns + jnp.where(alive, like, 0),
+        # Under "soft" the reward "like" is a probability, but likes are counted.
+        returns=batch.returns + jnp.where(alive, like if env.reward == "like" else reward, 0),
         repeated=batch.repeated + jnp.where(alive & in_window, like, 0),
         counts=batch.counts.at[jnp.where(alive, item, env.num_items)].add(1, mode="drop"),
         # After L steps the column is out of range, and the write is dropped.
@@ -191,6 +201,7 @@ def _step_batch(
         likes=batch.likes.at[:, batch.time].set(like, mode="drop"),
         alive=None if batch.alive is None else alive & ~left,
         steps=None if batch.steps is None else batch.steps + alive,
+        liked=None if batch.liked is None else batch.liked + jnp.where(alive, like, 0),
     )
 
 
@@ -266,6 +277,7 @@ def _run_all(
     liking = np.zeros(num_sessions, np.float32)
     diversity = np.zeros(num_sessions, np.float32)
     steps = np.zeros(num_sessions, np.int32) if env.departure == "fitted" else None
+    liked = None if env.reward == "like" else np.zeros(num_sessions, np.float32)
     recommended = np.zeros(env.num_items, np.int64)
     for rows, is_first, batch in in_batches(sessions):
         end = _run_batch(env, params, policy, batch, list_length)
@@ -277,4 +289,6 @@ def _run_all(
         recommended += np.asarray(end.counts)
         if steps is not None:
             steps[first] = np.asarray(end.steps)[is_first]
-    return Outcome(returns, repeated, recommended, liking, diversity, steps)
+        if liked is not None:
+            liked[first] = np.asarray(end.liked)[is_first]
+    return Outcome(returns, repeated, recommended, liking, diversity, steps, liked)

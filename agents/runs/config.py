@@ -19,7 +19,13 @@ from jaxsim.files import write_text
 CONFIG_FILE = "config.json"
 RUN_VERSION = 3
 # Options of the environment that earlier runs do not name, and what they had.
-_LATER_OPTIONS = {"taste": "posterior", "exposure": False, "departure": "constant"}
+_LATER_OPTIONS: dict[str, Any] = {
+    "taste": "posterior",
+    "exposure": False,
+    "departure": "constant",
+    "satiation": None,
+    "reward": "like",
+}
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,8 @@ class RunConfig:
 
 def environment_settings(env: UserSimulator) -> dict[str, Any]:
     """The static settings of an environment as plain values."""
-    names = ("num_users", "history_length", "session_capacity", "semantics", "repeats", "taste")
-    values = {name: getattr(env, name) for name in (*names, "exposure", "departure")}
+    names = ("num_users", "history_length", "session_capacity", "semantics", "repeats")
+    values = {name: getattr(env, name) for name in (*names, *_LATER_OPTIONS)}
     return {**values, "sasrec": env.sasrec.architecture}
 
 

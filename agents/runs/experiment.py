@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 from annotated_types import Ge, Lt
@@ -55,6 +55,7 @@ from jaxsim import (
     make,
 )
 from jaxsim.departure import DepartureKind
+from jaxsim.rewards import SignalName
 from jaxsim.settings import check_settings
 
 
@@ -82,6 +83,11 @@ class Experiment:
     departure: DepartureKind = "constant"
     """Whether users leave with a constant probability, or as fitted to the sessions of the training logs; see
     `jaxsim.make`."""
+    satiation: Literal["fitted"] | float | None = None
+    """How users of the taste model tire of the same thing in a row: a number from 0, or "fitted"; see
+    `jaxsim.satiation`."""
+    reward: SignalName = "like"
+    """What a response earns: the like, the rating or the duration. A.Rwd is the sum of it."""
     history_length: Annotated[int, Ge(1)] = 50
     """Number of latest training interactions that a session starts with."""
     session_capacity: Annotated[int, Ge(1)] = 100
@@ -192,6 +198,8 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         taste=experiment.taste,
         exposure=experiment.exposure,
         departure=experiment.departure,
+        satiation=experiment.satiation,
+        reward=experiment.reward,
         history_length=experiment.history_length,
         session_capacity=experiment.session_capacity,
     )
