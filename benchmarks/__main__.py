@@ -7,6 +7,7 @@ from benchmarks.departure.command import run_departure
 from benchmarks.fidelity.command import run_fidelity
 from benchmarks.fidelity.exposure_report import run_exposure
 from benchmarks.quotes import run_quotes
+from benchmarks.satiation import run_satiation
 from benchmarks.search import search
 from benchmarks.statistic_model import search_statistic_model
 from benchmarks.table1 import run_table1
@@ -28,6 +29,7 @@ if __name__ == "__main__":
             "validity": run_validity,
             "departure": run_departure,
             "visits": run_visits,
+            "satiation": run_satiation,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
             "options": run_options,

@@ -38,6 +38,7 @@ from jaxsim.errors import InputError
 from jaxsim.leaving import departure_of, leave, return_of
 from jaxsim.own_users import OwnUser, UserModel
 from jaxsim.sasrec import SASRec
+from jaxsim.satiation import Satiation
 from jaxsim.signals import history_values
 from jaxsim.taste_users import DrawnTaste, Taste
 from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
@@ -61,7 +62,7 @@ _NAMED = (
 )  # fmt: skip
 _OPTIONS = {
     "exposure": False, "departure": "constant", "visits": False, "horizon_days": None, "own_model": None,
-    "reward": "like",
+    "reward": "like", "satiation": None,
 }  # fmt: skip
 
 
@@ -98,6 +99,7 @@ class UserSimulator(environment.Environment):
         visits, horizon_days: whether users return, and the days of a life; None without. See `jaxsim.make`.
         own_model: a user's own model of users in place of the votes and the taste model; see `jaxsim.UserModel`.
         reward: what a response earns, "like", "rating", "duration" or a function of it; see `jaxsim.make`.
+        satiation: how users tire of the same thing in a row; see `jaxsim.make`.
         defaults: params to use when none are passed.
     """
 
@@ -116,6 +118,7 @@ class UserSimulator(environment.Environment):
     horizon_days: float | None = None
     own_model: UserModel | None = None
     reward: rewards.Reward = "like"
+    satiation: Satiation = None
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
@@ -146,7 +149,7 @@ class UserSimulator(environment.Environment):
             return OwnUser(self.own_model, self.num_items, self.semantics)
         if self.semantics in TASTE_SEMANTICS:
             model = DrawnTaste if self.draws_taste else Taste
-            return model(self.window, self.history_length, self.semantics)
+            return model(self.window, self.history_length, self.semantics, self.satiation)
         return Votes(self.sasrec, self.window, self.history_length, self.semantics)
 
     @property

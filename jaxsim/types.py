@@ -11,6 +11,7 @@ from jaxsim.departure import DepartureModel
 from jaxsim.exposure import ExposureModel
 from jaxsim.latent_taste import LatentTaste
 from jaxsim.sasrec import KeyValues
+from jaxsim.satiation import SatiationWeights
 from jaxsim.taste import Posterior, TasteModel
 from jaxsim.taste_session import SessionPosterior
 from jaxsim.visits import Visit, VisitModel
@@ -68,6 +69,7 @@ class EnvParams(environment.EnvParams):
         exposure: the exposure model, under `exposure=True`; otherwise None.
         departure: when users leave, under `departure="fitted"`; None if the probability is constant.
         visits: whether and when users return, under `visits=True`; otherwise None.
+        satiation: what users tire of, under `satiation="fitted"` or a number; None without, and for a function.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -81,6 +83,7 @@ class EnvParams(environment.EnvParams):
     exposure: ExposureModel | None = struct.field(kw_only=True, default=None)
     departure: DepartureModel | None = struct.field(kw_only=True, default=None)
     visits: VisitModel | None = struct.field(kw_only=True, default=None)
+    satiation: SatiationWeights | None = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass

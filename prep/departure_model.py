@@ -26,7 +26,8 @@ from annotated_types import Gt
 from jaxsim.dataset import TRAIN
 from jaxsim.departure import OBSCURITY, RECENT, SAME_CATEGORY, SATISFACTION, SIMILARITY, TERMS
 from jaxsim.settings import check_settings
-from prep.regression import LogisticFit, clear_terms, fit_logistic
+from prep.recent_items import compare_with_earlier, mean_where
+from prep.regression import LogisticFit, fit_logistic, group_means, select_clear
 
 CLIP = 2.0
 KNOTS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -185,20 +186,11 @@ def window_features(
     log: Log, arrays: Mapping[str, np.ndarray], items: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The features after each interaction, float64[M] by term; NaN where there is nothing to take them from."""
-    lags = range(1, RECENT)
-    earlier = [np.arange(len(log.item)) - lag for lag in lags]
-    present = np.stack([log.so_far > lag for lag in lags])
-    others = np.stack([log.item[np.maximum(place, 0)] for place in earlier])
-    embedding = arrays["item_pos_embedding"]
-    known = np.array([(row >= 0).any() for row in arrays["item_pos_keywords"]], bool)
-    same = np.stack([_share_category(arrays["item_categories"], log.item, row) for row in others])
-    cosine = np.stack(
-        [np.einsum("md,md->m", embedding[log.item], embedding[row]) for row in others]
-    )
+    alike = compare_with_earlier(log.item, log.so_far, arrays, range(1, RECENT))
     return {
         OBSCURITY: _mean_of_recent(items["item_obscurity"][log.item], log),
-        SAME_CATEGORY: _mean_where(present, same),
-        SIMILARITY: _mean_where(present & known[log.item] & known[others], cosine),
+        SAME_CATEGORY: mean_where(alike.present, alike.same_category),
+        SIMILARITY: mean_where(alike.described, alike.cosine),
         SATISFACTION: satisfaction(log, arrays, items["item_rate"]),
     }
 
@@ -217,17 +209,6 @@ def _mean_of_recent(values: np.ndarray, log: Log) -> np.ndarray:
     return (total[place] - total[place - size]) / size
 
 
-def _mean_where(where: np.ndarray, values: np.ndarray) -> np.ndarray:
-    count = where.sum(axis=0)
-    return np.where(where, values, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
-
-
-def _share_category(categories: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """bool[M]: whether items a and b, int[M], share a category name."""
-    pairs = (categories[a][:, :, None] == categories[b][:, None]) & (categories[a] >= 0)[:, :, None]
-    return pairs.any(axis=(1, 2))
-
-
 def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
     """Values in standard deviations, clipped; 0 for NaN."""
     return np.nan_to_num(np.clip((values - mean) / scale, -CLIP, CLIP))
@@ -240,14 +221,9 @@ def _select(
     log: Log, features: Mapping[str, np.ndarray], specification: Specification
 ) -> list[dict[str, Any]]:
     """The table of a specification: its rows of kept terms come from the regression without the others."""
-
-    def estimate(names: Sequence[str]) -> list[tuple[float, float]]:
-        fit = _fit_terms(log, features, names, specification, ~log.cut)
-        numbers = zip(fit.coefficients.tolist(), fit.errors.tolist(), strict=True)
-        return list(numbers)[: len(names)]
-
-    rows = clear_terms(list(features), estimate)
-    return [{"term": name, **rows[name]} for name in TERMS if name in rows]
+    seen = ~log.cut
+    names = [name for name in TERMS if name in features]
+    return select_clear(names, lambda kept: _fit_terms(log, features, kept, specification, seen))
 
 
 def _fit_terms(
@@ -260,19 +236,13 @@ def _fit_terms(
     """The regression on some terms, whose coefficients come first."""
     columns = [features[name] for name in names]
     if specification == "within":
-        means = [_user_means(log, x, rows) for x in columns]
+        means = [group_means(log.user, x, rows) for x in columns]
         so_far = np.log(log.so_far)
         columns = [x - mean for x, mean in zip(columns, means, strict=True)]
         columns += [*means, so_far - so_far[rows].mean()]
     base = position_basis(log.position, knots_of(log.position[rows & log.ends]))
     design = np.column_stack([*columns, base])
     return fit_logistic(design[rows], log.ends[rows], log.user[rows])
-
-
-def _user_means(log: Log, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    users = int(log.user.max()) + 1
-    total = np.bincount(log.user[rows], weights=values[rows], minlength=users)
-    return (total / np.maximum(np.bincount(log.user[rows], minlength=users), 1))[log.user]
 
 
 def fit_base(log: Log, offset: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from prep.config import BuildConfig
 from prep.departure_model import train_departure
 from prep.exposure import train_exposure
 from prep.return_model import train_visits
+from prep.satiation_model import train_satiation
 from prep.signal_model import Durations, train_signals
 from prep.statistic_model import train_sasrec
 from prep.taste_model import train_taste
@@ -59,6 +60,8 @@ def fit_models(
         of_departure, departure = train_departure(arrays, config.departure)
     with timed(seconds, "visits"):
         of_visits, visits = train_visits(arrays, config.departure.session_gap)
+    with timed(seconds, "satiation"):
+        satiation = train_satiation(arrays, taste_arrays, taste)
     return FittedModels(
         {
             "sasrec": weights,
@@ -75,6 +78,7 @@ def fit_models(
             "signals": signals,
             "departure": departure,
             "visits": visits,
+            "satiation": satiation,
         },
     )
 

@@ -10,7 +10,7 @@ RIDGE = 1e-2  # of standardised columns; keeps coefficients finite where the lab
 SMALL_RIDGE = 1e-4  # of features as they are: for those that the data says nothing about
 NORMAL_QUANTILE = 1.959964  # of a 95 % interval
 _STEPS, _TOLERANCE = 100, 1e-9
-_Z = 1.959963984540054  # NORMAL_QUANTILE with more digits, for rows of terms that are dropped or kept
+_Z = 1.959963984540054  # the same with all digits
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -184,3 +184,42 @@ def _table(names: Sequence[str], values: np.ndarray, errors: np.ndarray) -> dict
         )
         for name, value, error in zip(names, values, errors, strict=True)
     }
+
+
+def group_means(groups: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The mean of each group, for each of its members, float64[M]; 0 for a group without rows.
+
+    Args:
+        groups: int[M].
+        values: float64[M].
+        rows: bool[M], which values count.
+    """
+    size = int(groups.max()) + 1
+    total = np.bincount(groups[rows], weights=values[rows], minlength=size)
+    return (total / np.maximum(np.bincount(groups[rows], minlength=size), 1))[groups]
+
+
+# ---- tables of terms ---------------------------------------------------------------------------------------
+
+
+def select_clear(
+    names: Sequence[str], fit_terms: Callable[[Sequence[str]], LogisticFit]
+) -> list[dict[str, Any]]:
+    """The table of a regression from which terms are dropped until no 95 % interval contains zero.
+
+    Args:
+        names: of the terms.
+        fit_terms: the regression on some terms, whose coefficients come first.
+
+    Returns:
+        A row for each term, in the order of the names. Those of kept terms come from the regression without the
+        others.
+    """
+
+    def estimate(some: Sequence[str]) -> list[tuple[float, float]]:
+        fit = fit_terms(some)
+        numbers = zip(fit.coefficients.tolist(), fit.errors.tolist(), strict=True)
+        return list(numbers)[: len(some)]
+
+    rows = clear_terms(names, estimate)
+    return [{"term": name, **rows[name]} for name in names]

@@ -68,6 +68,7 @@ def format_report(result: BuildResult) -> str:
         "durations": _duration_line(result),
         "departure": _departure_line(manifest["departure"]),
         "visits": _visits_line(manifest["visits"]),
+        "satiation": _satiation_line(manifest["satiation"]),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
@@ -235,3 +236,12 @@ def _visits_line(entry: Mapping[str, Any]) -> str:
         f"{entry['returns']:,} returns after {entry['ends']:,} sessions; gaps of {len(entry['means'])} components"
         f"; terms: {', '.join(kept) or 'none'}"
     )
+
+
+def _satiation_line(entry: Mapping[str, Any]) -> str:
+    """Whether users tire of the same thing in a row, or why it is not known."""
+    if "reason" in entry:
+        return f"not fitted: {entry['reason']}"
+    rows = entry["tables"]["raw"]
+    terms = [f"{x['term']} {x['coefficient']:+.3f} ({x['error']:.3f})" for x in rows]
+    return f"{', '.join(terms)}: {'some' if entry['shows'] else 'none to be seen'}"

@@ -147,6 +147,11 @@ def _returns(seeds: Sequence[Outcome]) -> np.ndarray:
     return np.stack([outcome.returns for outcome in seeds])
 
 
+def _likes(seeds: Sequence[Outcome]) -> np.ndarray:
+    """Likes of each seed and session, float32[seeds, M]."""
+    return np.stack([outcome.likes for outcome in seeds])
+
+
 # ---- rows --------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +184,7 @@ def _rows(
                 mode=mode,
                 users=group,
                 seeds=len(seeds),
-                like_rate=mean / _mean_steps(sessions, seeds),
+                like_rate=float(_likes(seeds).mean()) / _mean_steps(sessions, seeds),
                 a_rwd=mean,
                 a_rwd_low=low,
                 a_rwd_high=high,
@@ -222,7 +227,7 @@ def _item_statistics(seeds: Sequence[Outcome]) -> dict[str, float]:
     """The fields of a row that depend on which items were recommended."""
     diversity = np.concatenate([o.diversity for o in seeds])
     has_diversity = ~np.isnan(diversity)  # some of the items have keywords
-    likes = float(_returns(seeds).sum())
+    likes = float(_likes(seeds).sum())
     repeated = float(np.sum([o.repeated for o in seeds]))
     return {
         "liking": 100 * float(np.mean([o.liking for o in seeds])),
@@ -260,7 +265,7 @@ def find_warnings(outcomes: Mapping[str, Mapping[PolicyKey, Sequence[Outcome]]])
 
 def _repeat_warning(policy: str, runs: Iterable[Outcome]) -> list[str]:
     runs = list(runs)
-    likes = sum(float(run.returns.sum()) for run in runs)
+    likes = sum(float(run.likes.sum()) for run in runs)
     repeated = sum(float(run.repeated.sum()) for run in runs)
     if not repeated > REPEAT_WARNING_SHARE * likes:
         return []

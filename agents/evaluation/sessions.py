@@ -50,7 +50,7 @@ class Outcome(NamedTuple):
     """The results of a policy in M fixed sessions.
 
     Attributes:
-        returns: float32[M], undiscounted.
+        returns: float32[M], undiscounted: likes, or under another `reward` of the environment the sum of it.
         repeated: float32[M], number of likes for items that the window already held.
         recommended: int32[N], how often each item was recommended.
         liking: float32[M], share of likes among the first LIST_LENGTH items when the session cannot end.
@@ -58,6 +58,7 @@ class Outcome(NamedTuple):
         steps: int32[M], steps until the user left or the session was cut, if its end depends on what is
             recommended; otherwise None, because they are the durations of the fixed sessions.
         visits: counts of the M lives; None if users do not return.
+        liked: float32[M], number of likes under another reward; otherwise None, because the returns are likes.
     """
 
     returns: np.ndarray
@@ -67,6 +68,12 @@ class Outcome(NamedTuple):
     diversity: np.ndarray
     steps: np.ndarray | None = None
     visits: VisitCounts | None = None
+    liked: np.ndarray | None = None
+
+    @property
+    def likes(self) -> np.ndarray:
+        """Number of likes of each session, float32[M]."""
+        return self.returns if self.liked is None else self.liked
 
 
 def fixed_sessions(
@@ -91,7 +98,8 @@ class _Batch:
     """B sessions in progress, all at the same time step; items and likes are those of the first L steps.
 
     `alive` says which users have not left yet, and `steps` counts their steps; both are None if the end does not
-    depend on what is recommended, because the sessions' durations say it. `visits` counts if users return.
+    depend on what is recommended, because the sessions' durations say it. `visits` counts if users return. `liked`
+    counts likes; it is None if the returns do.
     """
 
     time: jax.Array
@@ -106,6 +114,7 @@ class _Batch:
     alive: jax.Array | None
     steps: jax.Array | None
     visits: VisitCounts | None
+    liked: jax.Array | None
 
 
 @partial(jax.jit, static_argnames=("env", "list_length"))
@@ -157,6 +166,7 @@ def _start_batch(
         alive=jnp.ones(num_sessions, bool) if reacts else None,
         steps=jnp.zeros(num_sessions, jnp.int32) if reacts else None,
         visits=no_visits(num_sessions) if env.visits else None,
+        liked=None if env.reward == "like" else jnp.zeros(num_sessions, jnp.float32),
     )
 
 
@@ -171,15 +181,17 @@ def _step_batch(
 
     def step(
         key: jax.Array, memory: Any, obs: Observation, state: EnvState
-    ) -> tuple[jax.Array, jax.Array, dict[str, Any], jax.Array, Any, Observation, EnvState]:
+    ) -> tuple[
+        jax.Array, jax.Array, jax.Array, dict[str, Any], jax.Array, Any, Observation, EnvState
+    ]:
         key_env, key_policy = jax.random.split(jax.random.fold_in(key, batch.time))
         item = policy.act(key_policy, memory, env, obs, state, params)
         in_window = (obs.items == item).any()
-        obs, state, _, left, info = env.step_env(key_env, state, item, params)
+        obs, state, reward, left, info = env.step_env(key_env, state, item, params)
         memory = policy.remember(memory, item, info["response"].like, params)
-        return item, in_window, info, left, memory, obs, state
+        return item, in_window, reward, info, left, memory, obs, state
 
-    item, in_window, info, left, memory, obs, state = jax.vmap(step)(
+    item, in_window, reward, info, left, memory, obs, state = jax.vmap(step)(
         sessions.keys, batch.memory, batch.obs, batch.state
     )
     like = info["response"].like
@@ -191,7 +203,8 @@ def _step_batch(
         memory=memory,
         obs=obs,
         state=state,
-        returns=batch.returns + jnp.where(alive, like, 0),
+        # Under "soft" the reward "like" is a probability, but likes are counted.
+        returns=batch.returns + jnp.where(alive, like if env.reward == "like" else reward, 0),
         repeated=batch.repeated + jnp.where(alive & in_window, like, 0),
         counts=batch.counts.at[jnp.where(alive, item, env.num_items)].add(1, mode="drop"),
         # After L steps the column is out of range, and the write is dropped.
@@ -200,6 +213,7 @@ def _step_batch(
         alive=None if batch.alive is None else alive & ~left,
         steps=None if batch.steps is None else batch.steps + alive,
         visits=count_visits(batch.visits, info, alive, env.horizon_days),
+        liked=None if batch.liked is None else batch.liked + jnp.where(alive, like, 0),
     )
 
 
@@ -276,6 +290,7 @@ def _run_all(
     diversity = np.zeros(num_sessions, np.float32)
     steps = np.zeros(num_sessions, np.int32) if env.end_depends_on_items else None
     visits = []
+    liked = None if env.reward == "like" else np.zeros(num_sessions, np.float32)
     recommended = np.zeros(env.num_items, np.int64)
     for rows, is_first, batch in in_batches(sessions):
         end = _run_batch(env, params, policy, batch, list_length)
@@ -289,5 +304,7 @@ def _run_all(
             steps[first] = np.asarray(end.steps)[is_first]
         if end.visits is not None:
             visits.append((rows, is_first, end.visits))
+        if liked is not None:
+            liked[first] = np.asarray(end.liked)[is_first]
     lives = joined(visits, num_sessions)
-    return Outcome(returns, repeated, recommended, liking, diversity, steps, lives)
+    return Outcome(returns, repeated, recommended, liking, diversity, steps, lives, liked)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 from annotated_types import Ge, Gt, Lt
@@ -55,6 +55,7 @@ from jaxsim import (
     make,
 )
 from jaxsim.departure import DepartureKind
+from jaxsim.rewards import SignalName
 from jaxsim.settings import check_settings
 
 
@@ -87,6 +88,11 @@ class Experiment:
     `jaxsim.make`."""
     horizon_days: Annotated[float, Gt(0)] | None = None
     """Days of a life with --visits; by default 30."""
+    satiation: Literal["fitted"] | float | None = None
+    """How users of the taste model tire of the same thing in a row: a number from 0, or "fitted"; see
+    `jaxsim.satiation`."""
+    reward: SignalName = "like"
+    """What a response earns: the like, the rating or the duration. A.Rwd is the sum of it."""
     history_length: Annotated[int, Ge(1)] = 50
     """Number of latest training interactions that a session starts with."""
     session_capacity: Annotated[int, Ge(1)] = 100
@@ -199,6 +205,8 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         departure=experiment.departure,
         visits=experiment.visits,
         horizon_days=experiment.horizon_days,
+        satiation=experiment.satiation,
+        reward=experiment.reward,
         history_length=experiment.history_length,
         session_capacity=experiment.session_capacity,
     )
