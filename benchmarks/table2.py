@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.networks import ItemStart
-from agents.algorithms.policy import EvaluatedPolicy
+from agents.algorithms.policy import EvaluatedPolicy, Simulator
 from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.evaluate import Evaluation, evaluate
 from agents.evaluation.plots import plot_curves
@@ -30,7 +30,7 @@ from agents.runs.progress import Training
 from agents.runs.training import train_seeds
 from benchmarks.hardware import device_name
 from benchmarks.output import check_json, check_plot, write_json, write_plot
-from jaxsim import Dataset, EnvParams, InputError, Semantics, UserSimulator, load_dataset, make
+from jaxsim import Dataset, EnvParams, InputError, Semantics, load_dataset, make
 from jaxsim.departure import DepartureKind
 from jaxsim.tables import format_table
 
@@ -130,6 +130,7 @@ def run_table2(
     total_steps: int | None = None,
     semantics: Semantics = "paper",
     departure: DepartureKind = "constant",
+    slate_size: int = 1,
     preset: Preset = "default",
     evaluation_seed: int = 1_000_000,
     json: Path | None = None,
@@ -146,6 +147,7 @@ def run_table2(
         total_steps: environment steps of a seed, for a quick look; by default each agent's own setting.
         semantics: how users decide, see `jaxsim.make`.
         departure: when users leave, see `jaxsim.make`.
+        slate_size: items that users see at a time, see `jaxsim.make`.
         preset: settings of the agents: their defaults; those for agents that start from keywords and training
             logs and adapt to each user; or the same with a discount of 0.95.
         evaluation_seed: seed of the fixed sessions.
@@ -160,7 +162,8 @@ def run_table2(
     datasets = [load_dataset(name) for name in dataset or ("ml-100k",)]
     tables = []
     for packed in datasets:
-        tables.append(measure(packed, configs, seeds, seed, evaluation_seed, semantics, departure))
+        users = {"semantics": semantics, "departure": departure, "slate_size": slate_size}
+        tables.append(measure(packed, configs, seeds, seed, evaluation_seed, users))
         print(f"\n{format_report(tables[-1])}\n", flush=True)
     print(format_paper())
     results: Any = [table.result for table in tables]
@@ -201,8 +204,7 @@ def measure(
     seeds: int,
     seed: int,
     evaluation_seed: int,
-    semantics: Semantics = "paper",
-    departure: DepartureKind = "constant",
+    users: Mapping[str, Any] | None = None,
 ) -> Table2:
     """Train each agent and evaluate all of them on one dataset.
 
@@ -212,13 +214,13 @@ def measure(
         seeds: number of seeds of each agent, at least 1.
         seed: the first of them.
         evaluation_seed: seed of the fixed sessions.
-        semantics, departure: how users decide, and when they leave.
+        users: options of `jaxsim.make`.
 
     Raises:
         InputError: a training diverged, or the dataset lacks what users or agents need.
     """
     print(f"preparing the simulator of {dataset.name} ...", flush=True)
-    env, params = make(dataset, semantics=semantics, departure=departure)
+    env, params = make(dataset, **(users or {}))
     trainings: dict[str, Training] = {}
     greedy: dict[str, list[EvaluatedPolicy]] = {}
     sampled: dict[str, list[EvaluatedPolicy]] = {}
@@ -293,7 +295,7 @@ def _compile_seconds(row: Row, trainings: Mapping[str, Training]) -> float:
     return trainings[row.policy].compile_seconds if row.policy in trainings else 0.0
 
 
-def _setting(dataset: Dataset, env: UserSimulator, params: EnvParams) -> dict[str, Any]:
+def _setting(dataset: Dataset, env: Simulator, params: EnvParams) -> dict[str, Any]:
     return {
         "device": device_name(),
         "jax": jax.__version__,

@@ -84,6 +84,21 @@ class SlateSimulator(environment.Environment):
     unchosen: Unchosen = "examined"
     defaults: HeldParams | None = None
 
+    @classmethod
+    def around(cls, single: UserSimulator, slate_size: int, **options: Any) -> "SlateSimulator":
+        """The environment that `jaxsim.make` builds with these `SlateOptions`, without its params.
+
+        Args:
+            single: of `jaxsim.make` with the same settings, but without slates.
+            slate_size: K.
+            options: other fields.
+        """
+        steps = single.session_capacity
+        env = cls(single, slate_size, steps, **options)
+        choice = env.slate_size, env.position_effect, env.outside_option
+        entries = steps * slate_choice.most_entries(env.unchosen, *choice)
+        return replace(env, single=replace(single, session_capacity=entries))
+
     def __repr__(self) -> str:
         """The settings in one line."""
         return (

@@ -14,7 +14,13 @@ from flax import struct
 from agents.algorithms.networks import Encoder, ItemStart, with_item_start
 from agents.algorithms.parallel import mean_over_devices, sum_over_devices
 from agents.algorithms.policy import GreedyPolicy, NetworkPolicy, SampledPolicy
-from agents.algorithms.rollout import RecommenderEnv, Sessions, SessionTotals, start_sessions
+from agents.algorithms.rollout import (
+    RecommenderEnv,
+    Sessions,
+    SessionTotals,
+    slate_size_of,
+    start_sessions,
+)
 from jaxsim import EnvParams, InputError
 from jaxsim.settings import check_settings
 
@@ -166,7 +172,7 @@ class Algorithm(ABC, Generic[ConfigT]):
     @property
     def slate_size(self) -> int | None:
         """K, if the environment shows slates; otherwise None."""
-        return getattr(self.env, "slate_size", None)
+        return slate_size_of(self.env)
 
     @property
     @abstractmethod

@@ -65,6 +65,12 @@ def best_allowed(scores: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.minimum(best.min(), scores.shape[0] - 1)
 
 
+def best_slate(scores: jax.Array, mask: jax.Array, slate_size: int) -> jax.Array:
+    """The K allowed items with the highest scores, the best one first, int32[K]; arguments as `best_allowed`."""
+    allowed = jnp.where(mask, scores, -jnp.inf)
+    return jax.lax.top_k(allowed, slate_size)[1].astype(jnp.int32)
+
+
 def epsilon_greedy(
     key: jax.Array, scores: jax.Array, mask: jax.Array, epsilon: jax.Array
 ) -> jax.Array:

@@ -47,6 +47,11 @@ class RecommenderEnv(Protocol):
         """The observation of a recorded session."""
 
 
+def slate_size_of(env: RecommenderEnv) -> int | None:
+    """K, if the environment shows slates; otherwise None."""
+    return getattr(env, "slate_size", None)
+
+
 @struct.dataclass
 class Transition:
     """One step of one session. Together with the earlier steps it is enough to rebuild both observations.

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from agents import A2C, DQN, PPO, TRPO, A2CConfig, DQNConfig, PPOConfig, TRPOConfig, fixed_sessions
-from agents.evaluation.slates import LearnedSlate, RandomSlate, run_slates, slate_baselines
+from agents.evaluation.baselines import RandomPolicy
+from agents.evaluation.oracle import Oracle
+from agents.evaluation.sessions import run_sessions
 from jaxsim import InputError
 from tests.slates import with_rates
 
@@ -29,14 +31,13 @@ def test_agents_learn_to_show_what_is_liked(dataset, kind, config):
     sessions = fixed_sessions(jax.random.key(1), env, params, repeats=10)
 
     def earned(policy):
-        return run_slates(env, params, policy, sessions).returns.mean()
+        return run_sessions(env, params, policy, sessions).returns.mean()
 
-    random = earned(RandomSlate())
-    best = earned(slate_baselines(dataset, env, params)["oracle"])
+    random, best = earned(RandomPolicy()), earned(Oracle())
     shares = []
     for seed in range(3):
         variables = jax.tree.map(lambda x, i=seed: x[i], seeds)
-        shares.append((earned(LearnedSlate(agent.policy_of(variables))) - random) / (best - random))
+        shares.append((earned(agent.policy_of(variables)) - random) / (best - random))
     assert np.mean(shares) > 0.7
     assert min(shares) > 0.5
 
