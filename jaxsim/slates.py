@@ -37,6 +37,7 @@ from jaxsim.ensemble import Response
 from jaxsim.environment import UserSimulator, _draw_user
 from jaxsim.errors import InputError
 from jaxsim.slate_choice import Unchosen
+from jaxsim.slate_history import RecordedSlates
 from jaxsim.slate_types import Choice, SlateObservation, SlateObservationSpace, SlateState
 from jaxsim.slate_words import describe_choice
 from jaxsim.types import EnvParams, EnvState, HeldParams, ObservationSpace
@@ -48,7 +49,7 @@ _EXAMINED_STREAM = 0xE8A
 
 
 @dataclass(frozen=True)
-class SlateSimulator(environment.Environment):
+class SlateSimulator(RecordedSlates, environment.Environment):
     """The environment with slates. Environments with equal fields are equal and compile once.
 
     Action: int32[K], distinct items. Reward: float32[], under "calibrated" 1 if an item is chosen and 0 otherwise,

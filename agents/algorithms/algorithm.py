@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -159,15 +159,8 @@ class Algorithm(ABC, Generic[ConfigT]):
     config: ConfigT
     axis_name: str | None = None
 
-    learns_slates: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         self.config.check()
-        if self.slate_size is not None and not self.learns_slates:
-            raise InputError(
-                f"{type(self).__name__} recommends single items, and env shows slates of {self.slate_size}: use "
-                "PPO or A2C, or make the environment without slate_size"
-            )
 
     @property
     def slate_size(self) -> int | None:
