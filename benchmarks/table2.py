@@ -94,6 +94,11 @@ PERSONAL: dict[str, dict[str, Any]] = {
     },
 }
 """Settings by agent that differ from the defaults, for agents that adapt to each user."""
+SLATES: dict[str, dict[str, Any]] = {
+    # With slates DQN's log-odds are those by which a user chooses, not values.
+    "dqn": {"log_odds_scale": 1.0},
+}
+"""What differs in these settings with slates."""
 _FAR_SIGHTED = {"gamma": 0.95, "gae_lambda": 0.9}
 PLANNING: dict[str, dict[str, Any]] = {
     **{name: {**PERSONAL[name], **_FAR_SIGHTED} for name in ("ppo", "trpo", "a2c")},
@@ -158,7 +163,7 @@ def run_table2(
     check_plot(plot)
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: give a whole number from 1")
-    configs = configs_of(agents or all_agents(), total_steps, preset)
+    configs = configs_of(agents or all_agents(), total_steps, preset, slates=slate_size > 1)
     datasets = [load_dataset(name) for name in dataset or ("ml-100k",)]
     tables = []
     for packed in datasets:
@@ -179,9 +184,12 @@ def all_agents() -> tuple[str, ...]:
 
 
 def configs_of(
-    agents: tuple[str, ...], total_steps: int | None, preset: Preset = "default"
+    agents: tuple[str, ...],
+    total_steps: int | None,
+    preset: Preset = "default",
+    slates: bool = False,
 ) -> dict[str, AlgorithmConfig]:
-    """Agent to the settings of a preset, with `total_steps` if it is given.
+    """Agent to the settings of a preset, of single items or of slates, with `total_steps` if it is given.
 
     Raises:
         InputError: an agent is unknown or given twice, or `total_steps` is out of bounds.
@@ -192,7 +200,10 @@ def configs_of(
             raise InputError(f"--agents {name}: unknown; choose from {', '.join(all_agents())}")
         if name in configs:
             raise InputError(f"--agents {name}: is given twice")
-        config = ALGORITHMS[name].config(**PRESETS[preset].get(name, {}))
+        changes = {**PRESETS[preset].get(name, {})}
+        if slates and preset != "default":
+            changes |= SLATES.get(name, {})
+        config = ALGORITHMS[name].config(**changes)
         configs[name] = config if total_steps is None else replace(config, total_steps=total_steps)
         configs[name].check()
     return configs
