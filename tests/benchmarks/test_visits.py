@@ -112,7 +112,7 @@ def test_the_command_writes_what_it_prints(logs, small_parts, monkeypatch, tmp_p
         manifest={**packed.manifest, "departure": entry, "visits": of_visits},
     )
     row = {
-        "users": "train", "policy": "oracle", "steps": 60.0, "a_rwd": 12.0, "a_rwd_low": 11.0,
+        "users": "train", "policy": "oracle", "steps": 60.0, "cut": 0.1, "a_rwd": 12.0, "a_rwd_low": 11.0,
         "a_rwd_high": 13.0, "over_oracle_low": 0.0, "over_oracle_high": 0.0,
         "sessions_per_life": 2.5, "retention_1": 0.2, "retention_7": 0.4, "retention_30": 0.5,
         "days_active": 1.9, "days_first_to_last": 6.0,

@@ -137,7 +137,7 @@ def test_slates_are_evaluated_over_lives(dataset):
 
 @pytest.mark.slow
 def test_the_planner_counts_from_the_beginning_of_the_session():
-    dataset = with_departure(learnable_dataset(20), {"obscurity": 1.5}, base=(-2.0, -2.5, 3.0))
+    dataset = with_departure(learnable_dataset(20), {}, base=(-2.0,))
     _, env, params = simulator_of(with_visits(dataset), departure="fitted", visits=True, **SETTINGS)
     planner = plan(env, params)
     # Values that say at which position the planner thinks it is: the nearer obscurity the better there.
