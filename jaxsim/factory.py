@@ -115,8 +115,7 @@ def make(
             what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
         signals: what a response of the taste model has. "all": rating and duration, too, where the dataset has
             them. "like": the like alone, which takes less work. "auto": all if `reward` is not "like".
-        further: `slate_size` and the other settings of slates (`SlateOptions`); `visits` and `horizon_days`, with
-            which users return for further sessions (`VisitOptions`).
+        further: `slate_size` and others (`SlateOptions`), or `visits` and `horizon_days` (`VisitOptions`).
 
     Returns:
         The environment (static settings; with slates a `SlateSimulator`) and its params (a pytree of arrays).
