@@ -6,10 +6,17 @@ Policies are pytrees: pass them to a jitted function as arguments.
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
-from agents.algorithms.choice import best_allowed, draw_softmax, epsilon_greedy, mask_logits
+from agents.algorithms.choice import (
+    best_allowed,
+    draw_softmax,
+    epsilon_greedy,
+    mask_logits,
+    uniform_over,
+)
 from agents.algorithms.rollout import RecommenderEnv
 from jaxsim import EnvParams, EnvState, Observation, UserSimulator
 
@@ -43,6 +50,13 @@ class Memoryless:
     ) -> jax.Array:
         """The item to recommend, int32[]."""
         raise NotImplementedError(f"{type(self).__name__}.choose")
+
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """The probability that this item is recommended, float32[]. Policies that draw define their own."""
+        chosen = self.choose(jax.random.key(0), env, obs, params)
+        return (action == chosen).astype(jnp.float32)
 
     def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> tuple[()]:
         """An empty memory."""
@@ -113,6 +127,13 @@ class SampledPolicy(NetworkPolicy):
         """See `Memoryless`."""
         return draw_softmax(key, mask_logits(self.scores(obs), env.action_mask(obs, params)))
 
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        logits = mask_logits(self.scores(obs), env.action_mask(obs, params))
+        return jax.nn.softmax(logits)[action]
+
 
 @struct.dataclass
 class EpsilonGreedyPolicy(NetworkPolicy):
@@ -129,3 +150,11 @@ class EpsilonGreedyPolicy(NetworkPolicy):
     ) -> jax.Array:
         """See `Memoryless`."""
         return epsilon_greedy(key, self.scores(obs), env.action_mask(obs, params), self.epsilon)
+
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        mask = env.action_mask(obs, params)
+        best = action == best_allowed(self.scores(obs), mask)
+        return self.epsilon * uniform_over(mask)[action] + (1 - self.epsilon) * best

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents.algorithms.choice import best_allowed, random_allowed
+from agents.algorithms.choice import best_allowed, random_allowed, uniform_over
 from agents.algorithms.policy import EvaluatedPolicy, Memoryless
 from agents.algorithms.rollout import RecommenderEnv
 from agents.evaluation.oracle import Oracle
@@ -35,6 +35,12 @@ class RandomPolicy(Memoryless):
     ) -> jax.Array:
         """See `Memoryless`."""
         return random_allowed(key, env.action_mask(obs, params))
+
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        return uniform_over(env.action_mask(obs, params))[action]
 
 
 @struct.dataclass
@@ -66,9 +72,22 @@ class RepeatLastLiked(Memoryless):
     ) -> jax.Array:
         """See `Memoryless`."""
         mask = env.action_mask(obs, params)
+        latest = self._latest(obs, mask)
+        return jnp.where(latest >= 0, latest, random_allowed(key, mask))
+
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        mask = env.action_mask(obs, params)
+        latest = self._latest(obs, mask)
+        return jnp.where(latest >= 0, action == latest, uniform_over(mask)[action])
+
+    def _latest(self, obs: Observation, mask: jax.Array) -> jax.Array:
+        """The allowed item that was liked last, int32[]; -1 if there is none."""
         liked = (obs.responses > 0) & mask[jnp.maximum(obs.items, 0)]
         latest = obs.items[obs.items.shape[-1] - 1 - jnp.argmax(liked[::-1])]
-        return jnp.where(liked.any(), latest, random_allowed(key, mask))
+        return jnp.where(liked.any(), latest, -1)
 
 
 def baselines(

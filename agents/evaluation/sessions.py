@@ -236,7 +236,8 @@ def run_sessions(
     return outcome._replace(liking=distinct.liking, diversity=distinct.diversity)
 
 
-def _batch_size() -> int:
+def batch_size() -> int:
+    """How many sessions run at once."""
     return _CPU_BATCH if jax.default_backend() == "cpu" else _OTHER_BATCH
 
 
@@ -252,7 +253,7 @@ def in_batches(
     order = np.argsort(np.asarray(sessions.durations), kind="stable")
     # The last batch is filled up with repeated sessions: all batches of all groups of users have one shape, and so
     # need one compilation.
-    size = _batch_size()
+    size = batch_size()
     padded = np.resize(order, -(-num_sessions // size) * size)
     for start in range(0, len(padded), size):
         rows = padded[start : start + size]

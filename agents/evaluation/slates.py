@@ -39,6 +39,13 @@ class RandomSlate:
         """See `SlatePolicy`."""
         return env.best_slate(jax.random.uniform(key, (env.num_items,), jnp.float32), obs)
 
+    def propensity(
+        self, env: SlateSimulator, obs: Any, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """The probability of this slate in this order, float32[]."""
+        left = env.action_mask(obs, params).sum(dtype=jnp.int32) - jnp.arange(env.slate_size)
+        return jnp.prod(1.0 / left.astype(jnp.float32))
+
 
 @struct.dataclass
 class RankedSlate:
