@@ -279,3 +279,35 @@ def test_a_fit_that_shows_none_is_refused_with_its_coefficients(dataset):
     ):
         with pytest.raises(InputError, match=message):
             jaxsim.make(packed, semantics="soft", satiation="fitted")
+
+
+# ---- explanations --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("satiation", [1.5, "fitted", bored], ids=["number", "fitted", "function"])
+def test_an_explanation_names_the_satiation(dataset, satiation):
+    """And agrees with `respond`, which `explain` checks by itself."""
+    _, env, params = simulator_of(
+        fitted(dataset), semantics="soft", satiation=satiation, exposure=True
+    )
+    for items in ([3, 7, 9], [1, 2, 3, 4, 5, 6, 8], []):
+        features = features_of(dataset, items, 5)
+        why = jaxsim.explain(fitted(dataset), env, params, items, [1] * len(items), 5)
+        assert why.satiation_part == pytest.approx(added_by(satiation, features), abs=1e-5)
+        known = why.to_dict()["redundancy"]
+        assert tuple(known) == TERMS
+        assert [None if x is None else pytest.approx(x, abs=1e-5) for x in features] == list(
+            known.values()
+        )
+        parts = why.item_part + why.taste_part + why.exposure_part + why.satiation_part
+        assert why.log_odds == pytest.approx(parts)
+        assert why.probability == pytest.approx(expit(why.log_odds))
+        assert "satiation" in str(why)
+
+
+def test_without_the_option_an_explanation_says_nothing_about_it(dataset):
+    simulator = simulator_of(dataset, semantics="soft")
+    why = jaxsim.explain(*simulator, [3, 7], [1, 0], 5)
+    assert (why.satiation_part, why.redundancy) == (0.0, None)
+    assert "satiation" not in str(why)
