@@ -14,8 +14,10 @@ from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
 from benchmarks.table6.command import run_table6
 from benchmarks.throughput.command import run_throughput
+from benchmarks.throughput.options import run_options
 from benchmarks.training.command import run_training
 from benchmarks.validity.command import run_validity
+from benchmarks.visits.command import run_visits
 from jaxsim.cli import main
 
 if __name__ == "__main__":
@@ -26,9 +28,11 @@ if __name__ == "__main__":
             "ablations": run_ablations,
             "validity": run_validity,
             "departure": run_departure,
+            "visits": run_visits,
             "satiation": run_satiation,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
+            "options": run_options,
             "agreement": run_agreement,
             "training": run_training,
             "table1": run_table1,

@@ -32,6 +32,7 @@ from benchmarks.satiation import format_satiation
 from benchmarks.table6.report import format_rows
 from benchmarks.training.report import format_results
 from benchmarks.validity.report import format_summary as format_validity
+from benchmarks.visits.command import format_visits
 from jaxsim import InputError
 from jaxsim.files import write_text
 from jaxsim.tables import format_table
@@ -169,6 +170,7 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "fidelity": lambda result: _code(format_summary(result)),
     "exposure": lambda result: _code(format_exposure(result)),
     "departure": lambda result: _code(format_departure(result)),
+    "visits": lambda result: _code(format_visits(result)),
     "satiation": lambda result: _code(format_satiation(result)),
     "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,

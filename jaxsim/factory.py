@@ -22,6 +22,7 @@ from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.exposure import build_exposure_model
+from jaxsim.further_options import FurtherOptions, make_with_options
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
 from jaxsim.rewards import Reward, check_reward
 from jaxsim.sasrec import SASRec, restore
@@ -29,17 +30,22 @@ from jaxsim.satiation import Satiation, build_satiation, check_satiation
 from jaxsim.settings import check_settings
 from jaxsim.signal_params import SignalKind, build_signals, known_values
 from jaxsim.signals import Signals
-from jaxsim.slate_options import SlateOptions, make_items_or_slates
 from jaxsim.taste import Posterior, TasteModel, condition
 from jaxsim.taste_kernel import build_taste_model, table_bytes
 from jaxsim.types import EnvParams, Histories, Prefix
 from jaxsim.user_models import TASTE_SEMANTICS, encode_history
+from jaxsim.visits import build_visits
 
 Repeats = Literal["mask", "allow"]
 Users = Literal["train", "held_out", "all"]
 PrefixKind = Literal["auto", "table", "encode"]
 TasteKind = Literal["posterior", "latent"]
 DEPARTURE_PROBABILITY = 0.025
+# Settings that are static fields of the environment.
+_STATIC = (
+    "history_length", "session_capacity", "semantics", "repeats", "taste", "exposure", "departure", "visits",
+    "horizon_days", "reward", "satiation",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class _Settings:
     reward: Any
     signals: SignalKind
     satiation: Any
+    visits: Literal[False, True] = False
+    horizon_days: float | None = None
 
 
 def make(
@@ -82,7 +90,7 @@ def make(
     reward: Reward = "like",
     signals: SignalKind = "auto",
     satiation: Satiation = None,
-    **slates: Unpack[SlateOptions],
+    **further: Unpack[FurtherOptions],
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
 
@@ -100,8 +108,7 @@ def make(
         catalogue: how to compare items: "tables", "features" (on the fly), or "auto" to decide by the budget.
         prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto".
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
-            included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
-            the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
+            included. "latent": drawn from that posterior when the session begins; it stays, whatever the answers.
         exposure: correct the taste model's p for what its users would not have chosen (`jaxsim.exposure`).
         departure: users leave with "constant" probability 0.025 a step, or as "fitted" (`jaxsim.departure`).
         user_model: your own model of users, in place of the votes and the taste model. It is tried first.
@@ -112,7 +119,7 @@ def make(
             them. "like": the like alone, which takes less work. "auto": all if `reward` is not "like".
         satiation: how users of the taste model tire of the same thing in a row: as "fitted", by a number from 0,
             or by a function of `Redundancy`, which is tried first; `jaxsim.satiation` says what each means.
-        slates: `slate_size` and the other settings of slates (`SlateOptions`).
+        further: `slate_size` and others of slates (`SlateOptions`); `visits` and `horizon_days` (`VisitOptions`).
 
     Returns:
         The environment (static settings; with slates a `SlateSimulator`) and its params (a pytree of arrays).
@@ -123,7 +130,7 @@ def make(
     settings = _Settings(choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users,
                          table_budget, catalogue, prefixes, taste, exposure, departure, user_model, user_params,
                          reward, signals, satiation)  # fmt: skip
-    return make_items_or_slates(slates, dataset, _checked(settings, dataset), _make)
+    return make_with_options(further, dataset, _checked(settings, dataset), _make)
 
 
 def _checked(settings: _Settings, dataset: Any) -> _Settings:
@@ -168,18 +175,10 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
     env = UserSimulator(
         sasrec=sasrec,
         num_users=dataset.num_users,
-        history_length=settings.history_length,
-        session_capacity=settings.session_capacity,
-        semantics=settings.semantics,
-        repeats=settings.repeats,
         catalogue="tables" if isinstance(items, PairTables) else "features",
         prefixes="encode" if histories.prefix is histories.posterior is None else "table",
-        taste=settings.taste,
-        exposure=settings.exposure,
-        departure=settings.departure,
         own_model=own,
-        reward=settings.reward,
-        satiation=settings.satiation,
+        **{name: getattr(settings, name) for name in _STATIC},
     )
     params = EnvParams(
         max_steps_in_episode=jnp.int32(settings.session_capacity),
@@ -192,6 +191,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         user_params=jax.tree.map(jnp.asarray, settings.user_params),
         exposure=corrected,
         departure=departure,
+        visits=build_visits(dataset) if settings.visits else None,
         satiation=tiring,
     )
     return env, params

@@ -16,6 +16,7 @@ from jaxsim.ensemble import Decision, Evidence
 from jaxsim.satiation import Satiation, added, redundancies, redundancy_of
 from jaxsim.signals import Context, answer, values_of
 from jaxsim.taste import Posterior, TasteModel
+from jaxsim.taste_session import Projection
 from jaxsim.types import EnvParams, EnvState
 from jaxsim.user_models import (
     Arrival,
@@ -79,21 +80,31 @@ class Taste:
         self, key: jax.Array, params: EnvParams, state: EnvState, candidate: jax.Array
     ) -> Decision:
         """The decision on a candidate int32[]."""
-        _, projection = _project(params, state, candidate)
-        shift = self._shift(params, self._before(state), candidate)
-        tastes = projection.taste, projection.signal_tastes
-        return self._by_posterior(key, _model(params), candidate, *tastes, shift)
+        return self.decide_projected(key, params, state, _project(params, state, candidate))
+
+    def decide_projected(
+        self, key: jax.Array, params: EnvParams, state: EnvState, candidate: Projection
+    ) -> Decision:
+        """`decide` of a candidate whose projection is known."""
+        shift = self._shift(params, self._before(state), candidate.item)
+        tastes = candidate.taste, candidate.signal_tastes
+        return self._by_posterior(key, _model(params), candidate.item, *tastes, shift)
 
     def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
         """The posterior, and the sum of the exposure model's features, with one more interaction."""
         # XLA projects the item once for this and for `decide`.
-        window, projection = _project(params, state, new.item)
+        return self.append_projected(params, state, new, _project(params, state, new.item))
+
+    def append_projected(
+        self, params: EnvParams, state: EnvState, new: Interaction, projection: Projection
+    ) -> Fields:
+        """`append` of an item whose projection is known."""
         signals, values = _model(params).signals, None
         if signals is not None:
             assert new.response is not None
             values = values_of(signals, new.response)
         posterior = taste_session.update(
-            _model(params), state.posterior, window, projection, new.like, new.valid, values
+            _model(params), state.posterior, _place(state), projection, new.like, new.valid, values
         )
         fields: dict[str, Any] = {"posterior": posterior}
         if params.exposure is not None:
@@ -317,11 +328,8 @@ def _place(state: EnvState) -> taste_session.Place:
     return taste_session.place(state.posterior, state.items, state.history_length, state.length)
 
 
-def _project(
-    params: EnvParams, state: EnvState, candidate: jax.Array
-) -> tuple[taste_session.Place, taste_session.Projection]:
-    window = _place(state)
-    return window, taste_session.project(_model(params), state.posterior, window, candidate)
+def _project(params: EnvParams, state: EnvState, candidate: jax.Array) -> Projection:
+    return taste_session.project(_model(params), state.posterior, _place(state), candidate)
 
 
 def _model(params: EnvParams) -> TasteModel:

@@ -186,15 +186,19 @@ def window_features(
     log: Log, arrays: Mapping[str, np.ndarray], items: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The features after each interaction, float64[M] by term; NaN where there is nothing to take them from."""
-    label = arrays["interaction_label"][arrays["interaction_split"] == TRAIN]
-    rest = label - items["item_rate"][log.item]
     alike = compare_with_earlier(log.item, log.so_far, arrays, range(1, RECENT))
     return {
         OBSCURITY: _mean_of_recent(items["item_obscurity"][log.item], log),
         SAME_CATEGORY: mean_where(alike.present, alike.same_category),
         SIMILARITY: mean_where(alike.described, alike.cosine),
-        SATISFACTION: _mean_of_recent(rest, log),
+        SATISFACTION: satisfaction(log, arrays, items["item_rate"]),
     }
+
+
+def satisfaction(log: Log, arrays: Mapping[str, np.ndarray], item_rate: np.ndarray) -> np.ndarray:
+    """How much more than others the user liked the last five items, after each interaction, float64[M]."""
+    label = arrays["interaction_label"][arrays["interaction_split"] == TRAIN]
+    return _mean_of_recent(label - item_rate[log.item], log)
 
 
 def _mean_of_recent(values: np.ndarray, log: Log) -> np.ndarray:

@@ -15,6 +15,7 @@ from agents.evaluation.intervals import mean_interval
 from agents.evaluation.returns import BASELINE, GREEDY, GROUPS, SAMPLED, save_returns
 from agents.evaluation.sessions import FixedSessions, Outcome, fixed_sessions, run_sessions
 from agents.evaluation.table import Row, format_rows
+from agents.evaluation.visits import visit_statistics
 from jaxsim import Dataset, EnvParams, UserSimulator
 
 # The paper reports T.Rwd without a definition; in its tables it is 10 to 14 times A.Rwd.
@@ -205,13 +206,14 @@ def _rows(
                 **_item_statistics(seeds),
                 steps=steps,
                 seconds=seconds,
+                visits=visit_statistics([outcome.visits for outcome in seeds]),
             )
         )
     return rows
 
 
 def _mean_steps(sessions: FixedSessions, seeds: Sequence[Outcome]) -> float:
-    """The mean number of steps of a session; with a fitted departure it depends on the policy."""
+    """The mean number of steps of a session; it may depend on the policy."""
     steps = [outcome.steps for outcome in seeds if outcome.steps is not None]
     return float(np.mean(steps)) if steps else float(sessions.durations.mean())
 

@@ -5,7 +5,9 @@ per session. So two policies differ only by what they recommend, and their diffe
 
 With `departure="fitted"` the step at which a user leaves depends on the recommendations. Then each session and
 step has one uniform number instead, drawn from the session's key and the step, and the user leaves at the first
-step at which it falls below the probability of leaving. It is the same number for every policy.
+step at which it falls below the probability of leaving. It is the same number for every policy. So it is with
+`visits=True`, where a session of the evaluation is a whole life, until the user does not return. Whether and when
+they return is also drawn from the life's key and the step.
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ import numpy as np
 from flax import struct
 
 from agents.algorithms.policy import EvaluatedPolicy
+from agents.evaluation.visits import VisitCounts, count_visits, joined, no_visits
 from jaxsim import COSINE_UNIT, NO_COSINE, EnvParams, EnvState, Observation, UserSimulator
 
 SESSIONS_PER_USER = 4
@@ -34,8 +37,8 @@ class FixedSessions(NamedTuple):
     Attributes:
         users: int32[M].
         keys: PRNG keys [M] of the environment's and the policies' random draws.
-        durations: int32[M], steps until the user leaves or the session is cut; with a fitted departure, until it
-            is cut.
+        durations: int32[M], steps until the user leaves or the session is cut; until it is cut, if its end
+            depends on what is recommended.
     """
 
     users: jax.Array
@@ -52,8 +55,9 @@ class Outcome(NamedTuple):
         recommended: int32[N], how often each item was recommended.
         liking: float32[M], share of likes among the first LIST_LENGTH items when the session cannot end.
         diversity: float32[M], mean of 1 - cos(E_pos) over the pairs of these items; NaN if none has keywords.
-        steps: int32[M], steps until the user left or the session was cut, with a fitted departure; otherwise None,
-            because they are the durations of the fixed sessions.
+        steps: int32[M], steps until the user left or the session was cut, if its end depends on what is
+            recommended; otherwise None, because they are the durations of the fixed sessions.
+        visits: counts of the M lives; None if users do not return.
         liked: float32[M], number of likes under another reward; otherwise None, because the returns are likes.
     """
 
@@ -63,6 +67,7 @@ class Outcome(NamedTuple):
     liking: np.ndarray
     diversity: np.ndarray
     steps: np.ndarray | None = None
+    visits: VisitCounts | None = None
     liked: np.ndarray | None = None
 
     @property
@@ -78,7 +83,7 @@ def fixed_sessions(
     users = jnp.repeat(params.session_users, repeats)
     key_sessions, key_departures = jax.random.split(key)
     longest = jnp.minimum(params.max_steps_in_episode, env.session_capacity)
-    if env.departure == "fitted":
+    if env.end_depends_on_items:
         durations = jnp.full(users.shape, longest, jnp.int32)
         return FixedSessions(users, jax.random.split(key_sessions, len(users)), durations)
     # The number of steps until a departure of probability p after each is geometric.
@@ -92,8 +97,9 @@ def fixed_sessions(
 class _Batch:
     """B sessions in progress, all at the same time step; items and likes are those of the first L steps.
 
-    `alive` says which users have not left yet, and `steps` counts their steps; both are None if the departure is
-    constant, because the sessions' durations say it. `liked` counts likes; it is None if the returns do.
+    `alive` says which users have not left yet, and `steps` counts their steps; both are None if the end does not
+    depend on what is recommended, because the sessions' durations say it. `visits` counts if users return. `liked`
+    counts likes; it is None if the returns do.
     """
 
     time: jax.Array
@@ -107,6 +113,7 @@ class _Batch:
     likes: jax.Array
     alive: jax.Array | None
     steps: jax.Array | None
+    visits: VisitCounts | None
     liked: jax.Array | None
 
 
@@ -119,7 +126,8 @@ def _run_batch(
     list_length: int,
 ) -> _Batch:
     """Run B sessions until the longest ends, and for L steps at least."""
-    params = params.replace(departure_probability=jnp.float32(0.0))
+    if not env.visits:
+        params = params.replace(departure_probability=jnp.float32(0.0))
     last = jnp.maximum(sessions.durations.max(), list_length)
 
     def goes_on(batch: _Batch) -> jax.Array:
@@ -143,7 +151,7 @@ def _start_batch(
     list_length: int,
 ) -> _Batch:
     num_sessions = len(sessions.users)
-    fitted = env.departure == "fitted"
+    reacts = env.end_depends_on_items
     obs, state = jax.vmap(env.reset_user, (0, None, 0))(sessions.users, params, sessions.keys)
     return _Batch(
         time=jnp.int32(0),
@@ -155,8 +163,9 @@ def _start_batch(
         counts=jnp.zeros(env.num_items, jnp.int32),
         items=jnp.zeros((num_sessions, list_length), jnp.int32),
         likes=jnp.zeros((num_sessions, list_length), jnp.int8),
-        alive=jnp.ones(num_sessions, bool) if fitted else None,
-        steps=jnp.zeros(num_sessions, jnp.int32) if fitted else None,
+        alive=jnp.ones(num_sessions, bool) if reacts else None,
+        steps=jnp.zeros(num_sessions, jnp.int32) if reacts else None,
+        visits=no_visits(num_sessions) if env.visits else None,
         liked=None if env.reward == "like" else jnp.zeros(num_sessions, jnp.float32),
     )
 
@@ -172,18 +181,20 @@ def _step_batch(
 
     def step(
         key: jax.Array, memory: Any, obs: Observation, state: EnvState
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, Any, Observation, EnvState]:
+    ) -> tuple[
+        jax.Array, jax.Array, jax.Array, dict[str, Any], jax.Array, Any, Observation, EnvState
+    ]:
         key_env, key_policy = jax.random.split(jax.random.fold_in(key, batch.time))
         item = policy.act(key_policy, memory, env, obs, state, params)
         in_window = (obs.items == item).any()
         obs, state, reward, left, info = env.step_env(key_env, state, item, params)
-        like = info["response"].like
-        memory = policy.remember(memory, item, like, params)
-        return item, like, reward, in_window, left, memory, obs, state
+        memory = policy.remember(memory, item, info["response"].like, params)
+        return item, in_window, reward, info, left, memory, obs, state
 
-    item, like, reward, in_window, left, memory, obs, state = jax.vmap(step)(
+    item, in_window, reward, info, left, memory, obs, state = jax.vmap(step)(
         sessions.keys, batch.memory, batch.obs, batch.state
     )
+    like = info["response"].like
     alive = batch.time < sessions.durations
     if batch.alive is not None:
         alive &= batch.alive
@@ -201,6 +212,7 @@ def _step_batch(
         likes=batch.likes.at[:, batch.time].set(like, mode="drop"),
         alive=None if batch.alive is None else alive & ~left,
         steps=None if batch.steps is None else batch.steps + alive,
+        visits=count_visits(batch.visits, info, alive, env.horizon_days),
         liked=None if batch.liked is None else batch.liked + jnp.where(alive, like, 0),
     )
 
@@ -277,7 +289,8 @@ def _run_all(
     repeated = np.zeros(num_sessions, np.float32)
     liking = np.zeros(num_sessions, np.float32)
     diversity = np.zeros(num_sessions, np.float32)
-    steps = np.zeros(num_sessions, np.int32) if env.departure == "fitted" else None
+    steps = np.zeros(num_sessions, np.int32) if env.end_depends_on_items else None
+    visits = []
     liked = None if env.reward == "like" else np.zeros(num_sessions, np.float32)
     recommended = np.zeros(env.num_items, np.int64)
     for rows, is_first, batch in in_batches(sessions):
@@ -290,6 +303,9 @@ def _run_all(
         recommended += np.asarray(end.counts)
         if steps is not None:
             steps[first] = np.asarray(end.steps)[is_first]
+        if end.visits is not None:
+            visits.append((rows, is_first, end.visits))
         if liked is not None:
             liked[first] = np.asarray(end.liked)[is_first]
-    return Outcome(returns, repeated, recommended, liking, diversity, steps, liked)
+    lives = joined(visits, num_sessions)
+    return Outcome(returns, repeated, recommended, liking, diversity, steps, lives, liked)

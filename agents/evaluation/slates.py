@@ -154,7 +154,8 @@ def _run_batch(
     env: SlateSimulator, params: EnvParams, policy: SlatePolicy, sessions: FixedSessions
 ) -> _Batch:
     """Run B sessions until the longest ends."""
-    params = params.replace(departure_probability=jnp.float32(0.0))
+    if not env.visits:
+        params = params.replace(departure_probability=jnp.float32(0.0))
     obs, state = jax.vmap(env.reset_user, (0, None, 0))(sessions.users, params, sessions.keys)
     start = _Batch(
         time=jnp.int32(0),

@@ -20,12 +20,9 @@ CONFIG_FILE = "config.json"
 RUN_VERSION = 3
 # Options of the environment that earlier runs do not name, and what they had.
 _LATER_OPTIONS: dict[str, Any] = {
-    "taste": "posterior",
-    "exposure": False,
-    "departure": "constant",
-    "satiation": None,
-    "reward": "like",
-}
+    "taste": "posterior", "exposure": False, "departure": "constant", "visits": False, "horizon_days": None,
+    "satiation": None, "reward": "like",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.parallel import lay_out
@@ -83,6 +83,11 @@ class Experiment:
     departure: DepartureKind = "constant"
     """Whether users leave with a constant probability, or as fitted to the sessions of the training logs; see
     `jaxsim.make`."""
+    visits: bool = False
+    """Whether an episode is a life of several sessions, in which users return as fitted to the training logs; see
+    `jaxsim.make`."""
+    horizon_days: Annotated[float, Gt(0)] | None = None
+    """Days of a life with --visits; by default 30."""
     satiation: Literal["fitted"] | float | None = None
     """How users of the taste model tire of the same thing in a row: a number from 0, or "fitted"; see
     `jaxsim.satiation`."""
@@ -198,6 +203,8 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         taste=experiment.taste,
         exposure=experiment.exposure,
         departure=experiment.departure,
+        visits=experiment.visits,
+        horizon_days=experiment.horizon_days,
         satiation=experiment.satiation,
         reward=experiment.reward,
         history_length=experiment.history_length,
