@@ -96,16 +96,17 @@ def test_features_by_hand(catalogue):
         jnp.zeros(5),
         jnp.array([False, False, True, True, True]),
     )
-    everything = redundancies(items, recent)
+    everything = jax.jit(redundancies)(items, recent)
     # Of 1, 3, 2: item 0 shares a category with 1, item 2 with 3 and 2. Item 3 has no pros to compare.
     np.testing.assert_allclose(everything.same_category, [1 / 3, 1 / 3, 2 / 3, 2 / 3])
     cosines = [(0.5 + 0) / 2, (1 + np.sqrt(3) / 2) / 2, (np.sqrt(3) / 2 + 1) / 2, np.nan]
     np.testing.assert_allclose(everything.keyword_similarity, cosines, atol=2e-6)
     np.testing.assert_array_equal(everything.latest_same_category, [0, 0, 1, 1])
+    of_one = jax.jit(redundancy_of)
     for item in range(4):
-        one = redundancy_of(items, recent, jnp.int32(item))
+        one = of_one(items, recent, jnp.int32(item))
         chex.assert_trees_all_close(one, jax.tree.map(lambda x, i=item: x[i], everything))
-    nothing = redundancy_of(items, recent._replace(present=jnp.zeros(5, bool)), 0)
+    nothing = of_one(items, recent._replace(present=jnp.zeros(5, bool)), 0)
     assert all(np.isnan(x) for x in nothing)
 
 
