@@ -7,14 +7,17 @@ from benchmarks.departure.command import run_departure
 from benchmarks.fidelity.command import run_fidelity
 from benchmarks.fidelity.exposure_report import run_exposure
 from benchmarks.quotes import run_quotes
+from benchmarks.satiation import run_satiation
 from benchmarks.search import search
 from benchmarks.statistic_model import search_statistic_model
 from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
 from benchmarks.table6.command import run_table6
 from benchmarks.throughput.command import run_throughput
+from benchmarks.throughput.options import run_options
 from benchmarks.training.command import run_training
 from benchmarks.validity.command import run_validity
+from benchmarks.visits.command import run_visits
 from jaxsim.cli import main
 
 if __name__ == "__main__":
@@ -25,8 +28,11 @@ if __name__ == "__main__":
             "ablations": run_ablations,
             "validity": run_validity,
             "departure": run_departure,
+            "visits": run_visits,
+            "satiation": run_satiation,
             "statistic-model": search_statistic_model,
             "throughput": run_throughput,
+            "options": run_options,
             "agreement": run_agreement,
             "training": run_training,
             "table1": run_table1,

@@ -28,9 +28,11 @@ from benchmarks.ablations.command import format_ablations
 from benchmarks.departure.command import format_departure
 from benchmarks.fidelity.exposure_report import format_exposure
 from benchmarks.fidelity.report import format_summary
+from benchmarks.satiation import format_satiation
 from benchmarks.table6.report import format_rows
 from benchmarks.training.report import format_results
 from benchmarks.validity.report import format_summary as format_validity
+from benchmarks.visits.command import format_visits
 from jaxsim import InputError
 from jaxsim.files import write_text
 from jaxsim.tables import format_table
@@ -168,6 +170,8 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "fidelity": lambda result: _code(format_summary(result)),
     "exposure": lambda result: _code(format_exposure(result)),
     "departure": lambda result: _code(format_departure(result)),
+    "visits": lambda result: _code(format_visits(result)),
+    "satiation": lambda result: _code(format_satiation(result)),
     "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,
 }

@@ -17,13 +17,17 @@ import numpy as np
 import tyro
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithms.networks import ItemStart
 from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.baselines import baselines
 from agents.evaluation.sessions import FixedSessions, fixed_sessions, run_sessions
 from agents.runs.config import describe_machine
+from agents.runs.item_start import item_start
 from agents.runs.memory import check_memory
 from benchmarks.output import check_json, write_json
-from jaxsim import EnvParams, InputError, UserSimulator, load_dataset, make
+from benchmarks.table2 import PRESETS, Preset
+from jaxsim import EnvParams, InputError, Semantics, UserSimulator, load_dataset, make
+from jaxsim.departure import DepartureKind
 
 # Other seeds than the tables', so that the tables' trainings and sessions have no influence on the settings.
 SESSIONS_SEED = 2_000_000
@@ -75,23 +79,32 @@ def draw_settings(
 
 
 def train_trials(
-    trainer: Algorithm, params: EnvParams, settings: dict[str, jax.Array], seeds: int
+    trainer: Algorithm,
+    params: EnvParams,
+    settings: dict[str, jax.Array],
+    seeds: int,
+    items: ItemStart | None = None,
 ) -> Any:
     """Train each trial with each seed: the networks' variables, leading dimensions [trials, seeds]."""
 
-    def train(key: jax.Array, values: dict[str, Any], params: EnvParams) -> Any:
+    def train(
+        key: jax.Array, values: dict[str, Any], params: EnvParams, items: ItemStart | None
+    ) -> Any:
         changed = replace(trainer, config=replace(trainer.config, **values))
-        return changed.variables(changed.train(key, params))
+        return changed.variables(changed.train(key, params, items))
 
     keys = jnp.stack([jax.random.key(TRAINING_SEED + index) for index in range(seeds)])
-    over_seeds = jax.vmap(train, (0, None, None))
-    return jax.jit(jax.vmap(over_seeds, (None, 0, None)))(keys, settings, params)
+    over_seeds = jax.vmap(train, (0, None, None, None))
+    return jax.jit(jax.vmap(over_seeds, (None, 0, None, None)))(keys, settings, params, items)
 
 
 def search(
     algorithm: Annotated[str, tyro.conf.Positional],
     settings: Annotated[tuple[str, ...], tyro.conf.Positional],
     dataset: str = "ml-100k",
+    semantics: Semantics = "paper",
+    departure: DepartureKind = "constant",
+    preset: Preset = "default",
     trials: int = 12,
     seeds: int = 1,
     seed: int = 0,
@@ -106,7 +119,10 @@ def search(
         algorithm: ppo, trpo, a2c or dqn.
         settings: names of the settings to search, see RANGES.
         dataset: name or path.
-        trials: number of trials; the first has the defaults.
+        semantics: how users decide, see `jaxsim.make`.
+        departure: when users leave, see `jaxsim.make`.
+        preset: the settings to start from, as in `benchmarks table2`.
+        trials: number of trials; the first has the settings of the preset.
         seeds: training seeds of each trial.
         seed: seed of the random settings.
         users: number of training users whose sessions judge the trials.
@@ -119,23 +135,17 @@ def search(
         raise InputError("trials, seeds and users must be at least 1")
     if sweep and (len(settings) != 1 or trials < 3):
         raise InputError("--sweep needs exactly one setting, and 3 trials or more")
-    config = _config_of(algorithm, settings, whole)
+    config = _config_of(algorithm, settings, whole, preset)
     packed = load_dataset(dataset)
-    env, params = make(packed)
+    env, params = make(packed, semantics=semantics, departure=departure)
     trainer = ALGORITHMS[algorithm].algorithm(env, config)
     check_memory(trainer, params, trials * seeds)
     values = draw_settings(jax.random.key(seed), config, settings, trials, sweep)
-    variables = train_trials(trainer, params, values, seeds)
+    items = item_start(packed, config.item_embedding, config.width)
+    variables = train_trials(trainer, params, values, seeds, items)
     sessions = _sessions(env, params, users)
     returns = _mean_returns(trainer, env, params, sessions, variables, (trials, seeds))
-    rows = [
-        {
-            "a_rwd": float(returns[trial].mean()),
-            "worst": float(returns[trial].min()),
-            **{name: float(value[trial]) for name, value in values.items()},
-        }
-        for trial in range(trials)
-    ]
+    rows = _rows(returns, values)
     if not sweep:
         rows.sort(key=lambda row: -row["a_rwd"])
     references = {
@@ -146,7 +156,20 @@ def search(
         print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     machine = {"device": describe_machine()["device"]}
     task = {"dataset": dataset, "algorithm": algorithm, "seeds": seeds, "whole": whole}
-    write_json(json, {**machine, **task, "baselines": references, "rows": rows})
+    world = {"semantics": semantics, "departure": departure, "preset": preset}
+    write_json(json, {**machine, **task, **world, "baselines": references, "rows": rows})
+
+
+def _rows(returns: np.ndarray, settings: dict[str, jax.Array]) -> list[dict[str, float]]:
+    """A row for each trial: the mean and the worst of its returns [trials, seeds], and its settings."""
+    return [
+        {
+            "a_rwd": float(of_seeds.mean()),
+            "worst": float(of_seeds.min()),
+            **{name: float(value[trial]) for name, value in settings.items()},
+        }
+        for trial, of_seeds in enumerate(returns)
+    ]
 
 
 def _sessions(env: UserSimulator, params: EnvParams, users: int) -> FixedSessions:
@@ -172,11 +195,11 @@ def _mean_returns(
 
 
 def _config_of(
-    algorithm: str, settings: tuple[str, ...], whole: tuple[str, ...]
+    algorithm: str, settings: tuple[str, ...], whole: tuple[str, ...], preset: Preset
 ) -> AlgorithmConfig:
     if algorithm not in ALGORITHMS:
         raise InputError(f"unknown algorithm {algorithm!r}; known: {', '.join(ALGORITHMS)}")
-    config = ALGORITHMS[algorithm].config()
+    config = ALGORITHMS[algorithm].config(**PRESETS[preset].get(algorithm, {}))
     for name in settings:
         if name not in RANGES or not hasattr(config, name):
             known = ", ".join(n for n in RANGES if hasattr(config, n))

@@ -3,6 +3,7 @@
 Inside jit values are not available. There, wrong values have a defined result (see `UserSimulator`).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -158,6 +159,45 @@ def decision_arguments(
         if is_concrete(value):
             check_range(name, value, low, high, meaning)
     return items, labels, candidate, user
+
+
+def try_function(
+    name: str, function: Callable[[Any], Any], argument: Any, what: str, spelled: str
+) -> None:
+    """Try a user's function of arrays as it will be used: jitted.
+
+    Args:
+        name: of the option, for the message.
+        function: returns float32[...] of the shape that the argument's leaves have.
+        argument: a pytree of arrays of one shape.
+        what: the argument in a few words.
+        spelled: its values.
+
+    Raises:
+        InputError: the function is not hashable, cannot be run, or returns another shape or dtype, or NaN.
+    """
+    try:
+        hash(function)
+    except TypeError:
+        raise InputError(
+            f"{name} {type(function).__name__} is not hashable: give a function, or a frozen dataclass with "
+            "__call__"
+        ) from None
+    try:
+        value = jax.jit(function)(argument)
+    except InputError:
+        raise
+    except Exception as error:  # anything that other people's code may raise
+        line = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"{name} cannot be run inside jit ({type(error).__name__}: {line})"
+        ) from error
+    expected = f"float32{list(jnp.shape(jax.tree.leaves(argument)[0]))}"
+    got = f"{getattr(value, 'dtype', type(value).__name__)}{list(jnp.shape(value))}"
+    if got != expected:
+        raise InputError(f"{name} returns {got} for {what}: return {expected}")
+    if np.isnan(np.asarray(value)).any():
+        raise InputError(f"{name} is NaN for {spelled}: return a number")
 
 
 def _described(value: Any) -> str:

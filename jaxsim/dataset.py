@@ -48,6 +48,7 @@ PACKED_FILES = (
 # Not in datasets of earlier versions; some of them neither where the data does not show what they hold.
 TASTE_FILE, EXPOSURE_FILE = "taste.safetensors", "exposure.safetensors"
 SIGNALS_FILE, DEPARTURE_FILE = "signals.safetensors", "departure.safetensors"
+VISITS_FILE = "visits.safetensors"
 TRAIN, VALIDATION, TEST = 0, 1, 2
 MIN_INTERACTIONS = 5  # users with fewer have only training interactions and start no session
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 10, 9
@@ -82,6 +83,8 @@ class Dataset:
             is missing). None in datasets of earlier versions.
         departure: arrays of the fitted departure (`jaxsim.departure.DepartureModel`): position_log_odds
             float32[P], item_obscurity float32[N], item_rate float32[N]. None where there is none.
+        visits: arrays of the fitted returns (`jaxsim.visits.VisitModel`): item_rate float32[N], user_sessions
+            int32[U]. None where there are none.
     """
 
     path: Path
@@ -96,6 +99,7 @@ class Dataset:
     exposure: dict[str, np.ndarray] | None = field(repr=False, default=None)
     signals: dict[str, np.ndarray] | None = field(repr=False, default=None)
     departure: dict[str, np.ndarray] | None = field(repr=False, default=None)
+    visits: dict[str, np.ndarray] | None = field(repr=False, default=None)
 
     @property
     def name(self) -> str:
@@ -188,6 +192,7 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         exposure=_read_optional(folder, manifest, EXPOSURE_FILE),
         signals=_read_optional(folder, manifest, SIGNALS_FILE),
         departure=_read_optional(folder, manifest, DEPARTURE_FILE),
+        visits=_read_optional(folder, manifest, VISITS_FILE),
     )
     _check_arrays(dataset)
     return dataset

@@ -10,6 +10,7 @@ them more than other people do. `prep/departure_model.py` fits all numbers, and 
 interval excludes zero.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import chex
@@ -105,11 +106,16 @@ def build_departure(dataset: Dataset) -> DepartureModel:
         raise InputError(f'departure="fitted": {dataset.name} has no fitted departure: {advice}')
     _check_arrays(dataset, dataset.departure)
     arrays = {name: jnp.asarray(x, jnp.float32) for name, x in dataset.departure.items()}
-    terms = {
-        name: Term(*(jnp.float32(fit[field]) for field in ("weight", "mean", "scale")))
-        for name, fit in entry["terms"].items()
-    }
+    terms = terms_of(entry["terms"])
     return DepartureModel(terms=terms, clip=jnp.float32(entry["clip"]), **arrays)
+
+
+def terms_of(entries: Mapping[str, Mapping[str, float]]) -> dict[str, Term]:
+    """Terms from the numbers of a manifest."""
+    return {
+        name: Term(*(jnp.float32(fit[field]) for field in ("weight", "mean", "scale")))
+        for name, fit in entries.items()
+    }
 
 
 def recent_of(items: jax.Array, responses: jax.Array, length: jax.Array) -> Recent:
@@ -154,8 +160,12 @@ def base_log_odds(model: DepartureModel, position: jax.Array) -> jax.Array:
 
 def contribution(model: DepartureModel, name: str, value: jax.Array) -> jax.Array:
     """What a term adds to the log-odds at values of its feature, float32[...]; NaN, which is no value, adds 0."""
-    term = model.terms[name]
-    standard = jnp.clip((value - term.mean) / term.scale, -model.clip, model.clip)
+    return weighted(model.terms[name], value, model.clip)
+
+
+def weighted(term: Term, value: jax.Array, clip: jax.Array) -> jax.Array:
+    """The weight of a term times the standardised and clipped values of its feature, float32[...]; 0 for NaN."""
+    standard = jnp.clip((value - term.mean) / term.scale, -clip, clip)
     return term.weight * jnp.where(jnp.isnan(value), 0.0, standard)
 
 
@@ -164,7 +174,7 @@ def _feature(name: str, model: DepartureModel, catalogue: Catalogue, recent: Rec
     if name == OBSCURITY:
         return _mean_where(recent.present, model.item_obscurity[recent.items])
     if name == SATISFACTION:
-        return _mean_where(recent.present, recent.likes - model.item_rate[recent.items])
+        return satisfaction_of(recent, model.item_rate)
     earlier, present = recent.items[:-1], recent.present[:-1]
     liked = jnp.ones(RECENT - 1, jnp.int32)  # pros are compared
     pairs = catalogue.compare(recent.items[-1], earlier, liked)
@@ -174,17 +184,30 @@ def _feature(name: str, model: DepartureModel, catalogue: Catalogue, recent: Rec
     return _mean_where(present & (pairs.cosine != NO_COSINE), cosine)
 
 
+def satisfaction_of(recent: Recent, item_rate: jax.Array) -> jax.Array:
+    """The mean of the response less the item's like rate float32[N]; NaN without items. float32[]."""
+    return _mean_where(recent.present, recent.likes - item_rate[recent.items])
+
+
 def _mean_where(where: jax.Array, values: jax.Array) -> jax.Array:
     count = where.sum(dtype=jnp.int32)
     return jnp.where(where, values, 0.0).sum() / jnp.where(count > 0, count, jnp.nan)
 
 
 def _check_arrays(dataset: Dataset, arrays: dict[str, np.ndarray]) -> None:
-    sizes = {
-        "position_log_odds": None,
-        "item_obscurity": dataset.num_items,
-        "item_rate": dataset.num_items,
-    }
+    items = dataset.num_items
+    sizes = {"position_log_odds": None, "item_obscurity": items, "item_rate": items}
+    check_vectors(dataset, "departure", arrays, sizes)
+
+
+def check_vectors(
+    dataset: Dataset, what: str, arrays: dict[str, np.ndarray], sizes: Mapping[str, int | None]
+) -> None:
+    """Check arrays of one dimension: their sizes, where one is given, and that their numbers are finite.
+
+    Raises:
+        InputError: an array is missing or damaged.
+    """
     for name, size in sizes.items():
         x = arrays.get(name)
         if (
@@ -194,5 +217,5 @@ def _check_arrays(dataset: Dataset, arrays: dict[str, np.ndarray]) -> None:
             or not np.isfinite(x).all()
         ):
             raise InputError(
-                f"{dataset.path}: {name} of the departure is missing or damaged; build the dataset again"
+                f"{dataset.path}: {name} of the {what} is missing or damaged; build the dataset again"
             )

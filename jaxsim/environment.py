@@ -4,7 +4,8 @@ Each session has one user, drawn at random. At each step the agent recommends on
 if at least two of three votes are for it (`jaxsim.ensemble`). Each vote depends on the user's initial history and
 on the session so far. After each step the user leaves with a probability that is constant, or with
 `departure="fitted"` depends on the session (terminated). A session that reaches its longest length is cut off
-(truncated).
+(truncated). With `visits=True` an episode is a life of several sessions (`jaxsim.visits`): a user who leaves may
+return, and then the episode goes on.
 
 Modelling assumptions. The history only grows: it holds the latest `history_length` training interactions, then
 the session. The user consumes a recommended item at once, and it enters the history with the response. A constant
@@ -31,17 +32,38 @@ from jaxsim.checks import (
     is_concrete,
     to_int32,
 )
-from jaxsim.departure import Departure, DepartureKind, depart, recent_of
+from jaxsim.departure import Departure, DepartureKind
 from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
+from jaxsim.leaving import departure_of, leave, return_of
 from jaxsim.own_users import OwnUser, UserModel
 from jaxsim.sasrec import SASRec
+from jaxsim.satiation import Satiation
 from jaxsim.signals import history_values
 from jaxsim.taste_users import DrawnTaste, Taste
 from jaxsim.types import EnvParams, EnvState, HeldParams, Observation, ObservationSpace
-from jaxsim.user_models import OUTCOMES, TASTE_SEMANTICS, Arrival, Interaction, Question, Votes
+from jaxsim.user_models import (
+    OUTCOMES,
+    TASTE_SEMANTICS,
+    Arrival,
+    Fields,
+    Interaction,
+    Question,
+    Votes,
+)
+from jaxsim.visits import Return, first_visit
+from jaxsim.windows import SessionSoFar, rebuilt, signed
 
 ENVIRONMENT_ID = "UserSimulator-v0"
+# What `repr` names always, and options with their values where they are off.
+_NAMED = (
+    "num_items", "num_users", "history_length", "session_capacity", "semantics", "repeats", "catalogue",
+    "prefixes",
+)  # fmt: skip
+_OPTIONS = {
+    "exposure": False, "departure": "constant", "visits": False, "horizon_days": None, "own_model": None,
+    "reward": "like", "satiation": None,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +78,7 @@ class UserSimulator(environment.Environment):
         votes                int8[3], f_mat, f_sim, f_sta; under "calibrated" and "soft" there are none
         probability          float32[], of a like; only under "calibrated" and "soft"
         departure_probability  float32[], of leaving after this step; only under departure="fitted"
+        session, day, left, returned, gap_days, return_probability  only under visits=True, see docs/visits.md
         invalid_action       bool[]
         terminated, truncated  bool[], also returned
         final_observation    `Observation` after the step, before an automatic reset
@@ -73,8 +96,10 @@ class UserSimulator(environment.Environment):
         taste: whether the taste of a user of the taste model is the "posterior", or "latent"; see `jaxsim.make`.
         exposure: whether probabilities are corrected for what users would have chosen; see `jaxsim.make`.
         departure: whether the probability of leaving is "constant" or "fitted"; see `jaxsim.make`.
+        visits, horizon_days: whether users return, and the days of a life; None without. See `jaxsim.make`.
         own_model: a user's own model of users in place of the votes and the taste model; see `jaxsim.UserModel`.
         reward: what a response earns, "like", "rating", "duration" or a function of it; see `jaxsim.make`.
+        satiation: how users tire of the same thing in a row; see `jaxsim.make`.
         defaults: params to use when none are passed.
     """
 
@@ -89,25 +114,18 @@ class UserSimulator(environment.Environment):
     taste: Literal["posterior", "latent"] = "posterior"
     exposure: bool = False
     departure: DepartureKind = "constant"
+    visits: bool = False
+    horizon_days: float | None = None
     own_model: UserModel | None = None
     reward: rewards.Reward = "like"
+    satiation: Satiation = None
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
-        """The settings in one line, without the weights' architecture."""
-        taste = f", taste={self.taste!r}" if self.draws_taste else ""
-        taste += ", exposure=True" if self.exposure else ""
-        departure = f", departure={self.departure!r}" if self.departure != "constant" else ""
-        return (
-            f"UserSimulator(num_items={self.num_items}, num_users={self.num_users}, "
-            f"history_length={self.history_length}, session_capacity={self.session_capacity}, "
-            f"semantics={self.semantics!r}, repeats={self.repeats!r}, catalogue={self.catalogue!r}, "
-            f"prefixes={self.prefixes!r}{taste}{departure}{self._named_model()})"
-        )
-
-    def _named_model(self) -> str:
-        model = "" if self.own_model is None else f", own_model={self.own_model!r}"
-        return model if self.reward == "like" else f"{model}, reward={self.reward!r}"
+        """The settings in one line, without the weights' architecture; options only where they are on."""
+        names = [*_NAMED, *(["taste"] if self.draws_taste else [])]
+        names += [name for name, off in _OPTIONS.items() if getattr(self, name) != off]
+        return f"UserSimulator({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     @property
     def name(self) -> str:
@@ -131,13 +149,18 @@ class UserSimulator(environment.Environment):
             return OwnUser(self.own_model, self.num_items, self.semantics)
         if self.semantics in TASTE_SEMANTICS:
             model = DrawnTaste if self.draws_taste else Taste
-            return model(self.window, self.history_length, self.semantics)
+            return model(self.window, self.history_length, self.semantics, self.satiation)
         return Votes(self.sasrec, self.window, self.history_length, self.semantics)
 
     @property
     def draws_taste(self) -> bool:
         """Whether each session draws the taste of its user, and so needs a key to begin."""
         return self.taste == "latent" and self.semantics in TASTE_SEMANTICS
+
+    @property
+    def end_depends_on_items(self) -> bool:
+        """Whether the step at which an episode ends may depend on what is recommended."""
+        return self.departure == "fitted" or self.visits
 
     @property
     def window(self) -> int:
@@ -237,6 +260,7 @@ class UserSimulator(environment.Environment):
             responses=jnp.pad(jnp.where(items >= 0, signed(likes), jnp.int8(0)), padding),
             length=length,
             history_length=length,
+            visits=first_visit() if self.visits else None,
             **self.user_model.start(params, arrival),
         )
 
@@ -308,27 +332,26 @@ class UserSimulator(environment.Environment):
         next_state = self._append(params, state, new)
         info = {"response": response, "invalid_action": invalid}
         info |= self.user_model.info(decision)
-        leaving = params.departure_probability
-        if self.departure == "fitted":
-            leaving = info["departure_probability"] = self.departure_of(
-                next_state, params
-            ).probability
-        terminated = jax.random.bernoulli(key_departure, leaving)
-        return self.get_obs(next_state), next_state, reward, terminated, info
+        next_state, terminated, end = leave(key_departure, next_state, params, self.horizon_days)
+        return self.get_obs(next_state), next_state, reward, terminated, {**info, **end}
 
     def _is_invalid(self, state: EnvState, action: jax.Array) -> jax.Array:
         in_catalogue = (action >= 0) & (action < self.num_items)
         repeated = (state.items == action).any() & (self.repeats == "mask")
         return ~in_catalogue | repeated | (state.session_length >= self.session_capacity)
 
-    def _append(self, params: EnvParams, state: EnvState, new: Interaction) -> EnvState:
-        """The state after one interaction, or after none if it is not valid."""
+    def _append(
+        self, params: EnvParams, state: EnvState, new: Interaction, fields: Fields | None = None
+    ) -> EnvState:
+        """The state after one interaction, or after none if it is not valid; `fields` are the user model's."""
+        if fields is None:
+            fields = self.user_model.append(params, state, new)
         return state.replace(
             time=state.time + 1,
             items=state.items.at[new.slot].set(new.item, mode="drop"),
             responses=state.responses.at[new.slot].set(signed(new.like), mode="drop"),
             length=state.length + new.valid,
-            **self.user_model.append(params, state, new),
+            **fields,
         )
 
     def get_obs(
@@ -356,21 +379,9 @@ class UserSimulator(environment.Environment):
             session_length: int32[], how many of them precede the observation.
             params: of `jaxsim.make`.
         """
-        histories, user = params.histories, jnp.clip(user, 0, self.num_users - 1)
-        start = histories.length[user]
-        position = jnp.arange(self.window, dtype=jnp.int32)
-        in_session = position >= start
-        in_use = position < start + session_length
-        index = jnp.clip(position - start, 0, self.session_capacity - 1)
-        padding = (0, self.session_capacity)
-        items = jnp.where(in_session, session_items[index], jnp.pad(histories.items[user], padding))
-        likes = jnp.where(in_session, session_likes[index], jnp.pad(histories.likes[user], padding))
-        return Observation(
-            user=jnp.asarray(user, jnp.int32),
-            items=jnp.where(in_use, items, -1),
-            responses=jnp.where(in_use, signed(likes), jnp.int8(0)),
-            length=start + session_length,
-        )
+        session = SessionSoFar(session_items, session_likes, session_length)
+        user = jnp.clip(user, 0, self.num_users - 1)
+        return rebuilt(params.histories, user, session, self.session_capacity)
 
     def is_truncated(self, state: EnvState, params: EnvParams) -> jax.Array:
         """Whether the session has reached its longest length."""
@@ -409,8 +420,11 @@ class UserSimulator(environment.Environment):
 
     def departure_of(self, state: EnvState, params: EnvParams) -> Departure:
         """The chance that the user leaves after the step that led to `state`, and why (`jaxsim.departure`)."""
-        recent = recent_of(state.items, state.responses, state.length)
-        return depart(params.departure, params.catalogue, recent, state.time)
+        return departure_of(state, params)
+
+    def return_of(self, state: EnvState, params: EnvParams) -> Return:
+        """The chance that the user returns if the session ends in `state`, and why (`jaxsim.visits`)."""
+        return return_of(state, params)
 
     def respond(
         self,
@@ -478,11 +492,6 @@ class UserSimulator(environment.Environment):
         outcome = {name: getattr(decision, name) for name in OUTCOMES}
         outcome = jax.tree.map(lambda x: jnp.where(exists, x, 0).astype(x.dtype), outcome)
         return replace(decision, **outcome)
-
-
-def signed(like: jax.Array) -> jax.Array:
-    """1 for a like, -1 otherwise, int8[...]."""
-    return jnp.where(like > 0, jnp.int8(1), jnp.int8(-1))
 
 
 def _draw_user(key: jax.Array, params: EnvParams) -> jax.Array:

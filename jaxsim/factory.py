@@ -22,23 +22,30 @@ from jaxsim.ensemble import Semantics
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.exposure import build_exposure_model
+from jaxsim.further_options import FurtherOptions, make_with_options
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
 from jaxsim.rewards import Reward, check_reward
 from jaxsim.sasrec import SASRec, restore
+from jaxsim.satiation import Satiation, build_satiation, check_satiation
 from jaxsim.settings import check_settings
 from jaxsim.signal_params import SignalKind, build_signals, known_values
 from jaxsim.signals import Signals
-from jaxsim.slate_options import SlateOptions, make_items_or_slates
 from jaxsim.taste import Posterior, TasteModel, condition
 from jaxsim.taste_kernel import build_taste_model, table_bytes
 from jaxsim.types import EnvParams, Histories, Prefix
 from jaxsim.user_models import TASTE_SEMANTICS, encode_history
+from jaxsim.visits import build_visits
 
 Repeats = Literal["mask", "allow"]
 Users = Literal["train", "held_out", "all"]
 PrefixKind = Literal["auto", "table", "encode"]
 TasteKind = Literal["posterior", "latent"]
 DEPARTURE_PROBABILITY = 0.025
+# Settings that are static fields of the environment.
+_STATIC = (
+    "history_length", "session_capacity", "semantics", "repeats", "taste", "exposure", "departure", "visits",
+    "horizon_days", "reward", "satiation",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,9 @@ class _Settings:
     user_params: Any
     reward: Any
     signals: SignalKind
+    satiation: Any
+    visits: Literal[False, True] = False
+    horizon_days: float | None = None
 
 
 def make(
@@ -79,7 +89,8 @@ def make(
     user_params: Any = None,
     reward: Reward = "like",
     signals: SignalKind = "auto",
-    **slates: Unpack[SlateOptions],
+    satiation: Satiation = None,
+    **further: Unpack[FurtherOptions],
 ) -> tuple[UserSimulator, EnvParams]:
     """Build the environment of a dataset.
 
@@ -97,8 +108,7 @@ def make(
         catalogue: how to compare items: "tables", "features" (on the fly), or "auto" to decide by the budget.
         prefixes: how to start a session: from a "table" of encoded histories, "encode" each time, or "auto".
         taste: of the users of the taste model. "posterior": what the history says about it, answers of the session
-            included, so that the simulator learns from its own answers. "latent": drawn from that posterior when
-            the session begins; it stays, whatever the answers. The mean over draws is the posterior's probability.
+            included. "latent": drawn from that posterior when the session begins; it stays, whatever the answers.
         exposure: correct the taste model's p for what its users would not have chosen (`jaxsim.exposure`).
         departure: users leave with "constant" probability 0.025 a step, or as "fitted" (`jaxsim.departure`).
         user_model: your own model of users, in place of the votes and the taste model. It is tried first.
@@ -107,7 +117,9 @@ def make(
             what a function makes of the `Response`, float32[]. The function must be pure, and is tried first.
         signals: what a response of the taste model has. "all": rating and duration, too, where the dataset has
             them. "like": the like alone, which takes less work. "auto": all if `reward` is not "like".
-        slates: `slate_size` and the other settings of slates (`SlateOptions`).
+        satiation: how users of the taste model tire of the same thing in a row: as "fitted", by a number from 0,
+            or by a function of `Redundancy`, which is tried first; `jaxsim.satiation` says what each means.
+        further: `slate_size` and others of slates (`SlateOptions`); `visits` and `horizon_days` (`VisitOptions`).
 
     Returns:
         The environment (static settings; with slates a `SlateSimulator`) and its params (a pytree of arrays).
@@ -115,25 +127,24 @@ def make(
     Raises:
         InputError: a setting that this dataset cannot serve, or a user model unlike what `UserModel` says.
     """
-    _check_kinds(dataset, user_model, user_params, prefixes, taste, exposure)
-    settings = _Settings(
-        choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users, table_budget,
-        catalogue, prefixes, taste, exposure, departure, user_model, user_params, reward, signals,
-    )  # fmt: skip
-    check_settings(settings)
-    return make_items_or_slates(slates, dataset, settings, _make)
+    settings = _Settings(choose_semantics(semantics, user_model), repeats, history_length, session_capacity, users,
+                         table_budget, catalogue, prefixes, taste, exposure, departure, user_model, user_params,
+                         reward, signals, satiation)  # fmt: skip
+    return make_with_options(further, dataset, _checked(settings, dataset), _make)
 
 
-def _check_kinds(
-    dataset: Any, user_model: Any, user_params: Any, prefixes: Any, taste: Any, exposure: Any
-) -> None:
-    """Check that the dataset is one, and then as `check_alone`."""
+def _checked(settings: _Settings, dataset: Any) -> _Settings:
+    """The settings, checked as far as they can be without the dataset's contents."""
     if not isinstance(dataset, Dataset):
         raise InputError(
             f"dataset is a {type(dataset).__name__}: pass the Dataset that jaxsim.load_dataset(NAME) returns"
         )
-    others = {"prefixes": (prefixes, "auto"), "taste": (taste, "posterior")}
-    check_alone(user_model, user_params, **others, exposure=(exposure, False))
+    silent = {"prefixes": "auto", "taste": "posterior", "exposure": False, "satiation": None}
+    others = {name: (getattr(settings, name), value) for name, value in silent.items()}
+    check_alone(settings.user_model, settings.user_params, **others)
+    settings = replace(settings, satiation=check_satiation(settings.satiation))
+    check_settings(settings)
+    return settings
 
 
 def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:
@@ -144,6 +155,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
     if not asks_taste:
         _check_without_taste(settings)
     corrected = build_exposure_model(dataset) if settings.exposure else None
+    tiring = build_satiation(dataset, settings.satiation)
     _check_window(dataset, sasrec, settings, asks_votes)
     departure = build_departure(dataset) if settings.departure == "fitted" else None
     budget = settings.table_budget
@@ -157,30 +169,16 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         check_model(own, settings.user_params, histories, dataset.num_items)
     budget -= _table_bytes(items)
     if asks_votes:
-        size = prefix_bytes(sasrec, settings.history_length)
-        if _use_prefix_table(settings.prefixes, dataset.num_users, size, budget):
-            histories = replace(histories, prefix=_encode_histories(sasrec, variables, histories))
-    elif model is not None and _use_prefix_table(
-        settings.prefixes,
-        dataset.num_users,
-        posterior_bytes(settings.history_length, signals),
-        budget,
-    ):
-        histories = replace(histories, posterior=_condition_histories(model, histories))
+        histories = _with_prefixes(histories, sasrec, variables, settings, budget)
+    elif model is not None:
+        histories = _with_posteriors(histories, model, settings, budget)
     env = UserSimulator(
         sasrec=sasrec,
         num_users=dataset.num_users,
-        history_length=settings.history_length,
-        session_capacity=settings.session_capacity,
-        semantics=settings.semantics,
-        repeats=settings.repeats,
         catalogue="tables" if isinstance(items, PairTables) else "features",
         prefixes="encode" if histories.prefix is histories.posterior is None else "table",
-        taste=settings.taste,
-        exposure=settings.exposure,
-        departure=settings.departure,
         own_model=own,
-        reward=settings.reward,
+        **{name: getattr(settings, name) for name in _STATIC},
     )
     params = EnvParams(
         max_steps_in_episode=jnp.int32(settings.session_capacity),
@@ -193,8 +191,30 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         user_params=jax.tree.map(jnp.asarray, settings.user_params),
         exposure=corrected,
         departure=departure,
+        visits=build_visits(dataset) if settings.visits else None,
+        satiation=tiring,
     )
     return env, params
+
+
+def _with_prefixes(
+    histories: Histories, sasrec: SASRec, variables: dict, settings: _Settings, budget: int
+) -> Histories:
+    """The histories with f_sta's encoding, if its table is wanted."""
+    size, users = prefix_bytes(sasrec, settings.history_length), len(histories.length)
+    if not _use_prefix_table(settings.prefixes, users, size, budget):
+        return histories
+    return replace(histories, prefix=_encode_histories(sasrec, variables, histories))
+
+
+def _with_posteriors(
+    histories: Histories, model: TasteModel, settings: _Settings, budget: int
+) -> Histories:
+    """The histories with the taste model's posteriors, if their table is wanted."""
+    size, users = posterior_bytes(settings.history_length, model.signals), len(histories.length)
+    if not _use_prefix_table(settings.prefixes, users, size, budget):
+        return histories
+    return replace(histories, posterior=_condition_histories(model, histories))
 
 
 def _taste_model(dataset: Dataset, settings: _Settings) -> TasteModel:
@@ -209,6 +229,7 @@ def _check_without_taste(settings: _Settings) -> None:
     for asked, option in (
         (settings.taste == "latent", 'taste="latent" draws from'),
         (settings.exposure, "exposure=True corrects"),
+        (settings.satiation is not None, "satiation changes"),
     ):
         if asked:
             raise InputError(

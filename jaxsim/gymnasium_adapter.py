@@ -30,6 +30,7 @@ from jaxsim.types import EnvParams, EnvState, Observation
 
 # What the infos of many sessions say about a step; the semantics decides between votes and probability.
 _DESCRIBED = ("response", "votes", "probability", "departure_probability", "invalid_action")
+_DESCRIBED_OF_VISITS = ("session", "day", "left", "returned", "gap_days", "return_probability")
 _DESCRIBED_OF_SLATES = ("slate", "scores", "probabilities", "place")
 
 AnySimulator = UserSimulator | SlateSimulator
@@ -357,7 +358,7 @@ def _vector_programs(env: Any, num_envs: int) -> _VectorPrograms:
         obs, state, reward, terminated, truncated, info = jax.vmap(env.step, (0, 0, 0, None))(
             keys, state, action, params
         )
-        names = *_DESCRIBED, *_DESCRIBED_OF_SLATES
+        names = *_DESCRIBED, *_DESCRIBED_OF_VISITS, *_DESCRIBED_OF_SLATES
         described = {name: info[name] for name in names if name in info}
         out = _fields(obs), reward, terminated, truncated, described
         return key, state, out, _fields(info["final_observation"])

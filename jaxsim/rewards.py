@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxsim.checks import try_function
 from jaxsim.dataset import Dataset
 from jaxsim.ensemble import Decision, Response
 from jaxsim.errors import InputError
@@ -140,13 +141,8 @@ def check_reward(
         raise InputError(
             f"reward is a {type(reward).__name__}: give like, rating, duration or a function of the response"
         )
-    try:
-        hash(reward)
-    except TypeError:
-        raise InputError(
-            f"reward {type(reward).__name__} is not hashable: give a function, or a frozen dataclass with __call__"
-        ) from None
-    _try_function(reward, signals)
+    for response in _responses_tried(signals):
+        try_function("reward", reward, response, "one response", _spelled(response))
 
 
 def _why_absent(name: str, dataset: Dataset, semantics: str, own_model: bool) -> str:
@@ -166,24 +162,6 @@ def _why_absent(name: str, dataset: Dataset, semantics: str, own_model: bool) ->
     if name == "duration":
         return f'reward="duration": {dataset.name} has no durations: build it from a table with a column duration'
     return f'reward="rating": {dataset.name} has no model of ratings: {entry["no_rating"]}'
-
-
-def _try_function(reward: Callable[[Response], Any], signals: Signals | None) -> None:
-    for response in _responses_tried(signals):
-        try:
-            value = jax.jit(reward)(response)
-        except InputError:
-            raise
-        except Exception as error:  # anything that other people's code may raise
-            line = " ".join(str(error).split())[:160]
-            raise InputError(
-                f"reward cannot be run inside jit ({type(error).__name__}: {line})"
-            ) from error
-        got = f"{getattr(value, 'dtype', type(value).__name__)}{list(jnp.shape(value))}"
-        if got != "float32[]":
-            raise InputError(f"reward returns {got} for one response: return float32[]")
-        if np.isnan(np.asarray(value)):
-            raise InputError(f"reward is NaN for {_spelled(response)}: return a number")
 
 
 def _responses_tried(signals: Signals | None) -> list[Response]:

@@ -33,6 +33,7 @@ NONE = -1  # the place of "none"
 # Probabilities that round to 0 or 1 would have infinite log-odds.
 _SMALLEST = 2.0**-25
 _ROUNDING = 1e-4
+_FURTHER_ENTRIES = 0.5  # room for entries beyond one a step, as a share of the steps
 
 
 def log_odds(probability: jax.Array) -> jax.Array:
@@ -109,6 +110,18 @@ def most_entries(
     effects = position_effect * np.log(np.arange(1, slate_size + 1))
     shares = np.exp(np.minimum(effects - outside_option, 0.0))
     return max(1, min(slate_size, math.ceil(shares.sum() + _ROUNDING)))
+
+
+def entry_capacity(
+    steps: int, unchosen: Unchosen, slate_size: int, position_effect: float, outside_option: float
+) -> int:
+    """The most interactions that enter in a session of at most `steps` steps.
+
+    That is one a step, and half as many again if several may enter at a step. If a user chooses none of two slates
+    in seven, as with random slates of five, this is 1.3 times what a session of this length needs on average.
+    """
+    most = most_entries(unchosen, slate_size, position_effect, outside_option)
+    return steps if most == 1 else steps + math.ceil(_FURTHER_ENTRIES * steps)
 
 
 def best_slate(

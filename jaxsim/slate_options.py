@@ -11,7 +11,7 @@ from jaxsim.dataset import Dataset
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.settings import check_settings
-from jaxsim.slate_choice import OUTSIDE_OPTION, POSITION_EFFECT, Unchosen, most_entries
+from jaxsim.slate_choice import OUTSIDE_OPTION, POSITION_EFFECT, Unchosen, entry_capacity
 from jaxsim.slates import SlateSimulator
 from jaxsim.types import EnvParams
 from jaxsim.user_models import TASTE_SEMANTICS
@@ -69,7 +69,7 @@ def make_items_or_slates(
     steps = settings.session_capacity
     _check(slates.slate_size, dataset, settings)
     choice = int(slates.slate_size), float(slates.position_effect), float(slates.outside_option)
-    entries = steps * most_entries(slates.unchosen, *choice)
+    entries = entry_capacity(steps, slates.unchosen, *choice)
     env, params = make(dataset, replace(settings, session_capacity=entries))
     size, effect, outside = choice
     wrapped = SlateSimulator(env, size, steps, effect, outside, slates.unchosen)
@@ -77,9 +77,6 @@ def make_items_or_slates(
 
 
 def _checked(options: SlateOptions) -> Slates:
-    unknown = sorted(set(options) - set(SlateOptions.__annotations__))
-    if unknown:
-        raise TypeError(f"make() got an unexpected keyword argument {unknown[0]!r}")
     slates = Slates(**options)
     check_settings(slates)
     others = sorted(set(options) - {"slate_size"})

@@ -11,7 +11,8 @@ If none is chosen, `unchosen` says what enters:
 - "examined", the default: items that the user examined, as dislikes, each with its own probability. Then every
   label that enters has the probability with which the item alone would be liked (`slate_choice.examination`). So a
   posterior that learns from the session (`taste="posterior"`) stays calibrated. Up to E interactions enter at each
-  step (2 for K = 2 and 3, 3 for K = 4 to 10), so the window has H + S E positions, and steps cost more.
+  step (2 for K = 2 and 3, 3 for K = 4 to 10). The window has H + 1.5 S positions. If a user dislikes so much that
+  no room is left beyond one entry for each step to come, only the first examined item enters. Steps cost more.
 - "top": the item at the first place, as a dislike. One interaction enters at each step, as with single items. The
   label of the first item has the right probability. But later items enter only if they are liked, so a posterior
   gets too optimistic. A drawn taste learns nothing from answers, and loses nothing.
@@ -36,12 +37,15 @@ from jaxsim.dataset import Dataset
 from jaxsim.ensemble import Response
 from jaxsim.environment import UserSimulator, _draw_user
 from jaxsim.errors import InputError
+from jaxsim.leaving import leave
 from jaxsim.slate_choice import Unchosen
 from jaxsim.slate_history import RecordedSlates
 from jaxsim.slate_types import Choice, SlateObservation, SlateObservationSpace, SlateState
+from jaxsim.slate_views import PosteriorView, View, look
 from jaxsim.slate_words import describe_choice
 from jaxsim.types import EnvParams, EnvState, HeldParams, ObservationSpace
 from jaxsim.user_models import Arrival, Interaction
+from jaxsim.visits import Return
 
 ENVIRONMENT_ID = "SlateSimulator-v0"
 # Folded into the key of the response, which the choice uses as well.
@@ -63,6 +67,7 @@ class SlateSimulator(RecordedSlates, environment.Environment):
         place                int32[], the place that is chosen, from 0; -1 for none
         response             `jaxsim.Response`, a like if an item is chosen
         departure_probability  float32[], of leaving after this step; only under departure="fitted"
+        session, day, left, returned, gap_days, return_probability  only under visits=True, see docs/visits.md
         invalid_action       bool[]
         terminated, truncated  bool[], also returned
         final_observation    `SlateObservation` after the step, before an automatic reset
@@ -94,11 +99,10 @@ class SlateSimulator(RecordedSlates, environment.Environment):
             slate_size: K.
             options: other fields.
         """
-        steps = single.session_capacity
-        env = cls(single, slate_size, steps, **options)
-        choice = env.slate_size, env.position_effect, env.outside_option
-        entries = steps * slate_choice.most_entries(env.unchosen, *choice)
-        return replace(env, single=replace(single, session_capacity=entries))
+        env = cls(single, slate_size, single.session_capacity, **options)
+        choice = env.unchosen, env.slate_size, env.position_effect, env.outside_option
+        capacity = slate_choice.entry_capacity(env.session_capacity, *choice)
+        return replace(env, single=replace(single, session_capacity=capacity))
 
     def __repr__(self) -> str:
         """The settings in one line."""
@@ -142,6 +146,21 @@ class SlateSimulator(RecordedSlates, environment.Environment):
     def departure(self) -> str:
         """Whether the probability of leaving is "constant" or "fitted"."""
         return self.single.departure
+
+    @property
+    def reward(self) -> str:
+        """What is earned, the "like"."""
+        return "like"
+
+    @property
+    def visits(self) -> bool:
+        """Whether users return for further sessions."""
+        return self.single.visits
+
+    @property
+    def end_depends_on_items(self) -> bool:
+        """Whether the step at which an episode ends may depend on what is shown."""
+        return self.single.end_depends_on_items
 
     @property
     def draws_taste(self) -> bool:
@@ -250,13 +269,13 @@ class SlateSimulator(RecordedSlates, environment.Environment):
         key_response, key_departure = jax.random.split(key)
         slate = to_int32(self._slate("action", action))
         valid = ~self._is_invalid(state, slate)
-        choice = self._choose(
-            key_response, self.scores_of(state, slate, params), slate, valid=valid
-        )
-        single = self._enter(key, key_response, state.single, choice, valid, params)
+        view = self._look(state, slate, params)
+        scores = slate_choice.log_odds(view.probabilities)
+        choice = self._choose(key_response, scores, slate, valid=valid)
+        single = self._enter((key, key_response), state.single, choice, view, valid, params)
         row = jnp.where(valid, state.time, self.session_capacity)  # out of range, and so dropped
         shown = state.shown.at[row].set(slate, mode="drop")
-        next_state = SlateState(single.replace(time=state.time + 1), shown)
+        single = single.replace(time=state.time + 1)
         info = {
             "slate": slate,
             "scores": choice.scores,
@@ -265,12 +284,9 @@ class SlateSimulator(RecordedSlates, environment.Environment):
             "response": choice.response,
             "invalid_action": ~valid,
         }
-        leaving = params.departure_probability
-        if self.departure == "fitted":
-            departure = self.single.departure_of(next_state.single, params)
-            leaving = info["departure_probability"] = departure.probability
-        terminated = jax.random.bernoulli(key_departure, leaving)
-        return self.get_obs(next_state), next_state, choice.reward, terminated, info
+        single, terminated, end = leave(key_departure, single, params, self.single.horizon_days)
+        next_state = SlateState(single, shown)
+        return self.get_obs(next_state), next_state, choice.reward, terminated, {**info, **end}
 
     def _choose(
         self, key: jax.Array, scores: jax.Array, slate: jax.Array, valid: jax.Array
@@ -288,52 +304,55 @@ class SlateSimulator(RecordedSlates, environment.Environment):
         response = Response(like=(place >= 0).astype(jnp.int8))
         return Choice(slate, jnp.where(valid, scores, 0.0), probabilities, place, reward, response)
 
+    def _look(self, state: SlateState, slate: jax.Array, params: EnvParams) -> View | PosteriorView:
+        items = jnp.clip(slate, 0, self.num_items - 1)
+        return look(self.single.user_model, params, state.single, items)
+
     def _enter(
         self,
-        key: jax.Array,
-        key_response: jax.Array,
+        keys: tuple[jax.Array, jax.Array],
         state: EnvState,
         choice: Choice,
+        view: View | PosteriorView,
         valid: jax.Array,
         params: EnvParams,
     ) -> EnvState:
-        """The state after what the choice says has entered the history."""
-        chosen, slate = choice.place >= 0, jnp.clip(choice.slate, 0, self.num_items - 1)
-        item, like = slate[jnp.maximum(choice.place, 0)], choice.response.like
-        if self.unchosen == "top" or self.slate_size == 1:
-            return self._append(params, state, item, like, valid, key)
-
-        examined = self._examined(key_response)
-        most = slate_choice.most_entries(
-            self.unchosen, self.slate_size, self.position_effect, self.outside_option
-        )
-        places = jnp.argsort(~examined, stable=True)[:most]
-        for n in range(most):
-            enters = valid & jnp.where(chosen, n == 0, examined[places[n]])
-            new = jnp.where(chosen, item, slate[places[n]])
-            state = self._append(params, state, new, like, enters, jax.random.fold_in(key, n))
+        """The state after what the choice says has entered the history; keys are of the step and the response."""
+        chosen, like = choice.place >= 0, choice.response.like
+        slate = jnp.clip(choice.slate, 0, self.num_items - 1)
+        places, enters = jnp.zeros(1, jnp.int32), jnp.ones(1, bool)
+        if self.unchosen == "examined" and self.slate_size > 1:
+            places, enters = self._examined(keys[1], state)
+        model: Any = self.single.user_model
+        step_keys = [keys[0]]
+        if len(places) > 1:
+            step_keys = [jax.random.fold_in(keys[0], n) for n in range(len(places))]
+        for n, key in enumerate(step_keys):
+            place = jnp.where(chosen, choice.place, places[n])
+            entering = valid & jnp.where(chosen, n == 0, enters[n])
+            slot = jnp.where(entering, state.length, self.window)  # JAX drops a write past the end
+            new = Interaction(slate[place], like, entering, slot, key)
+            view, fields = view.enter(model, params, state, place, new)
+            state = self.single._append(params, state, new, fields)
         return state
 
-    def _examined(self, key: jax.Array) -> jax.Array:
-        """Which places a user who chose none examined, bool[K]."""
-        share = slate_choice.examination(self.slate_size, self.position_effect, self.outside_option)
+    def _examined(self, key: jax.Array, state: EnvState) -> tuple[jax.Array, jax.Array]:
+        """The places that a user who chose none examined, int32[E], and which of them enter, bool[E].
+
+        One entry a step always has room. Further ones enter as long as there is more room than that.
+        """
+        choice = self.slate_size, self.position_effect, self.outside_option
+        share = slate_choice.examination(*choice)
         uniform = jnp.float32(0.5)  # "soft" draws nothing
         if self.semantics == "calibrated":
             key = jax.random.fold_in(key, _EXAMINED_STREAM)
             uniform = jax.random.uniform(key, (), jnp.float32)
-        return slate_choice.draw_examined(uniform, share)
-
-    def _append(
-        self,
-        params: EnvParams,
-        state: EnvState,
-        item: jax.Array,
-        like: jax.Array,
-        valid: jax.Array,
-        key: jax.Array,
-    ) -> EnvState:
-        slot = jnp.where(valid, state.length, self.window)  # JAX drops a write past the end
-        return self.single._append(params, state, Interaction(item, like, valid, slot, key))
+        examined = slate_choice.draw_examined(uniform, share)
+        most = slate_choice.most_entries(self.unchosen, *choice)
+        places = jnp.argsort(~examined, stable=True)[:most].astype(jnp.int32)
+        room = self.single.session_capacity - state.session_length
+        further = room - (self.session_capacity - state.time)
+        return places, examined[places] & (jnp.arange(most, dtype=jnp.int32) <= further)
 
     def _is_invalid(self, state: SlateState, slate: jax.Array) -> jax.Array:
         outside = (slate < 0) | (slate >= self.num_items)
@@ -414,15 +433,7 @@ class SlateSimulator(RecordedSlates, environment.Environment):
 
     def scores_of(self, state: SlateState, slate: jax.Array, params: EnvParams) -> jax.Array:
         """`scores` of a slate's items int32[K], float32[K]."""
-        model, key = self.single.user_model, jax.random.key(0)  # the draw of the like is not used
-
-        def probability(item: jax.Array) -> jax.Array:
-            decision = model.decide(key, params, state.single, item)
-            assert decision.probability is not None
-            return decision.probability
-
-        items = jnp.clip(slate, 0, self.num_items - 1)
-        return slate_choice.log_odds(jax.vmap(probability)(items))
+        return slate_choice.log_odds(self._look(state, slate, params).probabilities)
 
     def expected_response(
         self, state: SlateState, slate: jax.Array, params: EnvParams
@@ -431,6 +442,10 @@ class SlateSimulator(RecordedSlates, environment.Environment):
         scores = self.scores_of(state, slate, params)
         utility = slate_choice.utilities(scores, self.position_effect)
         return 1.0 - slate_choice.choice_probabilities(utility, self.outside_option)[-1]
+
+    def return_of(self, state: SlateState, params: EnvParams) -> Return:
+        """The chance that the user returns if the session ends in `state`; see `UserSimulator.return_of`."""
+        return self.single.return_of(state.single, params)
 
     def best_slate(self, scores: jax.Array, obs: SlateObservation) -> jax.Array:
         """The allowed items with the highest scores float32[N], at the places where they count most; int32[K].

@@ -141,23 +141,52 @@ def project(
     model: TasteModel, session: SessionPosterior, window: Place, candidate: jax.Array
 ) -> Projection:
     """A candidate int32[] against the posterior: one pass over the factor."""
-    kernel = kernel_with(
-        model, candidate, window.items, window.position, window.valid, window.length
+    return with_tastes(
+        session, candidate, solve(session, window, kernel_of(model, window, candidate))
     )
+
+
+def kernel_of(model: TasteModel, window: Place, candidate: jax.Array) -> jax.Array:
+    """The kernel of a candidate int32[] that comes next with the window's interactions, float32[H + S]."""
+    return kernel_with(model, candidate, window.items, window.position, window.valid, window.length)
+
+
+def solve(session: SessionPosterior, window: Place, kernel: jax.Array) -> jax.Array:
+    """L = L^-1 k of a kernel float32[H + S], or of R kernels float32[H + S, R] in one pass over the factor."""
     size, rows = session.history.shape[0], session.inverses.shape[-1]
     solved = product(session.history, kernel[:size])
     for j, before in enumerate(session.rows):
         first = size + j * rows
         rest = kernel[first : first + rows] - product(before, solved)
         # Rows that are not there yet would put anything here.
-        part = jnp.where(
-            window.valid[first : first + rows], product(session.inverses[j], rest), 0.0
+        valid = window.valid[first : first + rows]
+        valid = valid if kernel.ndim == 1 else valid[:, None]
+        solved = jnp.concatenate(
+            [solved, jnp.where(valid, product(session.inverses[j], rest), 0.0)]
         )
-        solved = jnp.concatenate([solved, part])
+    return solved
+
+
+def with_tastes(
+    session: SessionPosterior, candidate: jax.Array, coefficients: jax.Array
+) -> Projection:
+    """The projection of a candidate int32[] with its coefficients float32[H + S]."""
     of_signals = None
     if session.signal_scores is not None:
-        of_signals = jnp.sum(solved[:, None] * session.signal_scores, axis=0)
-    return Projection(candidate, solved, jnp.sum(solved * session.scores), of_signals)
+        of_signals = jnp.sum(coefficients[:, None] * session.signal_scores, axis=0)
+    taste = jnp.sum(coefficients * session.scores)
+    return Projection(candidate, coefficients, taste, of_signals)
+
+
+def pivot_of(model: TasteModel, projection: Projection) -> jax.Array:
+    """d, the new entry on the factor's diagonal, float32[]; at least 1, the noise."""
+    square = own_kernel(model, projection.item) + 1.0
+    return jnp.sqrt(square - jnp.sum(projection.coefficients**2))
+
+
+def row_of(session: SessionPosterior, count: jax.Array) -> jax.Array:
+    """The factor's row of the session's interaction number `count` int32[] from 0, int32[]."""
+    return session.history.shape[0] + count
 
 
 def update(
@@ -182,7 +211,7 @@ def update(
     """
     item, solved, taste, signal_tastes = projection
     size, (count, rows, _) = session.history.shape[0], session.inverses.shape
-    pivot = jnp.sqrt(own_kernel(model, item) + 1.0 - jnp.sum(solved**2))  # at least 1, the noise
+    pivot = pivot_of(model, projection)
     slot = jnp.where(valid, window.length - window.history_length, count * rows)
     block, row = slot // rows, slot % rows
     inverse = session.inverses[jnp.minimum(block, count - 1)]

@@ -5,15 +5,18 @@ session begins.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxsim import latent_taste, taste, taste_session
+from jaxsim.departure import Recent, recent_of
 from jaxsim.ensemble import Decision, Evidence
+from jaxsim.satiation import Satiation, added, redundancies, redundancy_of
 from jaxsim.signals import Context, answer, values_of
 from jaxsim.taste import Posterior, TasteModel
+from jaxsim.taste_session import Projection
 from jaxsim.types import EnvParams, EnvState
 from jaxsim.user_models import (
     Arrival,
@@ -29,6 +32,19 @@ from jaxsim.user_models import (
 _TASTE_STREAM, _MOOD_STREAM = 0x7A57E, 0x300D
 
 
+class Before(NamedTuple):
+    """What comes before a candidate, as far as it shifts the log-odds of a like.
+
+    Attributes:
+        total, exposed: sum and number of `ExposureModel.shift`; the sum is None without `exposure=True`.
+        recent: the last five interactions; None without satiation.
+    """
+
+    total: jax.Array | None
+    exposed: jax.Array
+    recent: Recent | None
+
+
 @dataclass(frozen=True)
 class Taste:
     """The user of the taste model (`jaxsim.taste`), who likes an item with probability p.
@@ -38,11 +54,13 @@ class Taste:
         history_length: H.
         semantics: "calibrated" draws the like with probability p, and it earns 1; "soft" likes where p is at least
             1/2, and every response earns p.
+        satiation: of `jaxsim.make`.
     """
 
     window: int
     history_length: int
     semantics: str
+    satiation: Satiation = None
 
     def start(self, params: EnvParams, arrival: Arrival) -> Fields:
         """The posterior after a user's initial history, with no rows for the session."""
@@ -62,21 +80,31 @@ class Taste:
         self, key: jax.Array, params: EnvParams, state: EnvState, candidate: jax.Array
     ) -> Decision:
         """The decision on a candidate int32[]."""
-        _, projection = _project(params, state, candidate)
-        shift = _shift(params, state.exposure, state.length, candidate)
-        tastes = projection.taste, projection.signal_tastes
-        return self._by_posterior(key, _model(params), candidate, *tastes, shift)
+        return self.decide_projected(key, params, state, _project(params, state, candidate))
+
+    def decide_projected(
+        self, key: jax.Array, params: EnvParams, state: EnvState, candidate: Projection
+    ) -> Decision:
+        """`decide` of a candidate whose projection is known."""
+        shift = self._shift(params, self._before(state), candidate.item)
+        tastes = candidate.taste, candidate.signal_tastes
+        return self._by_posterior(key, _model(params), candidate.item, *tastes, shift)
 
     def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
         """The posterior, and the sum of the exposure model's features, with one more interaction."""
         # XLA projects the item once for this and for `decide`.
-        window, projection = _project(params, state, new.item)
+        return self.append_projected(params, state, new, _project(params, state, new.item))
+
+    def append_projected(
+        self, params: EnvParams, state: EnvState, new: Interaction, projection: Projection
+    ) -> Fields:
+        """`append` of an item whose projection is known."""
         signals, values = _model(params).signals, None
         if signals is not None:
             assert new.response is not None
             values = values_of(signals, new.response)
         posterior = taste_session.update(
-            _model(params), state.posterior, window, projection, new.like, new.valid, values
+            _model(params), state.posterior, _place(state), projection, new.like, new.valid, values
         )
         fields: dict[str, Any] = {"posterior": posterior}
         if params.exposure is not None:
@@ -92,8 +120,9 @@ class Taste:
         model = _model(params)
         tastes = taste_session.tastes(model, state.posterior, _place(state))
         log_odds = model.log_odds(model.item_mean, tastes)
-        if params.exposure is not None:
-            log_odds += params.exposure.shifts(state.exposure, state.length)
+        shifts = self._shifts(params, self._before(state))
+        if shifts is not None:
+            log_odds += shifts
         return jax.nn.sigmoid(log_odds)
 
     def outlook(self, params: EnvParams, state: EnvState, evidence: Evidence | None) -> Outlook:
@@ -101,9 +130,8 @@ class Taste:
         model, window = _model(params), _place(state)
         tastes = taste_session.tastes(model, state.posterior, window)
         log_odds, context = model.log_odds(model.item_mean, tastes), None
-        shifts: jax.Array | float = 0.0
-        if params.exposure is not None:
-            shifts = params.exposure.shifts(state.exposure, state.length)
+        of_items = self._shifts(params, self._before(state))
+        shifts: jax.Array | float = 0.0 if of_items is None else of_items
         if model.signals is not None:
             of_signals = taste_session.signal_tastes(model, state.posterior, window)
             context = Context(_all_items(model), log_odds, of_signals, shifts)
@@ -125,12 +153,51 @@ class Taste:
             solved = taste.product(posterior.inverse_factor, kernel)
             of_signals = jnp.sum(solved[:, None] * of_signals, axis=0)
         total = None if params.exposure is None else params.exposure.total(items, length)
-        shift = _shift(params, total, length, question.candidate)
+        before = Before(total, length, self._recent(items, likes, length))
+        shift = self._shift(params, before, question.candidate)
         return self._by_posterior(key, model, question.candidate, expected, of_signals, shift)
 
     def info(self, decision: Decision) -> dict[str, jax.Array]:
         """What a step's info says about the decision."""
         return {"probability": decision.probability}
+
+    def _before(self, state: EnvState) -> Before:
+        recent = self._recent(state.items, state.responses, state.length)
+        return Before(state.exposure, self._exposed(state), recent)
+
+    def _exposed(self, state: EnvState) -> jax.Array:
+        """How many interactions count for the exposure, int32[]."""
+        return state.length
+
+    def _recent(self, items: jax.Array, likes: jax.Array, length: jax.Array) -> Recent | None:
+        """The last five of a history; None without satiation."""
+        if self.satiation is None:
+            return None
+        if items.shape[0] == 0:  # nothing can be taken from an empty array
+            items, likes = jnp.full(1, -1, jnp.int32), jnp.zeros(1, jnp.int8)
+        return recent_of(items, likes, length)
+
+    def _shift(self, params: EnvParams, before: Before, candidate: jax.Array) -> jax.Array | None:
+        """What exposure and satiation add to the log-odds of a like, float32[]; None without both."""
+        shift = None
+        if params.exposure is not None and before.total is not None:
+            shift = params.exposure.shift(before.total, before.exposed, candidate)
+        if before.recent is None:
+            return shift
+        redundancy = redundancy_of(params.catalogue, before.recent, candidate)
+        tired = added(self.satiation, params.satiation, redundancy)
+        return tired if shift is None else shift + tired
+
+    def _shifts(self, params: EnvParams, before: Before) -> jax.Array | None:
+        """`_shift` of every item, float32[N]."""
+        shifts = None
+        if params.exposure is not None and before.total is not None:
+            shifts = params.exposure.shifts(before.total, before.exposed)
+        if before.recent is None:
+            return shifts
+        redundancy = redundancies(params.catalogue, before.recent)
+        tired = added(self.satiation, params.satiation, redundancy)
+        return tired if shifts is None else shifts + tired
 
     def _by_posterior(
         self,
@@ -181,7 +248,7 @@ class DrawnTaste(Taste):
         """The decision on a candidate int32[]."""
         model = _model(params)
         drawn = latent_taste.taste_for(model, state.latent, self._place(state), candidate)
-        shift = _shift(params, state.exposure, state.history_length, candidate)
+        shift = self._shift(params, self._before(state), candidate)
         quantile = latent_taste.quantile(model, model.item_mean[candidate], drawn, shift)
         probability = latent_taste.probability(quantile)
         expected = latent_taste.taste_of(model, drawn)
@@ -202,7 +269,7 @@ class DrawnTaste(Taste):
         """Probability that each item is liked by a user of this taste, float32[N]."""
         model = _model(params)
         drawn = latent_taste.tastes(model, state.latent, self._place(state))
-        shifts = self._shifts(params, state)
+        shifts = self._shifts(params, self._before(state))
         quantile = latent_taste.quantile(model, model.item_mean, drawn, shifts)
         return latent_taste.probability(quantile)
 
@@ -210,18 +277,15 @@ class DrawnTaste(Taste):
         """What a user of this taste would answer about every item."""
         model = _model(params)
         drawn = latent_taste.tastes(model, state.latent, self._place(state))
-        shifts = self._shifts(params, state)
+        shifts = self._shifts(params, self._before(state))
         quantile, context = latent_taste.quantile(model, model.item_mean, drawn, shifts), None
         if model.signals is not None:
             context = _drawn_context(model, _all_items(model), drawn, quantile)
         probability = latent_taste.probability(quantile)
         return Outlook(probability, quantile >= 0, model.signals, context)
 
-    def _shifts(self, params: EnvParams, state: EnvState) -> jax.Array | None:
-        """What exposure adds for every item, float32[N]; by the initial history alone."""
-        if params.exposure is None:
-            return None
-        return params.exposure.shifts(state.exposure, state.history_length)
+    def _exposed(self, state: EnvState) -> jax.Array:
+        return state.history_length
 
     def _place(self, state: EnvState) -> latent_taste.Place:
         items = state.items[: self.history_length]
@@ -260,24 +324,12 @@ def _initial_exposure(params: EnvParams, user: jax.Array) -> Fields:
     return {"exposure": params.exposure.total(histories.items[user], histories.length[user])}
 
 
-def _shift(
-    params: EnvParams, total: jax.Array | None, count: jax.Array, candidate: jax.Array
-) -> jax.Array | None:
-    """What the exposure model adds to the log-odds of a like, float32[]; None without it."""
-    if params.exposure is None or total is None:
-        return None
-    return params.exposure.shift(total, count, candidate)
-
-
 def _place(state: EnvState) -> taste_session.Place:
     return taste_session.place(state.posterior, state.items, state.history_length, state.length)
 
 
-def _project(
-    params: EnvParams, state: EnvState, candidate: jax.Array
-) -> tuple[taste_session.Place, taste_session.Projection]:
-    window = _place(state)
-    return window, taste_session.project(_model(params), state.posterior, window, candidate)
+def _project(params: EnvParams, state: EnvState, candidate: jax.Array) -> Projection:
+    return taste_session.project(_model(params), state.posterior, _place(state), candidate)
 
 
 def _model(params: EnvParams) -> TasteModel:

@@ -11,8 +11,10 @@ from jaxsim.departure import DepartureModel
 from jaxsim.exposure import ExposureModel
 from jaxsim.latent_taste import LatentTaste
 from jaxsim.sasrec import KeyValues
+from jaxsim.satiation import SatiationWeights
 from jaxsim.taste import Posterior, TasteModel
 from jaxsim.taste_session import SessionPosterior
+from jaxsim.visits import Visit, VisitModel
 
 
 @struct.dataclass
@@ -66,6 +68,8 @@ class EnvParams(environment.EnvParams):
         user_params: what the methods of `user_model` get first (`jaxsim.UserModel`); None without one.
         exposure: the exposure model, under `exposure=True`; otherwise None.
         departure: when users leave, under `departure="fitted"`; None if the probability is constant.
+        visits: whether and when users return, under `visits=True`; otherwise None.
+        satiation: what users tire of, under `satiation="fitted"` or a number; None without, and for a function.
     """
 
     max_steps_in_episode: int | jax.Array = struct.field(kw_only=True)
@@ -78,6 +82,8 @@ class EnvParams(environment.EnvParams):
     user_params: Any = struct.field(kw_only=True, default=None)
     exposure: ExposureModel | None = struct.field(kw_only=True, default=None)
     departure: DepartureModel | None = struct.field(kw_only=True, default=None)
+    visits: VisitModel | None = struct.field(kw_only=True, default=None)
+    satiation: SatiationWeights | None = struct.field(kw_only=True, default=None)
 
 
 @struct.dataclass
@@ -98,6 +104,7 @@ class EnvState(environment.EnvState):
         latent: the taste that was drawn when the session began, under `taste="latent"`; `posterior` is None then.
         user_state: the state of `user_model`; None without one.
         exposure: float32[F], the sum of `ExposureModel.features` over the history, under `exposure=True`.
+        visits: the session in the user's life, under `visits=True`; otherwise None.
     """
 
     time: jax.Array
@@ -112,10 +119,16 @@ class EnvState(environment.EnvState):
     latent: LatentTaste = None  # type: ignore[assignment]
     user_state: Any = None
     exposure: jax.Array = None  # type: ignore[assignment]
+    visits: Visit | None = None
+
+    @property
+    def position(self) -> jax.Array:
+        """Steps of the session so far, int32[]: `time`, or with visits those since the session began."""
+        return self.time if self.visits is None else self.time - self.visits.began
 
     @property
     def session_length(self) -> jax.Array:
-        """Number of interactions that the session has appended, int32[]."""
+        """Number of interactions that the episode has appended, int32[]."""
         return self.length - self.history_length
 
 

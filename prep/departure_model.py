@@ -26,7 +26,8 @@ from annotated_types import Gt
 from jaxsim.dataset import TRAIN
 from jaxsim.departure import OBSCURITY, RECENT, SAME_CATEGORY, SATISFACTION, SIMILARITY, TERMS
 from jaxsim.settings import check_settings
-from prep.regression import LogisticFit, fit_logistic
+from prep.recent_items import compare_with_earlier, mean_where
+from prep.regression import LogisticFit, fit_logistic, group_means, select_clear
 
 CLIP = 2.0
 KNOTS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -34,7 +35,6 @@ MIN_ENDS = 100  # with fewer the departure stays constant
 MIN_ENDS_PER_KNOT = 30
 RATE_SMOOTHING = 5.0
 _MIN_MEAN_LENGTH = 2.0
-_Z = 1.959963984540054  # of a 95 % interval
 
 Specification = Literal["within", "raw"]
 SPECIFICATIONS: tuple[Specification, ...] = ("within", "raw")
@@ -186,24 +186,19 @@ def window_features(
     log: Log, arrays: Mapping[str, np.ndarray], items: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The features after each interaction, float64[M] by term; NaN where there is nothing to take them from."""
-    label = arrays["interaction_label"][arrays["interaction_split"] == TRAIN]
-    rest = label - items["item_rate"][log.item]
-    lags = range(1, RECENT)
-    earlier = [np.arange(len(log.item)) - lag for lag in lags]
-    present = np.stack([log.so_far > lag for lag in lags])
-    others = np.stack([log.item[np.maximum(place, 0)] for place in earlier])
-    embedding = arrays["item_pos_embedding"]
-    known = np.array([(row >= 0).any() for row in arrays["item_pos_keywords"]], bool)
-    same = np.stack([_share_category(arrays["item_categories"], log.item, row) for row in others])
-    cosine = np.stack(
-        [np.einsum("md,md->m", embedding[log.item], embedding[row]) for row in others]
-    )
+    alike = compare_with_earlier(log.item, log.so_far, arrays, range(1, RECENT))
     return {
         OBSCURITY: _mean_of_recent(items["item_obscurity"][log.item], log),
-        SAME_CATEGORY: _mean_where(present, same),
-        SIMILARITY: _mean_where(present & known[log.item] & known[others], cosine),
-        SATISFACTION: _mean_of_recent(rest, log),
+        SAME_CATEGORY: mean_where(alike.present, alike.same_category),
+        SIMILARITY: mean_where(alike.described, alike.cosine),
+        SATISFACTION: satisfaction(log, arrays, items["item_rate"]),
     }
+
+
+def satisfaction(log: Log, arrays: Mapping[str, np.ndarray], item_rate: np.ndarray) -> np.ndarray:
+    """How much more than others the user liked the last five items, after each interaction, float64[M]."""
+    label = arrays["interaction_label"][arrays["interaction_split"] == TRAIN]
+    return _mean_of_recent(label - item_rate[log.item], log)
 
 
 def _mean_of_recent(values: np.ndarray, log: Log) -> np.ndarray:
@@ -212,17 +207,6 @@ def _mean_of_recent(values: np.ndarray, log: Log) -> np.ndarray:
     size = np.minimum(log.so_far, RECENT)
     place = np.arange(len(values)) + 1
     return (total[place] - total[place - size]) / size
-
-
-def _mean_where(where: np.ndarray, values: np.ndarray) -> np.ndarray:
-    count = where.sum(axis=0)
-    return np.where(where, values, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
-
-
-def _share_category(categories: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """bool[M]: whether items a and b, int[M], share a category name."""
-    pairs = (categories[a][:, :, None] == categories[b][:, None]) & (categories[a] >= 0)[:, :, None]
-    return pairs.any(axis=(1, 2))
 
 
 def standardised(values: np.ndarray, mean: float, scale: float) -> np.ndarray:
@@ -238,19 +222,8 @@ def _select(
 ) -> list[dict[str, Any]]:
     """The table of a specification: its rows of kept terms come from the regression without the others."""
     seen = ~log.cut
-    names = list(features)
-    fit = _fit_terms(log, features, names, specification, seen)
-    rows = {name: _row(name, fit, i, kept=False) for i, name in enumerate(names)}
-    kept = names
-    while True:
-        clear = [name for name in kept if rows[name]["low"] > 0 or rows[name]["high"] < 0]
-        if clear == kept:
-            break
-        kept = clear
-        fit = _fit_terms(log, features, kept, specification, seen)
-        rows |= {name: _row(name, fit, i, kept=False) for i, name in enumerate(kept)}
-    rows |= {name: {**rows[name], "kept": True} for name in kept}
-    return [rows[name] for name in TERMS if name in rows]
+    names = [name for name in TERMS if name in features]
+    return select_clear(names, lambda kept: _fit_terms(log, features, kept, specification, seen))
 
 
 def _fit_terms(
@@ -263,31 +236,13 @@ def _fit_terms(
     """The regression on some terms, whose coefficients come first."""
     columns = [features[name] for name in names]
     if specification == "within":
-        means = [_user_means(log, x, rows) for x in columns]
+        means = [group_means(log.user, x, rows) for x in columns]
         so_far = np.log(log.so_far)
         columns = [x - mean for x, mean in zip(columns, means, strict=True)]
         columns += [*means, so_far - so_far[rows].mean()]
     base = position_basis(log.position, knots_of(log.position[rows & log.ends]))
     design = np.column_stack([*columns, base])
     return fit_logistic(design[rows], log.ends[rows], log.user[rows])
-
-
-def _user_means(log: Log, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    users = int(log.user.max()) + 1
-    total = np.bincount(log.user[rows], weights=values[rows], minlength=users)
-    return (total / np.maximum(np.bincount(log.user[rows], minlength=users), 1))[log.user]
-
-
-def _row(name: str, fit: LogisticFit, index: int, kept: bool) -> dict[str, Any]:
-    value, error = float(fit.coefficients[index]), float(fit.errors[index])
-    return {
-        "term": name,
-        "coefficient": value,
-        "error": error,
-        "low": value - _Z * error,
-        "high": value + _Z * error,
-        "kept": kept,
-    }
 
 
 def fit_base(log: Log, offset: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 from prep.config import BuildConfig
 from prep.departure_model import train_departure
 from prep.exposure import train_exposure
+from prep.return_model import train_visits
+from prep.satiation_model import train_satiation
 from prep.signal_model import Durations, train_signals
 from prep.statistic_model import train_sasrec
 from prep.taste_model import train_taste
@@ -56,6 +58,10 @@ def fit_models(
         of_signals, signals = train_signals(arrays, taste_arrays, taste, like_threshold, durations)
     with timed(seconds, "departure"):
         of_departure, departure = train_departure(arrays, config.departure)
+    with timed(seconds, "visits"):
+        of_visits, visits = train_visits(arrays, config.departure.session_gap)
+    with timed(seconds, "satiation"):
+        satiation = train_satiation(arrays, taste_arrays, taste)
     return FittedModels(
         {
             "sasrec": weights,
@@ -63,6 +69,7 @@ def fit_models(
             "exposure": of_exposure,
             "signals": of_signals,
             "departure": of_departure,
+            "visits": of_visits,
         },
         {
             "sasrec": sasrec,
@@ -70,6 +77,8 @@ def fit_models(
             "exposure": exposure,
             "signals": signals,
             "departure": departure,
+            "visits": visits,
+            "satiation": satiation,
         },
     )
 

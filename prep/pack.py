@@ -21,6 +21,7 @@ from jaxsim.dataset import (
     FORMAT_VERSION,
     SIGNALS_FILE,
     TASTE_FILE,
+    VISITS_FILE,
     sha256_of,
 )
 from jaxsim.files import check_writable, staged_folder
@@ -42,6 +43,7 @@ class PackedContents:
         exposure: the arrays of the exposure model; None if there are too few interactions to fit it.
         signals: the arrays of the models of ratings and durations; empty if there are none.
         departure: the arrays of the fitted departure; None where the logs do not show when users leave.
+        visits: the arrays of the fitted returns; None where the logs do not show whether users return.
     """
 
     arrays: Mapping[str, np.ndarray]
@@ -55,6 +57,7 @@ class PackedContents:
     exposure: Mapping[str, np.ndarray] | None = None
     signals: Mapping[str, np.ndarray] = field(default_factory=dict)
     departure: Mapping[str, np.ndarray] | None = None
+    visits: Mapping[str, np.ndarray] | None = None
 
 
 def check_output(out: Path) -> None:
@@ -101,6 +104,8 @@ def write_dataset(out: Path, contents: PackedContents) -> None:
             _write_tensors(folder / SIGNALS_FILE, contents.signals)
         if contents.departure is not None:
             _write_tensors(folder / DEPARTURE_FILE, contents.departure)
+        if contents.visits is not None:
+            _write_tensors(folder / VISITS_FILE, contents.visits)
         _write_table(folder / "items.parquet", contents.items)
         _write_table(folder / "users.parquet", contents.users)
         _write_json(folder / "keywords.json", contents.keywords)

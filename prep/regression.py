@@ -1,7 +1,7 @@
 """Logistic regression with standard errors that are clustered, by user for example."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 from scipy.special import expit
@@ -10,6 +10,9 @@ RIDGE = 1e-2  # of standardised columns; keeps coefficients finite where the lab
 SMALL_RIDGE = 1e-4  # of features as they are: for those that the data says nothing about
 NORMAL_QUANTILE = 1.959964  # of a 95 % interval
 _STEPS, _TOLERANCE = 100, 1e-9
+_Z = 1.959963984540054  # the same with all digits
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Coefficient(TypedDict):
@@ -115,12 +118,60 @@ def _fit(
         if np.abs(step).max() <= _TOLERANCE:
             break
     probability = expit(design @ value + offset)
+    return value, sandwich(curvature, design * (labels - probability)[:, None], groups)
+
+
+def sandwich(curvature: np.ndarray, slopes: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """The covariance of parameters that maximise a likelihood, clustered by group, float64[K, K].
+
+    Args:
+        curvature: float64[K, K], minus the second derivative of the log-likelihood.
+        slopes: float64[E, K], the derivative of the log-likelihood of each observation.
+        groups: int[E]; observations of one group may depend on each other.
+    """
     _, code = np.unique(groups, return_inverse=True)
-    scores = np.zeros((code.max() + 1, design.shape[1]), np.float64)
-    np.add.at(scores, code, design * (labels - probability)[:, None])
+    scores = np.zeros((code.max() + 1, slopes.shape[1]), np.float64)
+    np.add.at(scores, code, slopes)
     count = len(scores)
     bread = np.linalg.inv(curvature)
-    return value, bread @ (scores.T @ scores) @ bread * (count / max(count - 1, 1))
+    return bread @ (scores.T @ scores) @ bread * (count / max(count - 1, 1))
+
+
+def clear_terms(
+    names: Sequence[Name], fit: Callable[[Sequence[Name]], Sequence[tuple[float, float]]]
+) -> dict[Name, dict[str, Any]]:
+    """A fit is repeated without the terms whose 95 % interval contains zero, until there are none.
+
+    Args:
+        names: all terms.
+        fit: names of terms -> the coefficient and the standard error of each. Its last call is with the kept ones.
+
+    Returns:
+        A row for each term, "coefficient", "error", "low", "high" and "kept". Those of kept terms are of the last
+        fit, those of other terms of the last one with them.
+    """
+
+    def rows_of(some: Sequence[Name]) -> dict[Name, dict[str, Any]]:
+        return {name: _row(*numbers) for name, numbers in zip(some, fit(some), strict=True)}
+
+    kept = names
+    rows = rows_of(kept)
+    while True:
+        clear = [name for name in kept if rows[name]["low"] > 0 or rows[name]["high"] < 0]
+        if clear == kept:
+            break
+        kept = clear
+        rows |= rows_of(kept)
+    return {name: {**row, "kept": name in kept} for name, row in rows.items()}
+
+
+def _row(value: float, error: float) -> dict[str, Any]:
+    return {
+        "coefficient": value,
+        "error": error,
+        "low": value - _Z * error,
+        "high": value + _Z * error,
+    }
 
 
 def _table(names: Sequence[str], values: np.ndarray, errors: np.ndarray) -> dict[str, Coefficient]:
@@ -133,3 +184,42 @@ def _table(names: Sequence[str], values: np.ndarray, errors: np.ndarray) -> dict
         )
         for name, value, error in zip(names, values, errors, strict=True)
     }
+
+
+def group_means(groups: np.ndarray, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The mean of each group, for each of its members, float64[M]; 0 for a group without rows.
+
+    Args:
+        groups: int[M].
+        values: float64[M].
+        rows: bool[M], which values count.
+    """
+    size = int(groups.max()) + 1
+    total = np.bincount(groups[rows], weights=values[rows], minlength=size)
+    return (total / np.maximum(np.bincount(groups[rows], minlength=size), 1))[groups]
+
+
+# ---- tables of terms ---------------------------------------------------------------------------------------
+
+
+def select_clear(
+    names: Sequence[str], fit_terms: Callable[[Sequence[str]], LogisticFit]
+) -> list[dict[str, Any]]:
+    """The table of a regression from which terms are dropped until no 95 % interval contains zero.
+
+    Args:
+        names: of the terms.
+        fit_terms: the regression on some terms, whose coefficients come first.
+
+    Returns:
+        A row for each term, in the order of the names. Those of kept terms come from the regression without the
+        others.
+    """
+
+    def estimate(some: Sequence[str]) -> list[tuple[float, float]]:
+        fit = fit_terms(some)
+        numbers = zip(fit.coefficients.tolist(), fit.errors.tolist(), strict=True)
+        return list(numbers)[: len(some)]
+
+    rows = clear_terms(names, estimate)
+    return [{"term": name, **rows[name]} for name in names]

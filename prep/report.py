@@ -67,6 +67,8 @@ def format_report(result: BuildResult) -> str:
         "ratings": _rating_line(manifest["signals"]),
         "durations": _duration_line(result),
         "departure": _departure_line(manifest["departure"]),
+        "visits": _visits_line(manifest["visits"]),
+        "satiation": _satiation_line(manifest["satiation"]),
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
@@ -218,3 +220,28 @@ def _departure_line(entry: Mapping[str, Any]) -> str:
         f"{entry['sessions']:,} sessions of {entry['mean_length']:.1f} ratings; log-odds of leaving: "
         f"{', '.join(['position', *kept])}"
     )
+
+
+def _visits_line(entry: Mapping[str, Any]) -> str:
+    """Whether users return, or why that is not known."""
+    reason = entry.get("none_because")
+    if reason:
+        return f"users who return are not fitted: {reason}"
+    kept = [
+        f"{row['term']} {row['coefficient']:+.3f} ({row['error']:.3f}) on the {row['part']}"
+        for row in entry["table"]
+        if row["kept"]
+    ]
+    return (
+        f"{entry['returns']:,} returns after {entry['ends']:,} sessions; gaps of {len(entry['means'])} components"
+        f"; terms: {', '.join(kept) or 'none'}"
+    )
+
+
+def _satiation_line(entry: Mapping[str, Any]) -> str:
+    """Whether users tire of the same thing in a row, or why it is not known."""
+    if "reason" in entry:
+        return f"not fitted: {entry['reason']}"
+    rows = entry["tables"]["raw"]
+    terms = [f"{x['term']} {x['coefficient']:+.3f} ({x['error']:.3f})" for x in rows]
+    return f"{', '.join(terms)}: {'some' if entry['shows'] else 'none to be seen'}"

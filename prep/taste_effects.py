@@ -113,6 +113,30 @@ def regress_on_features(xp: Any, features: Any, count: Any, mean: Any, own: Any)
     return shared + own * precision * (mean - shared)
 
 
+def without_own_label(
+    residuals: Residuals, effect: np.ndarray, user_mean: np.ndarray, own: float
+) -> np.ndarray:
+    """The effect of each training interaction's item, without that interaction's label; float64[R].
+
+    What the kernel's other parts suggest stays as it is: a single label hardly moves it.
+
+    Args:
+        residuals: of the training interactions.
+        effect: float[N], of `item_effects`.
+        user_mean: float64[U], of `alternating_effects`.
+        own: weight of the part of each item alone.
+    """
+    count = residuals.item_count
+    kept = own / (own + LABEL_NOISE / np.maximum(count, 1))  # of what an item's labels say
+    mean = item_residual_means(residuals, user_mean)
+    shared = (effect - kept * mean) / (1 - kept)
+    item, rest = residuals.item, residuals.label - user_mean[residuals.user]
+    others = np.maximum(count[item] - 1, 0)
+    mean_of_others = (count[item] * mean[item] - rest) / np.maximum(others, 1)
+    kept = np.where(others > 0, own / (own + LABEL_NOISE / np.maximum(others, 1)), 0.0)
+    return shared[item] + kept * (mean_of_others - shared[item])
+
+
 def covariance_factors(
     residuals: Residuals, effect: np.ndarray, user_mean: np.ndarray, rank: int
 ) -> np.ndarray:

@@ -226,6 +226,8 @@ def write_pack(dataset: Dataset, folder: Path) -> Path:
         save_file(dataset.signals, folder / "signals.safetensors")
     if dataset.departure is not None:
         save_file(dataset.departure, folder / "departure.safetensors")
+    if dataset.visits is not None:
+        save_file(dataset.visits, folder / "visits.safetensors")
     dataset.items.to_parquet(folder / "items.parquet")
     dataset.users.to_parquet(folder / "users.parquet")
     for name in ("keywords", "categories"):

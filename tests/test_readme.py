@@ -162,6 +162,19 @@ def test_the_words_on_planning_hold_of_the_kept_results():
         assert planning["a_rwd_low"] > personal["a_rwd_high"], "the discount matters"
 
 
+def test_the_words_on_satiation_hold_of_the_kept_result():
+    """If this fails after recording it again, reword the README and docs/satiation.md."""
+    result = json.loads((quotes.RESULTS / "satiation-ml-100k.json").read_text("utf-8"))
+    assert not result["fit"]["shows"]
+    kept = [row for row in result["fit"]["tables"]["raw"] if row["kept"]]
+    assert [row["term"] for row in kept] == ["keyword_similarity"]
+    assert kept[0]["coefficient"] > 0
+    earned = {(row["satiation"], row["policy"]): row["a_rwd"] for row in result["sessions"]}
+    lost = {name: 1 - earned[2, name] / earned[0, name] for _, name in earned}
+    assert lost["random"] == pytest.approx(0.46, abs=0.03)
+    assert lost["random"] > lost["static_best"] > 2 * lost["oracle"] > 0
+
+
 def test_the_readmes_words_on_fidelity_hold_of_the_kept_result():
     """If this fails after recording the fidelity again, reword the section in the README."""
     result = json.loads((quotes.RESULTS / "fidelity-ml-100k.json").read_text("utf-8"))

@@ -99,17 +99,26 @@ class SessionTotals:
         reward: float32[], sum of rewards.
         finished: int32[], number of sessions that ended.
         finished_return: float32[], sum of their undiscounted returns.
+        likes: int32[], number of likes, if something else than the like is earned; otherwise None, because the
+            rewards are likes, or under "soft" their probabilities.
     """
 
     steps: jax.Array
     reward: jax.Array
     finished: jax.Array
     finished_return: jax.Array
+    likes: jax.Array | None = None
 
     def means(self) -> dict[str, jax.Array]:
-        """Mean reward of a step, and mean return of a finished session (NaN if none finished)."""
+        """Mean like and mean reward of a step, and mean return of a finished session (NaN if none finished).
+
+        The mean reward is left out if it is that of likes.
+        """
+        rewards = {"like_rate": self.reward / self.steps}
+        if self.likes is not None:
+            rewards = {"like_rate": self.likes / self.steps, "reward": self.reward / self.steps}
         return {
-            "like_rate": self.reward / self.steps,
+            **rewards,
             "session_return": self.finished_return
             / jnp.where(self.finished > 0, self.finished, jnp.nan),
         }
@@ -198,7 +207,8 @@ def collect(
     sessions, (rollout, returns) = jax.lax.scan(
         one_step, sessions, jax.random.split(key, num_steps)
     )
-    return sessions, rollout, _totals(rollout.transitions, returns)
+    counts_likes = getattr(env, "reward", "like") != "like"
+    return sessions, rollout, _totals(rollout.transitions, returns, counts_likes)
 
 
 def _step_sessions(
@@ -226,7 +236,7 @@ def _step_sessions(
     return after, transition, info["final_observation"], returns
 
 
-def _totals(transitions: Transition, returns: jax.Array) -> SessionTotals:
+def _totals(transitions: Transition, returns: jax.Array, counts_likes: bool) -> SessionTotals:
     """Totals of a rollout [T, B]; returns are those of the sessions up to each step, float32[T, B]."""
     done = transitions.terminated | transitions.truncated
     return SessionTotals(
@@ -234,6 +244,7 @@ def _totals(transitions: Transition, returns: jax.Array) -> SessionTotals:
         reward=transitions.reward.sum(),
         finished=done.sum(dtype=jnp.int32),
         finished_return=jnp.where(done, returns, 0.0).sum(),
+        likes=transitions.like.sum(dtype=jnp.int32) if counts_likes else None,
     )
 
 

@@ -16,6 +16,7 @@ from agents.evaluation.intervals import mean_interval
 from agents.evaluation.returns import BASELINE, GREEDY, GROUPS, SAMPLED, save_returns
 from agents.evaluation.sessions import FixedSessions, Outcome, fixed_sessions, run_sessions
 from agents.evaluation.table import Row, format_rows
+from agents.evaluation.visits import visit_statistics
 from jaxsim import Dataset, EnvParams
 
 # The paper reports T.Rwd without a definition; in its tables it is 10 to 14 times A.Rwd.
@@ -147,6 +148,11 @@ def _returns(seeds: Sequence[Outcome]) -> np.ndarray:
     return np.stack([outcome.returns for outcome in seeds])
 
 
+def _likes(seeds: Sequence[Outcome]) -> np.ndarray:
+    """Likes of each seed and session, float32[seeds, M]."""
+    return np.stack([outcome.likes for outcome in seeds])
+
+
 # ---- rows --------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +185,7 @@ def _rows(
                 mode=mode,
                 users=group,
                 seeds=len(seeds),
-                like_rate=mean / _mean_steps(sessions, seeds),
+                like_rate=float(_likes(seeds).mean()) / _mean_steps(sessions, seeds),
                 a_rwd=mean,
                 a_rwd_low=low,
                 a_rwd_high=high,
@@ -201,13 +207,14 @@ def _rows(
                 **_item_statistics(seeds),
                 steps=steps,
                 seconds=seconds,
+                visits=visit_statistics([outcome.visits for outcome in seeds]),
             )
         )
     return rows
 
 
 def _mean_steps(sessions: FixedSessions, seeds: Sequence[Outcome]) -> float:
-    """The mean number of steps of a session; with a fitted departure it depends on the policy."""
+    """The mean number of steps of a session; it may depend on the policy."""
     steps = [outcome.steps for outcome in seeds if outcome.steps is not None]
     return float(np.mean(steps)) if steps else float(sessions.durations.mean())
 
@@ -221,7 +228,7 @@ def _item_statistics(seeds: Sequence[Outcome]) -> dict[str, float]:
     """The fields of a row that depend on which items were recommended."""
     diversity = np.concatenate([o.diversity for o in seeds])
     has_diversity = ~np.isnan(diversity)  # some of the items have keywords
-    likes = float(_returns(seeds).sum())
+    likes = float(_likes(seeds).sum())
     repeated = float(np.sum([o.repeated for o in seeds]))
     return {
         "liking": 100 * float(np.mean([o.liking for o in seeds])),
@@ -259,7 +266,7 @@ def find_warnings(outcomes: Mapping[str, Mapping[PolicyKey, Sequence[Outcome]]])
 
 def _repeat_warning(policy: str, runs: Iterable[Outcome]) -> list[str]:
     runs = list(runs)
-    likes = sum(float(run.returns.sum()) for run in runs)
+    likes = sum(float(run.likes.sum()) for run in runs)
     repeated = sum(float(run.repeated.sum()) for run in runs)
     if not repeated > REPEAT_WARNING_SHARE * likes:
         return []

@@ -9,6 +9,8 @@ p(i) is the expected response, x_i the obscurity of the last five items with i a
 leaving, and V(t, x) what a user who stays after position t is still going to give. V comes from value iteration
 over position and obscurity. There a recommendation is a choice among bins of obscurity; each bin gives the
 response that its best items give to users of the environment's params at the start of a session.
+
+With `visits=True` it still plans one session, from the position in it: that the user may return is not part of V.
 """
 
 from typing import NamedTuple
@@ -81,7 +83,7 @@ class OraclePlanning(Oracle):
         kept = jnp.where(recent.present[1:], model.item_obscurity[recent.items[1:]], 0.0).sum()
         size = recent.present[1:].sum() + 1
         obscurity = (kept + model.item_obscurity) / size  # float32[N], with each item
-        position = state.time + 1
+        position = state.position + 1
         stays = 1.0 - leaving(model, position, obscurity)
         row = self.value[jnp.minimum(position - 1, len(self.value) - 1)]
         later = stays * jnp.interp(obscurity, self.grid, row)

@@ -5,7 +5,9 @@ per session. So two policies differ only by what they recommend, and their diffe
 
 With `departure="fitted"` the step at which a user leaves depends on the recommendations. Then each session and
 step has one uniform number instead, drawn from the session's key and the step, and the user leaves at the first
-step at which it falls below the probability of leaving. It is the same number for every policy.
+step at which it falls below the probability of leaving. It is the same number for every policy. So it is with
+`visits=True`, where a session of the evaluation is a whole life, until the user does not return. Whether and when
+they return is also drawn from the life's key and the step.
 
 With slates a policy shows K items at a step. A like is then a slate of which an item was chosen.
 """
@@ -20,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents.algorithms.policy import EvaluatedPolicy, Simulator
+from agents.algorithms.policy import EvaluatedPolicy, Simulator, single_of
 from agents.algorithms.rollout import slate_size_of
+from agents.evaluation.visits import VisitCounts, count_visits, joined, no_visits
 from jaxsim import COSINE_UNIT, NO_COSINE, EnvParams, Observation, SlateSimulator
 
 SESSIONS_PER_USER = 4
@@ -37,8 +40,8 @@ class FixedSessions(NamedTuple):
     Attributes:
         users: int32[M].
         keys: PRNG keys [M] of the environment's and the policies' random draws.
-        durations: int32[M], steps until the user leaves or the session is cut; with a fitted departure, until it
-            is cut.
+        durations: int32[M], steps until the user leaves or the session is cut; until it is cut, if its end
+            depends on what is recommended.
     """
 
     users: jax.Array
@@ -50,15 +53,17 @@ class Outcome(NamedTuple):
     """The results of a policy in M fixed sessions.
 
     Attributes:
-        returns: float32[M], undiscounted.
+        returns: float32[M], undiscounted: likes, or under another `reward` of the environment the sum of it.
         repeated: float32[M], number of likes for items that the window already held.
         recommended: int32[N], how often each item was recommended, or shown in a slate.
         liking: float32[M], share of likes at the first LIST_LENGTH steps when the session cannot end and no item
             may be recommended twice.
         diversity: float32[M], mean of 1 - cos(E_pos) over the pairs of these items; with slates over the pairs
             within each slate of these steps, then over slates. NaN if no pair has keywords.
-        steps: int32[M], steps until the user left or the session was cut, with a fitted departure; otherwise None,
-            because they are the durations of the fixed sessions.
+        steps: int32[M], steps until the user left or the session was cut, if its end depends on what is
+            recommended; otherwise None, because they are the durations of the fixed sessions.
+        visits: counts of the M lives; None if users do not return.
+        liked: float32[M], number of likes under another reward; otherwise None, because the returns are likes.
     """
 
     returns: np.ndarray
@@ -67,6 +72,13 @@ class Outcome(NamedTuple):
     liking: np.ndarray
     diversity: np.ndarray
     steps: np.ndarray | None = None
+    visits: VisitCounts | None = None
+    liked: np.ndarray | None = None
+
+    @property
+    def likes(self) -> np.ndarray:
+        """Number of likes of each session, float32[M]."""
+        return self.returns if self.liked is None else self.liked
 
 
 def fixed_sessions(
@@ -76,7 +88,7 @@ def fixed_sessions(
     users = jnp.repeat(params.session_users, repeats)
     key_sessions, key_departures = jax.random.split(key)
     longest = jnp.minimum(params.max_steps_in_episode, env.session_capacity)
-    if env.departure == "fitted":
+    if env.end_depends_on_items:
         durations = jnp.full(users.shape, longest, jnp.int32)
         return FixedSessions(users, jax.random.split(key_sessions, len(users)), durations)
     # The number of steps until a departure of probability p after each is geometric.
@@ -92,8 +104,9 @@ class _Batch:
 
     The items of a step are one item or K.
 
-    `alive` says which users have not left yet, and `steps` counts their steps; both are None if the departure is
-    constant, because the sessions' durations say it.
+    `alive` says which users have not left yet, and `steps` counts their steps; both are None if the end does not
+    depend on what is recommended, because the sessions' durations say it. `visits` counts if users return. `liked`
+    counts likes; it is None if the returns do.
     """
 
     time: jax.Array
@@ -107,6 +120,8 @@ class _Batch:
     likes: jax.Array
     alive: jax.Array | None
     steps: jax.Array | None
+    visits: VisitCounts | None
+    liked: jax.Array | None
 
 
 @partial(jax.jit, static_argnames=("env", "list_length"))
@@ -118,7 +133,8 @@ def _run_batch(
     list_length: int,
 ) -> _Batch:
     """Run B sessions until the longest ends, and for L steps at least."""
-    params = params.replace(departure_probability=jnp.float32(0.0))
+    if not env.visits:
+        params = params.replace(departure_probability=jnp.float32(0.0))
     last = jnp.maximum(sessions.durations.max(), list_length)
 
     def goes_on(batch: _Batch) -> jax.Array:
@@ -142,7 +158,7 @@ def _start_batch(
     list_length: int,
 ) -> _Batch:
     num_sessions = len(sessions.users)
-    fitted = env.departure == "fitted"
+    reacts = env.end_depends_on_items
     obs, state = jax.vmap(env.reset_user, (0, None, 0))(sessions.users, params, sessions.keys)
     return _Batch(
         time=jnp.int32(0),
@@ -154,8 +170,10 @@ def _start_batch(
         counts=jnp.zeros(env.num_items, jnp.int32),
         items=jnp.zeros((num_sessions, list_length, *_action_shape(env)), jnp.int32),
         likes=jnp.zeros((num_sessions, list_length), jnp.int8),
-        alive=jnp.ones(num_sessions, bool) if fitted else None,
-        steps=jnp.zeros(num_sessions, jnp.int32) if fitted else None,
+        alive=jnp.ones(num_sessions, bool) if reacts else None,
+        steps=jnp.zeros(num_sessions, jnp.int32) if reacts else None,
+        visits=no_visits(num_sessions) if env.visits else None,
+        liked=None if env.reward == "like" else jnp.zeros(num_sessions, jnp.float32),
     )
 
 
@@ -176,20 +194,20 @@ def _step_batch(
 
     def step(
         key: jax.Array, memory: Any, obs: Observation, state: Any
-    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, Any, Observation, Any]:
+    ) -> tuple[jax.Array, jax.Array, jax.Array, dict[str, Any], jax.Array, Any, Observation, Any]:
         key_env, key_policy = jax.random.split(jax.random.fold_in(key, batch.time))
         item = policy.act(key_policy, memory, env, obs, state, params)
         before = obs.items
-        obs, state, _, left, info = env.step_env(key_env, state, item, params)
+        obs, state, reward, left, info = env.step_env(key_env, state, item, params)
         liked = item[info["place"]] if item.ndim else item  # read only if something is liked
         in_window = (before == liked).any()
-        like = info["response"].like
-        memory = policy.remember(memory, item, like, params)
-        return item, like, in_window, left, memory, obs, state
+        memory = policy.remember(memory, item, info["response"].like, params)
+        return item, in_window, reward, info, left, memory, obs, state
 
-    item, like, in_window, left, memory, obs, state = jax.vmap(step)(
+    item, in_window, reward, info, left, memory, obs, state = jax.vmap(step)(
         sessions.keys, batch.memory, batch.obs, batch.state
     )
+    like = info["response"].like
     alive = batch.time < sessions.durations
     if batch.alive is not None:
         alive &= batch.alive
@@ -199,7 +217,8 @@ def _step_batch(
         memory=memory,
         obs=obs,
         state=state,
-        returns=batch.returns + jnp.where(alive, like, 0),
+        # Under "soft" the reward "like" is a probability, but likes are counted.
+        returns=batch.returns + jnp.where(alive, like if env.reward == "like" else reward, 0),
         repeated=batch.repeated + jnp.where(alive & in_window, like, 0),
         counts=batch.counts.at[shown].add(1, mode="drop"),
         # After L steps the column is out of range, and the write is dropped.
@@ -207,6 +226,8 @@ def _step_batch(
         likes=batch.likes.at[:, batch.time].set(like, mode="drop"),
         alive=None if batch.alive is None else alive & ~left,
         steps=None if batch.steps is None else batch.steps + alive,
+        visits=count_visits(batch.visits, info, alive, single_of(env).horizon_days),
+        liked=None if batch.liked is None else batch.liked + jnp.where(alive, like, 0),
     )
 
 
@@ -299,7 +320,9 @@ def _run_all(
     repeated = np.zeros(num_sessions, np.float32)
     liking = np.zeros(num_sessions, np.float32)
     diversity = np.zeros(num_sessions, np.float32)
-    steps = np.zeros(num_sessions, np.int32) if env.departure == "fitted" else None
+    steps = np.zeros(num_sessions, np.int32) if env.end_depends_on_items else None
+    visits = []
+    liked = None if env.reward == "like" else np.zeros(num_sessions, np.float32)
     recommended = np.zeros(env.num_items, np.int64)
     for rows, is_first, batch in in_batches(sessions):
         end = _run_batch(env, params, policy, batch, list_length)
@@ -311,4 +334,9 @@ def _run_all(
         recommended += np.asarray(end.counts)
         if steps is not None:
             steps[first] = np.asarray(end.steps)[is_first]
-    return Outcome(returns, repeated, recommended, liking, diversity, steps)
+        if end.visits is not None:
+            visits.append((rows, is_first, end.visits))
+        if liked is not None:
+            liked[first] = np.asarray(end.liked)[is_first]
+    lives = joined(visits, num_sessions)
+    return Outcome(returns, repeated, recommended, liking, diversity, steps, lives, liked)

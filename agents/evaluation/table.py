@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agents.evaluation.returns import BASELINE
+from agents.evaluation.visits import format_visits
 from jaxsim.tables import format_table
 
 _HEADER = (
@@ -47,6 +48,7 @@ class Row:
     repeat_share: float
     steps: int
     seconds: float
+    visits: dict[str, float] | None = None  # only where users return
 
 
 def format_rows(rows: Sequence[Row]) -> str:
@@ -55,14 +57,23 @@ def format_rows(rows: Sequence[Row]) -> str:
     table = format_table(
         _HEADER, [_cells(row) for row in ordered], markdown=True, left=range(len(_HEADER))
     )
-    return "\n".join([table, "", *(_sentence(row) for row in rows if row.mode != BASELINE)])
+    visits = [(_names(row), row.visits) for row in ordered if row.visits is not None]
+    lives = ["", format_visits(visits)] if visits else []
+    sentences = [_sentence(row) for row in rows if row.mode != BASELINE]
+    return "\n".join([table, *lives, "", *sentences])
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _names(row: Row) -> tuple[str, str, str]:
     return (
         f"{row.policy} ({row.seeds} seeds)" if row.seeds > 1 else row.policy,
         "" if row.mode == BASELINE else row.mode,
         row.users,
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        *_names(row),
         f"{row.a_rwd:.2f} ({format_interval(row.a_rwd_low, row.a_rwd_high)})",
         format_interval(row.paired_low, row.paired_high, sign="+"),
         format_interval(row.paired_static_best_low, row.paired_static_best_high, sign="+"),
@@ -99,7 +110,13 @@ def _sentence(row: Row) -> str:
 
 def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows as plain dictionaries; a number that is not finite becomes None."""
-    return [finite_or_none(asdict(row)) for row in rows]
+    return [_plain(row) for row in rows]
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    values = asdict(row)
+    visits = values.pop("visits") or {}
+    return finite_or_none({**values, **visits})
 
 
 def finite_or_none(values: dict[str, Any]) -> dict[str, Any]:

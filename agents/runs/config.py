@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
-from agents.algorithms.policy import Simulator
+from agents.algorithms.policy import Simulator, single_of
 from agents.algorithms.registry import ALGORITHMS
 from jaxsim import Dataset, InputError, SASRec, SlateSimulator, UserSimulator
 from jaxsim.dataset import sha256_of
@@ -20,8 +20,9 @@ from jaxsim.files import write_text
 CONFIG_FILE = "config.json"
 RUN_VERSION = 3
 # Options of the environment that earlier runs do not name, and what they had.
-_LATER_OPTIONS = {
-    "taste": "posterior", "exposure": False, "departure": "constant", "slate_size": 1,
+_LATER_OPTIONS: dict[str, Any] = {
+    "taste": "posterior", "exposure": False, "departure": "constant", "visits": False, "horizon_days": None,
+    "satiation": None, "reward": "like", "slate_size": 1,
 }  # fmt: skip
 # Options that only an environment of slates has.
 SLATE_OPTIONS = ("position_effect", "outside_option", "unchosen")
@@ -108,13 +109,11 @@ class RunConfig:
 
 def environment_settings(env: Simulator) -> dict[str, Any]:
     """The static settings of an environment as plain values."""
-    single, slates = env, {"slate_size": 1}
+    single, slates = single_of(env), {"slate_size": 1}
     if isinstance(env, SlateSimulator):
-        single = env.single
         slates = {name: getattr(env, name) for name in ("slate_size", *SLATE_OPTIONS)}
-    assert isinstance(single, UserSimulator)
-    names = ("num_users", "history_length", "semantics", "repeats", "taste", "exposure")
-    values = {name: getattr(single, name) for name in (*names, "departure")}
+    names = {"num_users", "history_length", "semantics", "repeats", *_LATER_OPTIONS} - {*slates}
+    values = {name: getattr(single, name) for name in sorted(names)}
     values |= {"session_capacity": env.session_capacity, "sasrec": single.sasrec.architecture}
     return values | slates
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Gt, Lt
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.parallel import lay_out
@@ -56,6 +56,7 @@ from jaxsim import (
     make,
 )
 from jaxsim.departure import DepartureKind
+from jaxsim.rewards import SignalName
 from jaxsim.settings import check_settings
 
 
@@ -92,6 +93,16 @@ class Experiment:
     """With slates: utility of choosing none; 0 if it is not given."""
     unchosen: Literal["examined", "top"] | None = None
     """With slates: what enters the history if none is chosen, "examined" if it is not given."""
+    visits: bool = False
+    """Whether an episode is a life of several sessions, in which users return as fitted to the training logs; see
+    `jaxsim.make`."""
+    horizon_days: Annotated[float, Gt(0)] | None = None
+    """Days of a life with --visits; by default 30."""
+    satiation: Literal["fitted"] | float | None = None
+    """How users of the taste model tire of the same thing in a row: a number from 0, or "fitted"; see
+    `jaxsim.satiation`."""
+    reward: SignalName = "like"
+    """What a response earns: the like, the rating or the duration. A.Rwd is the sum of it."""
     history_length: Annotated[int, Ge(1)] = 50
     """Number of latest training interactions that a session starts with."""
     session_capacity: Annotated[int, Ge(1)] = 100
@@ -209,6 +220,10 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         taste=experiment.taste,
         exposure=experiment.exposure,
         departure=experiment.departure,
+        visits=experiment.visits,
+        horizon_days=experiment.horizon_days,
+        satiation=experiment.satiation,
+        reward=experiment.reward,
         history_length=experiment.history_length,
         session_capacity=experiment.session_capacity,
         **experiment.slates,

@@ -5,7 +5,7 @@ session, too. After the end of the log it meets items of average obscurity. A us
 hazard that was fitted to other users. The end of a log counts as the end of a real session.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -45,25 +45,36 @@ def replayed(arrays: Arrays, config: DepartureTraining, whole: bool, seed: int =
         whole: draw for the whole logs instead of the training logs.
         seed: of the draws.
     """
-    num_users = len(arrays["user_offsets"]) - 1
-    of_row = np.repeat(np.arange(num_users), np.diff(arrays["user_offsets"]))
     parts = []
-    for fold in range(FOLDS):
-        inside = of_row % FOLDS == fold
-        fitted, entry = train_departure(_only(arrays, ~inside, num_users), config)
+    for fold, (others, judged) in enumerate(judged_folds(arrays, whole)):
+        fitted, entry = train_departure(others, config)
         if fitted is None:
             raise InputError(
                 f"{FOLDS - 1} of {FOLDS} parts of the users show too little: {entry['constant_because']}"
             )
-        judged = _only(arrays, inside, num_users)
-        if whole:
-            judged = {**judged, "interaction_split": np.full(inside.sum(), TRAIN, np.int8)}
         log, _ = read_log(judged, config.session_gap)
         assert log is not None
         offset = log_odds_of_terms(window_features(log, judged, fitted), entry["terms"])
         base = fitted["position_log_odds"].astype(np.float64)
         parts.append(draw_lengths(log, base, offset, np.random.default_rng([seed, fold])))
     return Lengths(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+
+
+def judged_folds(arrays: Arrays, whole: bool) -> Iterator[tuple[Arrays, Arrays]]:
+    """For each fold the arrays of the users outside it, for the fit, and of those inside it, who are judged.
+
+    Args:
+        arrays: of the pack.
+        whole: judge whole logs: all interactions count as training.
+    """
+    num_users = len(arrays["user_offsets"]) - 1
+    of_row = np.repeat(np.arange(num_users), np.diff(arrays["user_offsets"]))
+    for fold in range(FOLDS):
+        inside = of_row % FOLDS == fold
+        judged = _only(arrays, inside, num_users)
+        if whole:
+            judged = {**judged, "interaction_split": np.full(inside.sum(), TRAIN, np.int8)}
+        yield _only(arrays, ~inside, num_users), judged
 
 
 def constant(arrays: Arrays, gap: float, probability: float, seed: int = 0) -> Lengths:
@@ -113,16 +124,20 @@ def draw_lengths(
 
 def kolmogorov_smirnov(lengths: Lengths, seed: int = 0) -> dict[str, float]:
     """The largest distance of the two distribution functions, with a 95 % bootstrap interval over users."""
-    rng = np.random.default_rng(seed)
-    users = len(lengths.real)
-    weights = rng.multinomial(users, np.full(users, 1 / users), size=_RESAMPLES).astype(float)
-    resampled = _distance(weights @ lengths.real, weights @ lengths.drawn)
+    weights = resampled_users(len(lengths.real), seed)
+    resampled = distance(weights @ lengths.real, weights @ lengths.drawn)
     low, high = np.quantile(resampled, (0.025, 0.975))
-    value = _distance(lengths.real.sum(axis=0), lengths.drawn.sum(axis=0))
+    value = distance(lengths.real.sum(axis=0), lengths.drawn.sum(axis=0))
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def resampled_users(users: int, seed: int) -> np.ndarray:
+    """How often each user is in each of the samples of a bootstrap, float64[samples, users]."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(users, np.full(users, 1 / users), size=_RESAMPLES).astype(float)
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The distance of distributions of counts float64[..., L], float64[...]."""
     a, b = (np.cumsum(x, axis=-1) / x.sum(axis=-1, keepdims=True) for x in (a, b))
     return np.abs(a - b).max(axis=-1)

@@ -2,16 +2,19 @@
 
 import functools
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.throughput.random_actions import draw_allowed
-from jaxsim import EnvParams, EnvState, UserSimulator
+from benchmarks.throughput.random_actions import draw_allowed, draw_allowed_slate
+from jaxsim import EnvParams, SlateSimulator, UserSimulator
+
+AnySimulator = UserSimulator | SlateSimulator
 
 
 @functools.partial(jax.jit, static_argnames=("env", "num_sessions"))
-def start(env: UserSimulator, key: jax.Array, params: EnvParams, num_sessions: int) -> EnvState:
+def start(env: AnySimulator, key: jax.Array, params: EnvParams, num_sessions: int) -> Any:
     """Fresh sessions, leaves [num_sessions, ...]."""
     keys = jax.random.split(key, num_sessions)
     return jax.vmap(env.reset, (0, None))(keys, params)[1]
@@ -21,13 +24,13 @@ def start(env: UserSimulator, key: jax.Array, params: EnvParams, num_sessions: i
     jax.jit, static_argnames=("env", "num_steps", "resets"), donate_argnames=("states",)
 )
 def rollout(
-    env: UserSimulator,
-    states: EnvState,
+    env: AnySimulator,
+    states: Any,
     key: jax.Array,
     params: EnvParams,
     num_steps: int,
     resets: bool = True,
-) -> tuple[EnvState, jax.Array]:
+) -> tuple[Any, jax.Array]:
     """Step B sessions, each with a random allowed action drawn from its observation.
 
     Args:
@@ -43,12 +46,16 @@ def rollout(
     """
     num_sessions = states.time.shape[0]
 
-    def act(key: jax.Array, state: EnvState) -> jax.Array:
+    def act(key: jax.Array, state: Any) -> jax.Array:
+        if isinstance(env, SlateSimulator):
+            obs = env.get_obs(state)
+            seen = jnp.concatenate([obs.items, obs.shown.ravel()])
+            return draw_allowed_slate(key, seen, env.num_items, env.slate_size)
         if env.repeats == "allow":
             return jax.random.randint(key, (), 0, env.num_items, jnp.int32)
         return draw_allowed(key, env.get_obs(state).items, env.num_items)
 
-    def one_step(states: EnvState, key: jax.Array) -> tuple[EnvState, jax.Array]:
+    def one_step(states: Any, key: jax.Array) -> tuple[Any, jax.Array]:
         key_act, key_step = jax.random.split(key)
         actions = jax.vmap(act)(jax.random.split(key_act, num_sessions), states)
         step = env.step if resets else env.step_env
@@ -72,7 +79,7 @@ class Runner:
 
     def __init__(
         self,
-        env: UserSimulator,
+        env: AnySimulator,
         params: EnvParams,
         num_sessions: int,
         num_steps: int,

@@ -36,7 +36,7 @@ def test_a_sweep_covers_the_range_evenly_and_includes_the_default():
 def test_a_search_ranks_its_trials_and_shows_the_baselines(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(module, "load_dataset", lambda name: learnable_dataset())
     small = {"history_length": 4, "session_capacity": 10}
-    monkeypatch.setattr(module, "make", lambda packed: _make(packed, **small))
+    monkeypatch.setattr(module, "make", lambda packed, **world: _make(packed, **small, **world))
     whole = ("total_steps=200", "num_envs=4", "rollout_length=2", "width=4")
     path = tmp_path / "search.json"
     search("a2c", ("learning_rate",), trials=3, users=4, whole=whole, json=path)

@@ -14,9 +14,9 @@ from scipy import stats
 
 from benchmarks import hardware
 from benchmarks.hardware import Device
-from benchmarks.throughput import command, measurement, semantics, vote_cost
+from benchmarks.throughput import command, measurement, options, semantics, vote_cost
 from benchmarks.throughput.plot import plot_throughput
-from benchmarks.throughput.random_actions import draw_allowed
+from benchmarks.throughput.random_actions import draw_allowed, draw_allowed_slate
 from benchmarks.throughput.report import format_report, vote_lines
 from benchmarks.throughput.rollout import Runner, start
 from benchmarks.throughput.step_cost import state_bytes, step_bytes, step_flops, tree_bytes
@@ -50,6 +50,19 @@ def test_rejection_never_draws_what_was_seen(seen, seed):
     drawn = int(draw_one(jax.random.key(seed), jnp.array(seen, jnp.int32), 8))
     assert 0 <= drawn < 8
     assert drawn not in seen
+
+
+draw_slate = jax.jit(draw_allowed_slate, static_argnums=(2, 3))
+
+
+def test_random_slates_are_uniform_over_ordered_choices_of_what_is_allowed():
+    seen = jnp.array([0, 3, 4, 6, 7, 8, -1], jnp.int32)
+    keys = jax.random.split(jax.random.key(0), 6000)
+    drawn = np.asarray(jax.vmap(lambda key: draw_slate(key, seen, 10, 2))(keys))
+    pairs, counts = np.unique(drawn, axis=0, return_counts=True)
+    allowed = [1, 2, 5, 9]
+    assert {tuple(pair) for pair in pairs} == {(a, b) for a in allowed for b in allowed if a != b}
+    assert stats.chisquare(counts).pvalue > 1e-4
 
 
 # ---- the program that is timed ---------------------------------------------------------------------------
@@ -262,6 +275,29 @@ def test_every_semantics_is_measured_beside_the_paper_s(simulator, written, monk
     assert rows[1]["state_bytes"] == rows[2]["state_bytes"] != rows[0]["state_bytes"]
     report = format_report({**written[0], "semantics": rows})
     assert all(f"{row['steps_per_second']:,.0f}" in report for row in rows)
+
+
+@pytest.mark.slow  # compiles a program for each option
+def test_every_option_is_measured_beside_single_items(simulator, monkeypatch, capsys):
+    monkeypatch.setattr(measurement, "_RUN_SECONDS", 0.001)
+    monkeypatch.setattr(options, "STEPS", STEPS)
+    sizes = {"history_length": HISTORY, "session_capacity": 4}
+    chosen = {
+        options.BASE: sizes,
+        "slates": {**sizes, "slate_size": 3},
+        "departure": {**sizes, "departure": "fitted"},  # the dataset has no such model
+    }
+    monkeypatch.setattr(options, "OPTIONS", chosen)
+    rows = options.measure_options(simulator.dataset, sessions=3, repeats=2)
+    assert [row["option"] for row in rows] == [options.BASE, "slates"]
+    assert "departure is left out: departure=" in capsys.readouterr().out
+    assert rows[0]["ratio"] == 1.0
+    assert rows[1]["state_bytes"] > rows[0]["state_bytes"]
+    assert all(row["steps_per_second"] > 0 for row in rows)
+    report = options.format_options("invented", 3, rows)
+    assert all(f"{row['steps_per_second']:,.0f}" in report for row in rows)
+    with pytest.raises(InputError, match="--sessions 1099511627776: all options need"):
+        options.measure_options(simulator.dataset, sessions=2**40, repeats=1)
 
 
 def test_a_step_under_the_taste_model_reads_its_factor(simulator):

@@ -130,6 +130,7 @@ def test_batched_steps_are_the_base_class_steps(each_path):
     assert ended > 100
 
 
+@pytest.mark.slow
 def test_the_cache_is_that_of_the_window_recomputed(each_path):
     """At every position of sessions with many resets: what was kept is what encoding the window gives."""
     _, env, params = each_path
@@ -289,6 +290,7 @@ def test_a_rollout_is_a_small_program_without_callbacks(each_path):
     assert 'dense<"0x' not in text or max(map(len, text.splitlines())) < 20_000
 
 
+@pytest.mark.slow
 def test_the_state_may_be_donated(simulator):
     """The cache is written in place: the compiled rollout needs no second copy of it."""
     _, env, params = simulator

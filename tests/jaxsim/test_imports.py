@@ -46,10 +46,8 @@ def test_the_packages_are_seen_at_all():
 
 
 def test_agents_take_public_names_only():
-    shared = {
-        f"jaxsim.{name}"
-        for name in ("cli", "dataset", "departure", "files", "settings", "tables", "taste_kernel")
-    }
+    names = "cli", "dataset", "departure", "files", "rewards", "settings", "tables", "taste_kernel"
+    shared = {f"jaxsim.{name}" for name in names}
     for file, module, names in imports("agents"):
         if module == "jaxsim":
             assert set(names) <= set(jaxsim.__all__), file

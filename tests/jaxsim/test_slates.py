@@ -226,28 +226,52 @@ def test_labels_that_enter_have_the_probability_of_the_item_alone(dataset, rates
 
 
 @pytest.mark.slow
-def test_dislikes_update_the_posterior(dataset, calibrated):
+@pytest.mark.parametrize("size", [3, 5])  # at most two and three entries a step
+def test_dislikes_update_the_posterior(dataset, size):
     """After steps with several dislikes, probabilities are those of NumPy's posterior of the whole window."""
-    _, env, params = calibrated
-    params = never_leaves(params)
-    assert env.window == HISTORY + 2 * STEPS
-    obs, state = env.reset_user(jnp.int32(1), params)
-    entered = []
-    for t in range(4):
-        before = int(obs.length)
-        worst = env.best_slate(-env.scores(state, params), obs)
-        obs, state, *_, info = env.step(jax.random.key(t), state, worst, params)
-        entered.append(int(obs.length) - before)
-        new = slice(before, int(obs.length))
-        if info["place"] < 0:
-            assert set(obs.items[new].tolist()) <= set(worst.tolist())
-            assert (obs.responses[new] == -1).all()
-        else:
-            assert obs.items[new].tolist() == [int(worst[info["place"]])]
-    assert max(entered) == 2
-    items, likes = obs.items[: obs.length], obs.responses[: obs.length] > 0
-    p = taste_reference.probabilities(dataset, items, likes)
-    np.testing.assert_allclose(env.scores(state, params), logit(p), atol=5e-4)
+    settings = {"slate_size": size, "session_capacity": STEPS}
+    _, env, params = simulator_of(dataset, semantics="calibrated", **settings)
+    params, step = never_leaves(params), jax.jit(env.step_env)
+    assert env.window == HISTORY + STEPS + 3  # half as many again as steps
+    most = []
+    for user in (1, 2, 5):
+        obs, state = env.reset_user(jnp.int32(user), params)
+        entered = []
+        for t in range(4):
+            before = int(obs.length)
+            worst = env.best_slate(-env.scores(state, params), obs)
+            obs, state, *_, info = step(jax.random.key(10 * user + t), state, worst, params)
+            entered.append(int(obs.length) - before)
+            new = slice(before, int(obs.length))
+            if info["place"] < 0:
+                assert set(obs.items[new].tolist()) <= set(worst.tolist())
+                assert (obs.responses[new] == -1).all()
+            else:
+                assert obs.items[new].tolist() == [int(worst[info["place"]])]
+        most.append(max(entered))
+        items, likes = obs.items[: obs.length], obs.responses[: obs.length] > 0
+        p = taste_reference.probabilities(dataset, items, likes)
+        np.testing.assert_allclose(env.scores(state, params), logit(p), atol=5e-4)
+    assert max(most) == (2 if size == 3 else 3)
+
+
+def test_one_entry_a_step_always_has_room(dataset):
+    """Users who like nothing: several entries at first, then one, and never more than the window holds."""
+    _, env, params = with_rates(dataset)
+    params = never_leaves(params).replace(user_params=jnp.full(40, 1e-4, jnp.float32))
+    step = jax.jit(env.step_env)
+    for user in range(3):
+        obs, state = env.reset_user(jnp.int32(user), params)
+        entered = []
+        for t in range(STEPS):
+            before = int(obs.length)
+            slate = random_slate(env, obs, params, t)
+            obs, state, *_ = step(jax.random.key(100 * user + t), state, slate, params)
+            entered.append(int(obs.length) - before)
+        assert min(entered) == 1
+        assert entered[0] == 2 or entered[1] == 2
+        assert entered[-1] == 1
+        assert sum(entered) == env.single.session_capacity
 
 
 def test_nothing_is_shown_twice(fixed):

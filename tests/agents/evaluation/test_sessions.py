@@ -9,7 +9,8 @@ from scipy import stats
 
 from agents.evaluation.baselines import FixedRanking, RepeatLastLiked
 from agents.evaluation.sessions import FixedSessions, fixed_sessions, run_sessions
-from tests.conftest import CAPACITY
+from tests.conftest import CAPACITY, simulator_of
+from tests.signals_factory import with_signals
 
 
 def test_each_user_starts_the_same_number_of_sessions(simulator):
@@ -99,6 +100,30 @@ def test_run_sessions_is_a_plain_loop(simulator):
     np.testing.assert_array_equal(outcome.recommended, counts)
     np.testing.assert_allclose(outcome.liking, liking, rtol=1e-6)
     assert outcome.recommended.sum() == sessions.durations.sum()
+
+
+@pytest.mark.slow
+def test_returns_are_the_reward_and_likes_are_counted_beside_it(dataset):
+    """Likes are drawn from the same keys with and without ratings, so they agree with the returns of likes."""
+    rated = with_signals(dataset)
+    outcomes = {}
+    for reward in ("like", "rating"):
+        _, env, params = simulator_of(rated, semantics="calibrated", reward=reward)
+        params = params.replace(session_users=params.session_users[:5])
+        sessions = fixed_sessions(jax.random.key(0), env, params, repeats=2)
+        policy = FixedRanking(jnp.sin(jnp.arange(env.num_items, dtype=jnp.float32)))
+        outcomes[reward] = run_sessions(env, params, policy, sessions)
+    likes, ratings = outcomes["like"], outcomes["rating"]
+    assert likes.liked is None
+    np.testing.assert_array_equal(likes.likes, likes.returns)
+    np.testing.assert_array_equal(ratings.likes, likes.returns)
+    np.testing.assert_array_equal(ratings.liking, likes.liking)
+    # Ratings of likes are 4 or 5, those of dislikes 1 to 3.
+    others = np.asarray(sessions.durations) - likes.returns
+    assert (ratings.returns >= 4 * likes.returns + others).all()
+    assert (ratings.returns <= 5 * likes.returns + 3 * others).all()
+    returns, _, _ = plain_run(env, params, policy, sessions)
+    np.testing.assert_allclose(ratings.returns, returns, rtol=1e-6)
 
 
 def test_the_outcome_of_a_session_does_not_depend_on_its_batch(even, monkeypatch):

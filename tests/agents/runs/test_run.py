@@ -34,6 +34,7 @@ from jaxsim.files import staged_folder
 from tests.departure_logs import with_departure
 from tests.factory import random_dataset, write_pack
 from tests.paths import ROOT
+from tests.signals_factory import with_signals
 
 SETTINGS = DQNConfig(
     total_steps=2 * 2 * 40, num_envs=2, rollout_length=2, width=8, batch_size=8, replay_steps=128,
@@ -221,9 +222,35 @@ def test_a_run_with_a_fitted_departure_is_evaluated_with_it(pack, tmp_path, caps
     assert json.loads((out / "metrics.json").read_text())["rows"] == before
 
 
+@pytest.mark.slow  # another training
+def test_a_run_for_ratings_of_users_who_tire_is_evaluated_with_both(pack, tmp_path, capsys):
+    rated = write_pack(with_signals(jaxsim.load_dataset(pack)), tmp_path / "rated")
+    out = tmp_path / "run"
+    run_training(rated, out, semantics="calibrated", satiation=0.5, reward="rating")
+    config = load_config(out)
+    for options in (config.make_options(), config.environment):
+        assert (options["satiation"], options["reward"]) == (0.5, "rating")
+    assert (config.make_env().satiation, config.make_env().reward) == (0.5, "rating")
+    before = json.loads((out / "metrics.json").read_text())["rows"]
+    for row in before:  # ratings from 1 to 5
+        assert row["a_rwd"] > 1 > row["like_rate"]
+    log = pd.read_csv(out / "metrics.csv")
+    assert (log["reward"] >= 1).all()
+    assert (log["like_rate"] <= 1).all()
+    evaluate_run(out)
+    assert json.loads((out / "metrics.json").read_text())["rows"] == before
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("taste", "posterior"), ("exposure", False), ("departure", "constant"), ("slate_size", 1)],
+    [
+        ("taste", "posterior"),
+        ("exposure", False),
+        ("departure", "constant"),
+        ("satiation", None),
+        ("reward", "like"),
+        ("slate_size", 1),
+    ],
 )
 def test_a_config_from_before_an_option_is_read(finished, run, option, value):
     path = run / "config.json"
