@@ -26,6 +26,11 @@ from jaxsim import EnvParams, EnvState, Observation, SlateSimulator, UserSimulat
 Simulator = UserSimulator | SlateSimulator
 
 
+def single_of(env: Simulator) -> UserSimulator:
+    """The environment of single items: that within an environment of slates, otherwise the environment itself."""
+    return env.single if isinstance(env, SlateSimulator) else env
+
+
 class EvaluatedPolicy(Protocol):
     """What evaluation asks of a policy. All methods are for one session; evaluation vmaps them.
 

@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from agents.algorithms.choice import random_allowed, uniform_over, uniform_slate
-from agents.algorithms.policy import EvaluatedPolicy, Memoryless, Simulator
+from agents.algorithms.policy import EvaluatedPolicy, Memoryless, Simulator, single_of
 from agents.algorithms.rollout import RecommenderEnv
 from agents.evaluation.oracle import Oracle, best_action
 from agents.evaluation.planning import plan
@@ -154,7 +154,7 @@ def simulated_like_rate(env: Simulator, params: EnvParams) -> jax.Array:
 
     It is that of the posterior, which is the mean over the tastes that a latent user may have.
     """
-    env = replace(env.single if isinstance(env, SlateSimulator) else env, taste="posterior")
+    env = replace(single_of(env), taste="posterior")
 
     def at_start(user: jax.Array, params: EnvParams) -> jax.Array:
         _, state = env.reset_user(user, params)
