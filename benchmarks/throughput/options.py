@@ -20,12 +20,16 @@ from jaxsim.tables import format_table
 BASE = "single items"
 SLATE_SIZE = 5
 _SLATE: dict[str, Any] = {"slate_size": SLATE_SIZE}
-_WORLD: dict[str, Any] = {"departure": "fitted", "exposure": True}
+_WORLD: dict[str, Any] = {
+    "departure": "fitted", "visits": True, "exposure": True, "satiation": 0.5,
+}  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {
     BASE: {},
     'taste="latent"': {"taste": "latent"},
     'departure="fitted"': {"departure": "fitted"},
+    "visits=True": {"visits": True},
     "exposure=True": {"exposure": True},
+    "satiation=0.5": {"satiation": 0.5},
     'signals="all"': {"signals": "all"},
     "slate_size=5": _SLATE,
     'slate_size=5, unchosen="top"': {**_SLATE, "unchosen": "top"},
@@ -34,7 +38,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     'slate_size=5, all else, unchosen="top"': {**_SLATE, **_WORLD, "unchosen": "top"},
     'slate_size=5, all else, taste="latent"': {**_SLATE, **_WORLD, "taste": "latent"},
 }
-"""Arguments of `jaxsim.make` by name. "all else" is everything that goes with slates."""
+"""Arguments of `jaxsim.make` by name. "all else" is all that goes with slates: a fitted departure,
+visits, exposure and satiation."""
 
 Row = dict[str, Any]
 
