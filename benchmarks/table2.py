@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.networks import ItemStart
-from agents.algorithms.policy import EvaluatedPolicy
+from agents.algorithms.policy import EvaluatedPolicy, Simulator
 from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.evaluate import Evaluation, evaluate
 from agents.evaluation.plots import plot_curves
@@ -30,7 +30,7 @@ from agents.runs.progress import Training
 from agents.runs.training import train_seeds
 from benchmarks.hardware import device_name
 from benchmarks.output import check_json, check_plot, write_json, write_plot
-from jaxsim import Dataset, EnvParams, InputError, Semantics, UserSimulator, load_dataset, make
+from jaxsim import Dataset, EnvParams, InputError, Semantics, load_dataset, make
 from jaxsim.departure import DepartureKind
 from jaxsim.tables import format_table
 
@@ -94,6 +94,11 @@ PERSONAL: dict[str, dict[str, Any]] = {
     },
 }
 """Settings by agent that differ from the defaults, for agents that adapt to each user."""
+SLATES: dict[str, dict[str, Any]] = {
+    # With slates DQN's log-odds are those by which a user chooses, not values.
+    "dqn": {"log_odds_scale": 1.0},
+}
+"""What differs in these settings with slates."""
 _FAR_SIGHTED = {"gamma": 0.95, "gae_lambda": 0.9}
 PLANNING: dict[str, dict[str, Any]] = {
     **{name: {**PERSONAL[name], **_FAR_SIGHTED} for name in ("ppo", "trpo", "a2c")},
@@ -130,6 +135,7 @@ def run_table2(
     total_steps: int | None = None,
     semantics: Semantics = "paper",
     departure: DepartureKind = "constant",
+    slate_size: int = 1,
     preset: Preset = "default",
     evaluation_seed: int = 1_000_000,
     json: Path | None = None,
@@ -146,6 +152,7 @@ def run_table2(
         total_steps: environment steps of a seed, for a quick look; by default each agent's own setting.
         semantics: how users decide, see `jaxsim.make`.
         departure: when users leave, see `jaxsim.make`.
+        slate_size: items that users see at a time, see `jaxsim.make`.
         preset: settings of the agents: their defaults; those for agents that start from keywords and training
             logs and adapt to each user; or the same with a discount of 0.95.
         evaluation_seed: seed of the fixed sessions.
@@ -156,11 +163,12 @@ def run_table2(
     check_plot(plot)
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: give a whole number from 1")
-    configs = configs_of(agents or all_agents(), total_steps, preset)
+    configs = configs_of(agents or all_agents(), total_steps, preset, slates=slate_size > 1)
     datasets = [load_dataset(name) for name in dataset or ("ml-100k",)]
     tables = []
     for packed in datasets:
-        tables.append(measure(packed, configs, seeds, seed, evaluation_seed, semantics, departure))
+        users = {"semantics": semantics, "departure": departure, "slate_size": slate_size}
+        tables.append(measure(packed, configs, seeds, seed, evaluation_seed, users))
         print(f"\n{format_report(tables[-1])}\n", flush=True)
     print(format_paper())
     results: Any = [table.result for table in tables]
@@ -176,9 +184,12 @@ def all_agents() -> tuple[str, ...]:
 
 
 def configs_of(
-    agents: tuple[str, ...], total_steps: int | None, preset: Preset = "default"
+    agents: tuple[str, ...],
+    total_steps: int | None,
+    preset: Preset = "default",
+    slates: bool = False,
 ) -> dict[str, AlgorithmConfig]:
-    """Agent to the settings of a preset, with `total_steps` if it is given.
+    """Agent to the settings of a preset, of single items or of slates, with `total_steps` if it is given.
 
     Raises:
         InputError: an agent is unknown or given twice, or `total_steps` is out of bounds.
@@ -189,7 +200,10 @@ def configs_of(
             raise InputError(f"--agents {name}: unknown; choose from {', '.join(all_agents())}")
         if name in configs:
             raise InputError(f"--agents {name}: is given twice")
-        config = ALGORITHMS[name].config(**PRESETS[preset].get(name, {}))
+        changes = {**PRESETS[preset].get(name, {})}
+        if slates and preset != "default":
+            changes |= SLATES.get(name, {})
+        config = ALGORITHMS[name].config(**changes)
         configs[name] = config if total_steps is None else replace(config, total_steps=total_steps)
         configs[name].check()
     return configs
@@ -201,8 +215,7 @@ def measure(
     seeds: int,
     seed: int,
     evaluation_seed: int,
-    semantics: Semantics = "paper",
-    departure: DepartureKind = "constant",
+    users: Mapping[str, Any] | None = None,
 ) -> Table2:
     """Train each agent and evaluate all of them on one dataset.
 
@@ -212,13 +225,13 @@ def measure(
         seeds: number of seeds of each agent, at least 1.
         seed: the first of them.
         evaluation_seed: seed of the fixed sessions.
-        semantics, departure: how users decide, and when they leave.
+        users: options of `jaxsim.make`.
 
     Raises:
         InputError: a training diverged, or the dataset lacks what users or agents need.
     """
     print(f"preparing the simulator of {dataset.name} ...", flush=True)
-    env, params = make(dataset, semantics=semantics, departure=departure)
+    env, params = make(dataset, **(users or {}))
     trainings: dict[str, Training] = {}
     greedy: dict[str, list[EvaluatedPolicy]] = {}
     sampled: dict[str, list[EvaluatedPolicy]] = {}
@@ -293,7 +306,7 @@ def _compile_seconds(row: Row, trainings: Mapping[str, Training]) -> float:
     return trainings[row.policy].compile_seconds if row.policy in trainings else 0.0
 
 
-def _setting(dataset: Dataset, env: UserSimulator, params: EnvParams) -> dict[str, Any]:
+def _setting(dataset: Dataset, env: Simulator, params: EnvParams) -> dict[str, Any]:
     return {
         "device": device_name(),
         "jax": jax.__version__,

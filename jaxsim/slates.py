@@ -39,6 +39,8 @@ from jaxsim.environment import UserSimulator, _draw_user
 from jaxsim.errors import InputError
 from jaxsim.leaving import leave
 from jaxsim.slate_choice import Unchosen
+from jaxsim.slate_history import RecordedSlates
+from jaxsim.slate_settings import OfSingleItems
 from jaxsim.slate_types import Choice, SlateObservation, SlateObservationSpace, SlateState
 from jaxsim.slate_views import PosteriorView, View, look
 from jaxsim.slate_words import describe_choice
@@ -52,7 +54,7 @@ _EXAMINED_STREAM = 0xE8A
 
 
 @dataclass(frozen=True)
-class SlateSimulator(environment.Environment):
+class SlateSimulator(OfSingleItems, RecordedSlates, environment.Environment):
     """The environment with slates. Environments with equal fields are equal and compile once.
 
     Action: int32[K], distinct items. Reward: float32[], under "calibrated" 1 if an item is chosen and 0 otherwise,
@@ -89,6 +91,21 @@ class SlateSimulator(environment.Environment):
     unchosen: Unchosen = "examined"
     defaults: HeldParams | None = None
 
+    @classmethod
+    def around(cls, single: UserSimulator, slate_size: int, **options: Any) -> "SlateSimulator":
+        """The environment that `jaxsim.make` builds with these `SlateOptions`, without its params.
+
+        Args:
+            single: of `jaxsim.make` with the same settings, but without slates.
+            slate_size: K.
+            options: other fields.
+        """
+        steps = single.session_capacity
+        env = cls(single, slate_size, steps, **options)
+        choice = env.slate_size, env.position_effect, env.outside_option
+        entries = slate_choice.entry_capacity(steps, env.unchosen, *choice)
+        return replace(env, single=replace(single, session_capacity=entries))
+
     def __repr__(self) -> str:
         """The settings in one line."""
         return (
@@ -101,56 +118,6 @@ class SlateSimulator(environment.Environment):
     def name(self) -> str:
         """Name and version of the environment's behaviour."""
         return ENVIRONMENT_ID
-
-    @property
-    def num_items(self) -> int:
-        """N, the size of the catalogue."""
-        return self.single.num_items
-
-    @property
-    def num_users(self) -> int:
-        """U."""
-        return self.single.num_users
-
-    @property
-    def num_actions(self) -> int:
-        """N, the choices for each place."""
-        return self.single.num_items
-
-    @property
-    def repeats(self) -> str:
-        """Whether items of the window and items that were shown are masked ("mask") or not ("allow")."""
-        return self.single.repeats
-
-    @property
-    def semantics(self) -> str:
-        """How the user decides, "calibrated" or "soft"."""
-        return self.single.semantics
-
-    @property
-    def departure(self) -> str:
-        """Whether the probability of leaving is "constant" or "fitted"."""
-        return self.single.departure
-
-    @property
-    def visits(self) -> bool:
-        """Whether users return for further sessions."""
-        return self.single.visits
-
-    @property
-    def end_depends_on_items(self) -> bool:
-        """Whether the step at which an episode ends may depend on what is shown."""
-        return self.single.end_depends_on_items
-
-    @property
-    def draws_taste(self) -> bool:
-        """Whether each session draws the taste of its user, and so needs a key to begin."""
-        return self.single.draws_taste
-
-    @property
-    def window(self) -> int:
-        """W, the number of positions in an observation."""
-        return self.single.window
 
     @property
     def default_params(self) -> EnvParams:

@@ -20,8 +20,6 @@ class A2CConfig(JointLossConfig):
 class A2C(OnPolicy[A2CConfig]):
     """A2C for one environment."""
 
-    learns_slates = True
-
     def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Metrics]:
         """Collect one rollout, and take one gradient step with all its steps."""
         state, experience, totals = self.collect_experience(state, params)

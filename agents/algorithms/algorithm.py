@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,13 @@ from flax import struct
 from agents.algorithms.networks import Encoder, ItemStart, with_item_start
 from agents.algorithms.parallel import mean_over_devices, sum_over_devices
 from agents.algorithms.policy import GreedyPolicy, NetworkPolicy, SampledPolicy
-from agents.algorithms.rollout import RecommenderEnv, Sessions, SessionTotals, start_sessions
+from agents.algorithms.rollout import (
+    RecommenderEnv,
+    Sessions,
+    SessionTotals,
+    slate_size_of,
+    start_sessions,
+)
 from jaxsim import EnvParams, InputError
 from jaxsim.settings import check_settings
 
@@ -153,20 +159,13 @@ class Algorithm(ABC, Generic[ConfigT]):
     config: ConfigT
     axis_name: str | None = None
 
-    learns_slates: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         self.config.check()
-        if self.slate_size is not None and not self.learns_slates:
-            raise InputError(
-                f"{type(self).__name__} recommends single items, and env shows slates of {self.slate_size}: use "
-                "PPO or A2C, or make the environment without slate_size"
-            )
 
     @property
     def slate_size(self) -> int | None:
         """K, if the environment shows slates; otherwise None."""
-        return getattr(self.env, "slate_size", None)
+        return slate_size_of(self.env)
 
     @property
     @abstractmethod

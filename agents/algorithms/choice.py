@@ -5,6 +5,7 @@ is looked up among cumulative sums of blocks, which costs about one pass over th
 """
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,12 @@ def best_allowed(scores: jax.Array, mask: jax.Array) -> jax.Array:
     return jnp.minimum(best.min(), scores.shape[0] - 1)
 
 
+def best_slate(scores: jax.Array, mask: jax.Array, slate_size: int) -> jax.Array:
+    """The K allowed items with the highest scores, the best one first, int32[K]; arguments as `best_allowed`."""
+    allowed = jnp.where(mask, scores, -jnp.inf)
+    return jax.lax.top_k(allowed, slate_size)[1].astype(jnp.int32)
+
+
 def epsilon_greedy(
     key: jax.Array, scores: jax.Array, mask: jax.Array, epsilon: jax.Array
 ) -> jax.Array:
@@ -116,6 +123,32 @@ def slate_log_probability(logits: jax.Array, slate: jax.Array) -> jax.Array:
         left = jnp.logaddexp(left, chosen[..., k])
         total += chosen[..., k] - left
     return total
+
+
+def slate_places(logits: jax.Array, slate: jax.Array) -> Iterator[jax.Array]:
+    """The masked logits float32[..., N] from which each place of slates int32[..., K] is drawn, in their order."""
+    for k in range(slate.shape[-1]):
+        yield logits
+        logits = jnp.put_along_axis(
+            logits, slate[..., k : k + 1], MASKED_LOGIT, axis=-1, inplace=False
+        )
+
+
+def slate_kl_divergence(log_p: jax.Array, log_q: jax.Array, slate: jax.Array) -> jax.Array:
+    """KL(p || q) of each place of slates given the earlier ones, summed over places, in nats; O(N K).
+
+    Each place is exact over items. By the chain rule, the mean over slates drawn from p is the divergence of both
+    distributions of slates.
+
+    Args:
+        log_p, log_q: float32[..., N], with the same mask, up to a constant.
+        slate: int32[..., K], drawn from p.
+    """
+    places = zip(slate_places(log_p, slate), slate_places(log_q, slate), strict=True)
+    return sum(
+        (kl_divergence(jax.nn.log_softmax(p), jax.nn.log_softmax(q)) for p, q in places),
+        jnp.float32(0),
+    )
 
 
 def entropy(log_probabilities: jax.Array) -> jax.Array:

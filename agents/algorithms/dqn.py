@@ -2,6 +2,8 @@
 
 Items that may not be recommended are masked both when acting and in the Bellman target. A session that the time
 limit cuts bootstraps from its final observation; a session that the user leaves does not.
+
+With slates it is SlateQ (`agents.algorithms.slate_q`).
 """
 
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from agents.algorithms.networks import DuelingItemScorer, ItemStart
 from agents.algorithms.parallel import own_share
 from agents.algorithms.policy import EpsilonGreedyPolicy, GreedyPolicy, NetworkPolicy
 from agents.algorithms.rollout import collect
+from agents.algorithms.slate_q import SlateActions, SlateScorer, SlateValuePolicy
 from jaxsim import EnvParams, InputError, Observation
 
 
@@ -71,6 +74,46 @@ class DQNConfig(AlgorithmConfig):
         return self.batch_size
 
 
+@dataclass(frozen=True)
+class ItemActions:
+    """How DQN acts and learns with single items.
+
+    Attributes:
+        network: action values of every item.
+    """
+
+    network: DuelingItemScorer
+
+    def act(
+        self,
+        keys: jax.Array,
+        variables: Any,
+        obs: Observation,
+        masks: jax.Array,
+        epsilon: jax.Array,
+    ) -> jax.Array:
+        """The best items int32[n], or with probability epsilon random ones; masks bool[n, N]."""
+        scores = self.network.apply(variables, obs)
+        return jax.vmap(epsilon_greedy, (0, 0, 0, None))(keys, scores, masks, epsilon)
+
+    def best_value(
+        self, ranking: Any, values: Any, obs: Observation, masks: jax.Array
+    ) -> jax.Array:
+        """The value by the variables `values` of the item that is best by the variables `ranking`, float32[n]."""
+        by_values = self.network.apply(values, obs)
+        by_ranking = by_values if ranking is values else self.network.apply(ranking, obs)
+        return score_of(by_values, jax.vmap(best_allowed)(by_ranking, masks))
+
+    def loss(
+        self, variables: Any, batch: replay_memory.Batch, targets: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The Huber loss of the values of a batch, and the same by name."""
+        values = self.network.apply(variables, batch.obs)
+        taken = score_of(values, batch.transition.item)
+        loss = optax.huber_loss(taken, targets).mean()
+        return loss, {"loss": loss}
+
+
 @struct.dataclass
 class DQNState(TrainState):
     """The state of a training run; `variables` are the online network's.
@@ -99,9 +142,19 @@ class DQN(Algorithm[DQNConfig]):
 
     @property
     def network(self) -> DuelingItemScorer:
-        """Action values of every item."""
+        """Action values of every item, with slates of every item being chosen."""
         c = self.config
-        return DuelingItemScorer(self.env.num_items, c.width, c.encoder, c.initial_value)
+        kind = DuelingItemScorer if self.slate_size is None else SlateScorer
+        return kind(self.env.num_items, c.width, c.encoder, c.initial_value)
+
+    @property
+    def actions(self) -> ItemActions | SlateActions:
+        """How it acts and learns."""
+        network = self.network
+        if isinstance(network, SlateScorer):
+            assert self.slate_size is not None
+            return SlateActions(network, self.slate_size)
+        return ItemActions(network)
 
     @property
     def state_axes(self) -> DQNState:
@@ -117,7 +170,7 @@ class DQN(Algorithm[DQNConfig]):
         return DQNState(
             **vars(start),
             target=start.variables,
-            replay=replay_memory.empty_replay(self._replay_capacity(), streams),
+            replay=replay_memory.empty_replay(self._replay_capacity(), streams, self.slate_size),
         )
 
     def _replay_capacity(self) -> int:
@@ -131,9 +184,8 @@ class DQN(Algorithm[DQNConfig]):
         epsilon = self.exploration(state.iteration)
 
         def act(keys: jax.Array, obs: Observation) -> tuple[jax.Array, None]:
-            scores = self.network.apply(state.variables, obs)
             masks = jax.vmap(self.env.action_mask, (0, None))(obs, params)
-            return jax.vmap(epsilon_greedy, (0, 0, 0, None))(keys, scores, masks, epsilon), None
+            return self.actions.act(keys, state.variables, obs, masks, epsilon), None
 
         sessions, rollout, totals = collect(
             key_collect,
@@ -153,13 +205,13 @@ class DQN(Algorithm[DQNConfig]):
             key=key,
         )
 
-        def learn(state: DQNState, key: jax.Array) -> tuple[DQNState, jax.Array]:
+        def learn(state: DQNState, key: jax.Array) -> tuple[DQNState, dict[str, jax.Array]]:
             return self.update(key, state, params)
 
-        state, losses = jax.lax.scan(
+        state, parts = jax.lax.scan(
             learn, state, jax.random.split(key_learn, self.config.gradient_steps)
         )
-        return state, (totals, {"loss": losses.mean(), "exploration": epsilon})
+        return state, (totals, {**jax.tree.map(jnp.mean, parts), "exploration": epsilon})
 
     def exploration(self, iteration: jax.Array) -> jax.Array:
         """Probability of a random action in an iteration, float32[]."""
@@ -170,8 +222,8 @@ class DQN(Algorithm[DQNConfig]):
 
     def update(
         self, key: jax.Array, state: DQNState, params: EnvParams
-    ) -> tuple[DQNState, jax.Array]:
-        """One gradient step with a sampled batch, and one soft update of the target network."""
+    ) -> tuple[DQNState, dict[str, jax.Array]]:
+        """One gradient step with a sampled batch, one soft update of the target network, and losses by name."""
         c = self.config
         batch = replay_memory.sample(
             key,
@@ -185,34 +237,31 @@ class DQN(Algorithm[DQNConfig]):
         )
         targets = self.bellman_targets(state, batch, params)
 
-        def loss(online: Any) -> jax.Array:
-            values = self.network.apply(online, batch.obs)
-            taken = score_of(values, batch.transition.item)
-            return optax.huber_loss(taken, targets).mean()
+        def loss(online: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return self.actions.loss(online, batch, targets)
 
-        value, gradients = jax.value_and_grad(loss)(state.variables)
+        gradients, parts = jax.grad(loss, has_aux=True)(state.variables)
         online, optimiser = self._apply_gradients(state.variables, state.optimiser, gradients)
         target = optax.incremental_update(online, state.target, c.tau)
-        return replace(state, variables=online, target=target, optimiser=optimiser), value
+        return replace(state, variables=online, target=target, optimiser=optimiser), parts
 
     def bellman_targets(
         self, state: DQNState, batch: replay_memory.Batch, params: EnvParams
     ) -> jax.Array:
-        """Reward + discount x Q_target(s', i), float32[batch], where i is the best allowed item of s'.
+        """Reward + discount x Q_target(s', i), float32[batch], where i is the best allowed item or slate of s'.
 
-        With `double` the online network ranks the items, otherwise the target network.
+        With `double` the online network ranks them, otherwise the target network.
         """
         masks = jax.vmap(self.env.action_mask, (0, None))(batch.next_obs, params)
-        following = self.network.apply(state.target, batch.next_obs)
-        ranking = following
-        if self.config.double:
-            ranking = self.network.apply(state.variables, batch.next_obs)
-        best = jax.vmap(best_allowed)(ranking, masks)
-        return batch.reward + batch.discount * score_of(following, best)
+        ranking = state.variables if self.config.double else state.target
+        following = self.actions.best_value(ranking, state.target, batch.next_obs, masks)
+        return batch.reward + batch.discount * following
 
     def policy_of(self, variables: Any, sampled: bool = False) -> NetworkPolicy:
         """The greedy policy, or with `sampled` the policy that explores as at the end of training."""
+        epsilon = jnp.float32(self.config.exploration_final_eps if sampled else 0.0)
+        if self.slate_size is not None:
+            return SlateValuePolicy(variables, self.network, self.env, epsilon=epsilon)
         if not sampled:
             return GreedyPolicy(variables, self.network, self.env)
-        epsilon = jnp.float32(self.config.exploration_final_eps)
         return EpsilonGreedyPolicy(variables, self.network, self.env, epsilon=epsilon)

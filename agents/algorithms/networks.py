@@ -22,8 +22,9 @@ Encoder = Literal["mean", "gru", "attention", "residual"]
 # One integer counts the likes of an item in its low half and the dislikes in its high half.
 _DISLIKE_BIT = 16
 _DISLIKE = 1 << _DISLIKE_BIT
-_HISTORY_STD, _ITEM_STD = 0.1, 0.01
+_HISTORY_STD, ITEM_STD = 0.1, 0.01
 HISTORY_EMBEDDING, ITEM_EMBEDDING = "history_embedding", "item_embedding"
+CHOICE_EMBEDDING, CHOICE_BIAS = "choice_embedding", "choice_bias"
 ITEM_FEATURES, ITEM_RATE = "item_features", "item_rate"
 # Steps of conjugate gradients: with MovieLens 100K, 3 rank items as well as 8.
 _SOLVER_STEPS = 4
@@ -208,7 +209,7 @@ class ActorCritic(nn.Module):
         self.direction = nn.Dense(self.width)
         self.item_embedding = self.param(
             ITEM_EMBEDDING,
-            nn.initializers.normal(_ITEM_STD),
+            nn.initializers.normal(ITEM_STD),
             (self.num_items, self.width),
             jnp.float32,
         )
@@ -260,12 +261,20 @@ class DuelingItemScorer(ActorCritic):
 CRITIC_LAYERS = ("critic_history", "critic_hidden", "critic")
 
 
+_OF_CHOICE = {
+    ITEM_EMBEDDING: CHOICE_EMBEDDING,
+    "item_bias": CHOICE_BIAS,
+    "direction/kernel": "choice_direction/kernel",
+}
+
+
 def with_item_start(variables: Any, start: ItemStart, scale: float | jax.Array) -> Any:
     """Variables that start from what is known of the items, in the actor and in a separate critic.
 
     With the encoder "residual" the first scores are the log-odds of a like times `scale`: those of the item and
     those of the user's taste, which is a regression on the item vectors. With any other encoder the embeddings
-    start from the vectors, scaled to their usual size.
+    start from the vectors, scaled to their usual size. Where a network has scores by which users choose
+    (`agents.algorithms.slate_q`), they start from the log-odds, and values of items do not.
 
     Args:
         variables: the variables of an `ActorCritic`.
@@ -274,13 +283,16 @@ def with_item_start(variables: Any, start: ItemStart, scale: float | jax.Array) 
     """
     unit = start.vectors / jnp.sqrt(jnp.mean(start.vectors**2) + _TINY)
     values = {
-        ITEM_EMBEDDING: _ITEM_STD * unit,
+        ITEM_EMBEDDING: ITEM_STD * unit,
         HISTORY_EMBEDDING: _HISTORY_STD * jnp.tile(unit, (1, 2)),
     }
     if start.log_odds is not None:
         values["item_bias"] = scale * start.log_odds
     if _has_leaf(variables, ITEM_FEATURES):
         values |= _residual_start(start, scale)
+    if _has_leaf(variables, CHOICE_EMBEDDING):
+        values = {_OF_CHOICE.get(name, name): value for name, value in values.items()}
+        values[ITEM_EMBEDDING] = ITEM_STD * unit
 
     def replace(path: Any, leaf: jax.Array) -> jax.Array:
         name = "/".join(key.key for key in path[-2:])

@@ -12,34 +12,42 @@ from flax import struct
 
 from agents.algorithms.choice import (
     best_allowed,
+    best_slate,
+    draw_slate,
     draw_softmax,
     epsilon_greedy,
     mask_logits,
+    slate_log_probability,
     uniform_over,
 )
-from agents.algorithms.rollout import RecommenderEnv
-from jaxsim import EnvParams, EnvState, Observation, UserSimulator
+from agents.algorithms.rollout import RecommenderEnv, slate_size_of
+from jaxsim import EnvParams, EnvState, Observation, SlateSimulator, UserSimulator
+
+Simulator = UserSimulator | SlateSimulator
 
 
 class EvaluatedPolicy(Protocol):
-    """What evaluation asks of a policy. All methods are for one session; evaluation vmaps them."""
+    """What evaluation asks of a policy. All methods are for one session; evaluation vmaps them.
 
-    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> Any:
+    An action is an item int32[], or a slate int32[K] if the environment shows slates.
+    """
+
+    def begin(self, env: Simulator, obs: Observation, params: EnvParams) -> Any:
         """The policy's memory at the start of a session."""
 
     def act(
         self,
         key: jax.Array,
         memory: Any,
-        env: UserSimulator,
+        env: Simulator,
         obs: Observation,
         state: EnvState,
         params: EnvParams,
     ) -> jax.Array:
-        """The item to recommend, int32[]."""
+        """The action."""
 
     def remember(self, memory: Any, item: jax.Array, like: jax.Array, params: EnvParams) -> Any:
-        """The memory after a response: item int32[], like int8[]."""
+        """The memory after a response: the action, like int8[]."""
 
 
 class Memoryless:
@@ -48,17 +56,17 @@ class Memoryless:
     def choose(
         self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
-        """The item to recommend, int32[]."""
+        """The action."""
         raise NotImplementedError(f"{type(self).__name__}.choose")
 
     def propensity(
         self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
     ) -> jax.Array:
-        """The probability that this item is recommended, float32[]. Policies that draw define their own."""
+        """The probability of an action, float32[]. Policies that draw define their own."""
         chosen = self.choose(jax.random.key(0), env, obs, params)
-        return (action == chosen).astype(jnp.float32)
+        return (action == chosen).all().astype(jnp.float32)
 
-    def begin(self, env: UserSimulator, obs: Observation, params: EnvParams) -> tuple[()]:
+    def begin(self, env: Simulator, obs: Observation, params: EnvParams) -> tuple[()]:
         """An empty memory."""
         return ()
 
@@ -66,12 +74,12 @@ class Memoryless:
         self,
         key: jax.Array,
         memory: tuple[()],
-        env: UserSimulator,
+        env: Simulator,
         obs: Observation,
         state: EnvState,
         params: EnvParams,
     ) -> jax.Array:
-        """The item that `choose` returns; neither memory nor state is read."""
+        """What `choose` returns; neither memory nor state is read."""
         return self.choose(key, env, obs, params)
 
     def remember(
@@ -96,7 +104,7 @@ class NetworkPolicy(Memoryless):
     env: RecommenderEnv = struct.field(pytree_node=False)
 
     def __call__(self, key: jax.Array, obs: Observation, params: EnvParams) -> jax.Array:
-        """The item to recommend, int32[]."""
+        """The item to recommend, int32[], or the slate to show, int32[K]."""
         return self.choose(key, self.env, obs, params)
 
     def scores(self, obs: Observation) -> jax.Array:
@@ -106,18 +114,23 @@ class NetworkPolicy(Memoryless):
 
 @struct.dataclass
 class GreedyPolicy(NetworkPolicy):
-    """The allowed item with the highest score; the key is not used."""
+    """The allowed item with the highest score, or the K highest in their order; the key is not used."""
 
     def choose(
         self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`; `env` may mask more than the policy's own."""
-        return best_allowed(self.scores(obs), env.action_mask(obs, params))
+        scores, mask = self.scores(obs), env.action_mask(obs, params)
+        size = slate_size_of(env)
+        return best_allowed(scores, mask) if size is None else best_slate(scores, mask, size)
 
 
 @struct.dataclass
 class SampledPolicy(NetworkPolicy):
-    """An item drawn from the softmax over allowed items: the policy that PPO, TRPO and A2C train."""
+    """An item drawn from the softmax over allowed items: the policy that PPO, TRPO and A2C train.
+
+    A slate is drawn item by item, without replacement.
+    """
 
     name: str = struct.field(pytree_node=False, default="softmax")
 
@@ -125,13 +138,17 @@ class SampledPolicy(NetworkPolicy):
         self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
-        return draw_softmax(key, mask_logits(self.scores(obs), env.action_mask(obs, params)))
+        logits = mask_logits(self.scores(obs), env.action_mask(obs, params))
+        size = slate_size_of(env)
+        return draw_softmax(key, logits) if size is None else draw_slate(key, logits, size)
 
     def propensity(
         self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
     ) -> jax.Array:
         """See `Memoryless`."""
         logits = mask_logits(self.scores(obs), env.action_mask(obs, params))
+        if slate_size_of(env) is not None:
+            return jnp.exp(slate_log_probability(logits, action))
         return jax.nn.softmax(logits)[action]
 
 

@@ -50,8 +50,6 @@ class PPOConfig(JointLossConfig):
 class PPO(OnPolicy[PPOConfig]):
     """PPO for one environment."""
 
-    learns_slates = True
-
     def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Metrics]:
         """Collect one rollout, and learn from it in several epochs."""
         state, experience, totals = self.collect_experience(state, params)

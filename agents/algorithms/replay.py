@@ -46,14 +46,15 @@ class Batch:
     discount: jax.Array
 
 
-def empty_replay(capacity: int, num_envs: int) -> Replay:
-    """A replay memory without transitions."""
+def empty_replay(capacity: int, num_envs: int, slate_size: int | None = None) -> Replay:
+    """A replay memory without transitions, of items or of slates of K."""
     shape = (capacity, num_envs)
+    of_action = shape if slate_size is None else (*shape, slate_size)
     return Replay(
         Transition(
             user=jnp.zeros(shape, jnp.int32),
-            item=jnp.zeros(shape, jnp.int32),
-            like=jnp.zeros(shape, jnp.int8),
+            item=jnp.zeros(of_action, jnp.int32),
+            like=jnp.zeros(of_action, jnp.int8),
             reward=jnp.zeros(shape, jnp.float32),
             session_length=jnp.zeros(shape, jnp.int32),
             terminated=jnp.zeros(shape, bool),

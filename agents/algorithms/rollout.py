@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from agents.algorithms.parallel import own_keys, own_share
-from jaxsim import EnvParams, Observation
+from jaxsim import EnvParams, Observation, SlateSimulator
 
 # Final values are computed for an eighth of the sessions at a time, because few are truncated at one step.
 _FINAL_CHUNKS = 8
@@ -47,16 +47,23 @@ class RecommenderEnv(Protocol):
         """The observation of a recorded session."""
 
 
+def slate_size_of(env: RecommenderEnv) -> int | None:
+    """K, if the environment shows slates; otherwise None."""
+    return env.slate_size if isinstance(env, SlateSimulator) else None
+
+
 @struct.dataclass
 class Transition:
     """One step of one session. Together with the earlier steps it is enough to rebuild both observations.
 
     Attributes:
         user: int32[].
-        item: int32[], the action: the recommended item.
-        like: int8[], the response.
+        item: int32[], the action: the recommended item; with slates int32[K].
+        like: int8[], the response; with slates int8[K], what of the slate entered the history: 1 the item that was
+            chosen, -1 an item that entered as disliked, 0 others.
         reward: float32[].
-        session_length: int32[], number of interactions of the session before this step.
+        session_length: int32[], number of interactions of the session before this step; with slates number of
+            steps.
         terminated, truncated: bool[].
     """
 
@@ -211,12 +218,16 @@ def _step_sessions(
     before = sessions.state
     step = jax.vmap(env.step, in_axes=(0, 0, 0, None))
     obs, state, reward, terminated, truncated, info = step(keys, before, action, params)
+    like, length = info["response"].like, before.session_length
+    if isinstance(env, SlateSimulator):
+        like = jax.vmap(env.entries_of)(sessions.obs, info["final_observation"], action)  # type: ignore[arg-type]
+        length = before.time
     transition = Transition(
         user=before.user,
         item=action,
-        like=info["response"].like,
+        like=like,
         reward=reward,
-        session_length=before.session_length,
+        session_length=length,
         terminated=terminated,
         truncated=truncated,
     )

@@ -2,6 +2,10 @@
 
 Actor and critic share no parameters. So the policy moves only by steps within the trust region, and the critic
 learns everything that values depend on. Spinning Up and SB3-contrib do the same.
+
+With slates the divergence of two policies is estimated from the slates that were drawn. For each it is the sum
+over places of the divergence of what is drawn there, given the earlier places, which is exact over items
+(`agents.algorithms.choice.slate_kl_divergence`). The Fisher matrix is the mean of the same sums.
 """
 
 from collections.abc import Callable
@@ -16,7 +20,13 @@ from flax import struct
 from jax.scipy.sparse.linalg import cg
 
 from agents.algorithms.algorithm import Metrics, TrainState
-from agents.algorithms.choice import entropy, kl_divergence, mask_logits
+from agents.algorithms.choice import (
+    entropy,
+    kl_divergence,
+    mask_logits,
+    slate_kl_divergence,
+    slate_places,
+)
 from agents.algorithms.networks import CRITIC_LAYERS, ActorCritic, ItemStart
 from agents.algorithms.on_policy import Experience, OnPolicy, OnPolicyConfig, flatten, policy_terms
 from agents.algorithms.parallel import mean_over_devices
@@ -124,13 +134,14 @@ class TRPO(OnPolicy[TRPOConfig]):
             """Surrogate objective, and mean KL divergence from the old policy, on this device."""
             new = self._log_policy(actor, batch.obs, mask)
             ratio, _ = policy_terms(new, batch)
-            return (ratio * advantage).mean(), kl_divergence(old, new).mean()
+            return (ratio * advantage).mean(), self._divergence(old, new, batch.item).mean()
 
         old = self._log_policy(actor, batch.obs, mask)
         gradient = jax.grad(lambda a: evaluate(a)[0])(actor)
         gradient = mean_over_devices(gradient, self.axis_name)
         part = flatten(jax.tree.map(lambda x: x[:: self.config.fisher_stride], experience))
-        product = self.fisher_product(actor, part.obs, self.masks(part.obs, params))
+        masks = self.masks(part.obs, params)
+        product = self.fisher_product(actor, part.obs, masks, part.item)
         direction, _ = cg(product, gradient, tol=1e-10, maxiter=self.config.cg_iterations)
         curvature = optax.tree.vdot(direction, product(direction))
         scale = jnp.sqrt(2 * self.config.target_kl / jnp.maximum(curvature, 1e-12))
@@ -140,11 +151,20 @@ class TRPO(OnPolicy[TRPOConfig]):
         )
         return join_critic(actor, critic), step
 
-    def fisher_product(self, actor: Any, obs: Observation, mask: jax.Array) -> Callable[[Any], Any]:
+    def _divergence(self, old: jax.Array, new: jax.Array, drawn: jax.Array) -> jax.Array:
+        """KL divergence of log-probabilities float32[n, N], with slates estimated from those drawn; float32[n]."""
+        if self.slate_size is None:
+            return kl_divergence(old, new)
+        return slate_kl_divergence(old, new, drawn)
+
+    def fisher_product(
+        self, actor: Any, obs: Observation, mask: jax.Array, drawn: jax.Array
+    ) -> Callable[[Any], Any]:
         """The function v -> F v + damping v with the mean Fisher matrix F of the policy at observations [n].
 
-        F = J' (diag(p) - p p') J, where J is the Jacobian of the logits: the Hessian of the KL divergence. The
-        network is linearised once for all products.
+        F = J' (diag(p) - p p') J, where J is the Jacobian of the logits: the Hessian of the KL divergence. With
+        slates it is the sum over places, with the p of each place of those drawn, int32[n, K]. The network is
+        linearised once for all products.
         """
 
         def logits(actor: Any) -> jax.Array:
@@ -152,12 +172,16 @@ class TRPO(OnPolicy[TRPOConfig]):
 
         masked, forwards = jax.linearize(logits, actor)
         backwards = jax.linear_transpose(forwards, actor)
-        probability = jax.nn.softmax(masked)
+        places = [masked] if self.slate_size is None else slate_places(masked, drawn)
+        probabilities = [jax.nn.softmax(logits) for logits in places]
 
         def product(vector: Any) -> Any:
             change = forwards(vector)
-            centred = change - (probability * change).sum(axis=-1, keepdims=True)
-            (pulled,) = backwards(probability * centred / len(mask))
+            pushed = jnp.zeros_like(change)
+            for probability in probabilities:
+                centred = change - (probability * change).sum(axis=-1, keepdims=True)
+                pushed += probability * centred / len(mask)
+            (pulled,) = backwards(pushed)
             pulled = mean_over_devices(pulled, self.axis_name)
             return jax.tree.map(lambda x, v: x + self.config.cg_damping * v, pulled, vector)
 

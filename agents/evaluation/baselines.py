@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents.algorithms.choice import best_allowed, random_allowed, uniform_over
-from agents.algorithms.policy import EvaluatedPolicy, Memoryless
+from agents.algorithms.choice import random_allowed, uniform_over
+from agents.algorithms.policy import EvaluatedPolicy, Memoryless, Simulator
 from agents.algorithms.rollout import RecommenderEnv
-from agents.evaluation.oracle import Oracle
+from agents.evaluation.oracle import Oracle, best_action
 from agents.evaluation.planning import plan
-from jaxsim import Dataset, EnvParams, Observation, UserSimulator
+from jaxsim import Dataset, EnvParams, Observation, SlateSimulator
 from jaxsim.dataset import TRAIN
 
 SMOOTHING = 5.0
@@ -26,7 +26,7 @@ SMOOTHING = 5.0
 
 @struct.dataclass
 class RandomPolicy(Memoryless):
-    """Any allowed item, uniformly."""
+    """Any allowed item, uniformly; K of them in random order as a slate."""
 
     name: str = struct.field(pytree_node=False, default="random")
 
@@ -34,18 +34,25 @@ class RandomPolicy(Memoryless):
         self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
+        if isinstance(env, SlateSimulator):
+            scores = jax.random.uniform(key, (env.num_items,), jnp.float32)
+            return best_action(env, scores, obs, params)
         return random_allowed(key, env.action_mask(obs, params))
 
     def propensity(
         self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
     ) -> jax.Array:
         """See `Memoryless`."""
-        return uniform_over(env.action_mask(obs, params))[action]
+        mask = env.action_mask(obs, params)
+        if isinstance(env, SlateSimulator):
+            left = mask.sum(dtype=jnp.int32) - jnp.arange(env.slate_size, dtype=jnp.int32)
+            return jnp.prod(1.0 / left.astype(jnp.float32))
+        return uniform_over(mask)[action]
 
 
 @struct.dataclass
 class FixedRanking(Memoryless):
-    """The allowed item with the highest score; the scores are the same for every user.
+    """The allowed item with the highest score, or the K highest; the scores are the same for every user.
 
     Attributes:
         scores: float32[N].
@@ -58,12 +65,15 @@ class FixedRanking(Memoryless):
         self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
-        return best_allowed(self.scores, env.action_mask(obs, params))
+        return best_action(env, self.scores, obs, params)
 
 
 @struct.dataclass
 class RepeatLastLiked(Memoryless):
-    """The allowed item that was liked last; any allowed item if there is none. Meant for `repeats="allow"`."""
+    """The allowed item that was liked last; any allowed item if there is none. Meant for `repeats="allow"`.
+
+    A slate has the K items that were liked last, filled up with any others.
+    """
 
     name: str = struct.field(pytree_node=False, default="repeat_last_liked")
 
@@ -71,6 +81,11 @@ class RepeatLastLiked(Memoryless):
         self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
+        if isinstance(env, SlateSimulator):
+            chance = jax.random.uniform(key, (env.num_items,), jnp.float32)
+            position = jnp.arange(env.window, dtype=jnp.float32)
+            latest = jnp.where(obs.responses > 0, 1.0 + position, 0.0)
+            return best_action(env, chance.at[obs.items].max(latest), obs, params)
         mask = env.action_mask(obs, params)
         latest = self._latest(obs, mask)
         return jnp.where(latest >= 0, latest, random_allowed(key, mask))
@@ -78,7 +93,9 @@ class RepeatLastLiked(Memoryless):
     def propensity(
         self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
     ) -> jax.Array:
-        """See `Memoryless`."""
+        """See `Memoryless`; NaN for a slate, of which it is not known."""
+        if isinstance(env, SlateSimulator):
+            return jnp.float32(jnp.nan)
         mask = env.action_mask(obs, params)
         latest = self._latest(obs, mask)
         return jnp.where(latest >= 0, action == latest, uniform_over(mask)[action])
@@ -90,9 +107,7 @@ class RepeatLastLiked(Memoryless):
         return jnp.where(liked.any(), latest, -1)
 
 
-def baselines(
-    dataset: Dataset, env: UserSimulator, params: EnvParams
-) -> dict[str, EvaluatedPolicy]:
+def baselines(dataset: Dataset, env: Simulator, params: EnvParams) -> dict[str, EvaluatedPolicy]:
     """The baselines by name, in the order of the table.
 
     Args:
@@ -108,7 +123,7 @@ def baselines(
         "static_best": FixedRanking(simulated_like_rate(env, params)),
         "oracle": Oracle(),
     }
-    if env.departure == "fitted":
+    if env.departure == "fitted" and not isinstance(env, SlateSimulator):
         policies["oracle_planning"] = plan(env, params)
     if env.repeats == "allow":
         policies["repeat_last_liked"] = RepeatLastLiked()
@@ -135,12 +150,12 @@ def training_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return counts, likes
 
 
-def simulated_like_rate(env: UserSimulator, params: EnvParams) -> jax.Array:
-    """Expected response of each item at the start of a session, averaged over session users, float32[N].
+def simulated_like_rate(env: Simulator, params: EnvParams) -> jax.Array:
+    """Expected response of each item alone at the start of a session, averaged over session users, float32[N].
 
     It is that of the posterior, which is the mean over the tastes that a latent user may have.
     """
-    env = replace(env, taste="posterior")
+    env = replace(env.single if isinstance(env, SlateSimulator) else env, taste="posterior")
 
     def at_start(user: jax.Array, params: EnvParams) -> jax.Array:
         _, state = env.reset_user(user, params)

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from agents.evaluation.baselines import EvaluatedPolicy, baselines
+from agents.algorithms.policy import EvaluatedPolicy, Simulator
+from agents.evaluation.baselines import baselines
 from agents.evaluation.intervals import mean_interval
 from agents.evaluation.returns import BASELINE, GREEDY, GROUPS, SAMPLED, save_returns
 from agents.evaluation.sessions import FixedSessions, Outcome, fixed_sessions, run_sessions
 from agents.evaluation.table import Row, format_rows
 from agents.evaluation.visits import visit_statistics
-from jaxsim import Dataset, EnvParams, UserSimulator
+from jaxsim import Dataset, EnvParams
 
 # The paper reports T.Rwd without a definition; in its tables it is 10 to 14 times A.Rwd.
 TOTAL_REWARD_FACTOR = 12.0
@@ -67,7 +68,7 @@ class Evaluation:
 
 def evaluate(
     dataset: Dataset,
-    env: UserSimulator,
+    env: Simulator,
     params: EnvParams,
     learned: Mapping[str, Sequence[EvaluatedPolicy]],
     key: jax.Array,
@@ -120,7 +121,7 @@ def evaluate(
 
 
 def _run_policies(
-    env: UserSimulator,
+    env: Simulator,
     params: EnvParams,
     policies: Mapping[PolicyKey, Sequence[EvaluatedPolicy]],
     sessions: Mapping[str, FixedSessions],

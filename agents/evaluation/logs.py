@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from agents.algorithms.policy import EvaluatedPolicy, Simulator
 from agents.evaluation.sessions import batch_size
-from jaxsim import Dataset, EnvParams, InputError, SlateSimulator
+from jaxsim import Dataset, EnvParams, InputError
 
 _VOTES = ("f_mat", "f_sim", "f_sta")
 # Columns in their order; others follow, and those that do not exist are left out.
@@ -23,14 +24,12 @@ _FIRST = (
     "terminated", "truncated",
 )  # fmt: skip
 
-AnySimulator = Any  # a `UserSimulator` or a `SlateSimulator`
-
 
 def log_sessions(
     dataset: Dataset,
-    env: AnySimulator,
+    env: Simulator,
     params: EnvParams,
-    policy: Any,
+    policy: EvaluatedPolicy,
     key: jax.Array,
     episodes: int,
 ) -> pd.DataFrame:
@@ -41,8 +40,8 @@ def log_sessions(
     Args:
         dataset: of the environment.
         env, params: of `jaxsim.make`.
-        policy: an `EvaluatedPolicy`, or with slates a `SlatePolicy`. A policy that draws must have a method
-            `propensity(env, obs, params, action)`, float32[]; without it the policy counts as deterministic.
+        policy: an `EvaluatedPolicy`. If it draws, it must have a method `propensity(env, obs, params, action)`,
+            float32[]; without the method it counts as deterministic.
         key: PRNG key of users, policy and environment.
         episodes: how many, from 1.
 
@@ -63,9 +62,9 @@ def log_sessions(
 
 def log_sessions_of(
     dataset: Dataset,
-    env: AnySimulator,
+    env: Simulator,
     params: EnvParams,
-    policy: Any,
+    policy: EvaluatedPolicy,
     users: jax.Array,
     keys: jax.Array,
 ) -> pd.DataFrame:
@@ -105,9 +104,9 @@ def log_sessions_of(
 
 
 def _log_batch(
-    env: AnySimulator,
+    env: Simulator,
     params: EnvParams,
-    policy: Any,
+    policy: EvaluatedPolicy,
     users: jax.Array,
     keys: jax.Array,
     alive: np.ndarray,
@@ -127,20 +126,18 @@ def _log_batch(
 
 @partial(jax.jit, static_argnames="env")
 def _begin(
-    env: AnySimulator, params: EnvParams, policy: Any, users: jax.Array, keys: jax.Array
+    env: Simulator, params: EnvParams, policy: EvaluatedPolicy, users: jax.Array, keys: jax.Array
 ) -> Any:
     """Memory, observation and state of B new sessions."""
     obs, state = jax.vmap(env.reset_user, (0, None, 0))(users, params, keys)
-    if isinstance(env, SlateSimulator):
-        return (), obs, state
     return jax.vmap(policy.begin, (None, 0, None))(env, obs, params), obs, state
 
 
 @partial(jax.jit, static_argnames="env")
 def _step(
-    env: AnySimulator,
+    env: Simulator,
     params: EnvParams,
-    policy: Any,
+    policy: EvaluatedPolicy,
     keys: jax.Array,
     time: jax.Array,
     session: Any,
@@ -149,14 +146,13 @@ def _step(
 
     def step(key: jax.Array, memory: Any, obs: Any, state: Any) -> tuple[Any, dict[str, Any]]:
         key_env, key_policy = jax.random.split(jax.random.fold_in(key, time))
-        known = () if isinstance(env, SlateSimulator) else (memory,)
-        action = policy.act(key_policy, *known, env, obs, state, params)
+        action = policy.act(key_policy, memory, env, obs, state, params)
         propensity = jnp.float32(1.0)
         if hasattr(policy, "propensity"):
             propensity = policy.propensity(env, obs, params, action)
-        new_obs, new_state, reward, terminated, info = env.step_env(key_env, state, action, params)
-        if not isinstance(env, SlateSimulator):
-            memory = policy.remember(memory, action, info["response"].like, params)
+        stepped: Any = env.step_env(key_env, state, action, params)
+        new_obs, new_state, reward, terminated, info = stepped
+        memory = policy.remember(memory, action, info["response"].like, params)
         record = {
             **info,
             "user": state.user,

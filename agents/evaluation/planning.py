@@ -21,6 +21,7 @@ import numpy as np
 from flax import struct
 
 from agents.algorithms.choice import best_allowed
+from agents.algorithms.policy import Simulator
 from agents.evaluation.oracle import Oracle
 from jaxsim import EnvParams, EnvState, Evidence, Observation, UserSimulator
 from jaxsim.departure import (
@@ -69,7 +70,7 @@ class OraclePlanning(Oracle):
         self,
         key: jax.Array,
         memory: Evidence | None,
-        env: UserSimulator,
+        env: Simulator,
         obs: Observation,
         state: EnvState,
         params: EnvParams,
@@ -77,6 +78,7 @@ class OraclePlanning(Oracle):
         """See `EvaluatedPolicy`."""
         model = params.departure
         assert model is not None
+        assert isinstance(env, UserSimulator)
         recent = recent_of(state.items, state.responses, state.length)
         kept = jnp.where(recent.present[1:], model.item_obscurity[recent.items[1:]], 0.0).sum()
         size = recent.present[1:].sum() + 1

@@ -8,6 +8,8 @@ step has one uniform number instead, drawn from the session's key and the step, 
 step at which it falls below the probability of leaving. It is the same number for every policy. So it is with
 `visits=True`, where a session of the evaluation is a whole life, until the user does not return. Whether and when
 they return is also drawn from the life's key and the step.
+
+With slates a policy shows K items at a step. A like is then a slate of which an item was chosen.
 """
 
 import dataclasses
@@ -20,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents.algorithms.policy import EvaluatedPolicy
+from agents.algorithms.policy import EvaluatedPolicy, Simulator
+from agents.algorithms.rollout import slate_size_of
 from agents.evaluation.visits import VisitCounts, count_visits, joined, no_visits
-from jaxsim import COSINE_UNIT, NO_COSINE, EnvParams, EnvState, Observation, UserSimulator
+from jaxsim import COSINE_UNIT, NO_COSINE, EnvParams, Observation, SlateSimulator
 
 SESSIONS_PER_USER = 4
 LIST_LENGTH = 10
@@ -52,9 +55,11 @@ class Outcome(NamedTuple):
     Attributes:
         returns: float32[M], undiscounted: likes, or under another `reward` of the environment the sum of it.
         repeated: float32[M], number of likes for items that the window already held.
-        recommended: int32[N], how often each item was recommended.
-        liking: float32[M], share of likes among the first LIST_LENGTH items when the session cannot end.
-        diversity: float32[M], mean of 1 - cos(E_pos) over the pairs of these items; NaN if none has keywords.
+        recommended: int32[N], how often each item was recommended, or shown in a slate.
+        liking: float32[M], share of likes at the first LIST_LENGTH steps when the session cannot end and no item
+            may be recommended twice.
+        diversity: float32[M], mean of 1 - cos(E_pos) over the pairs of these items; with slates over the pairs
+            within each slate of these steps, then over slates. NaN if no pair has keywords.
         steps: int32[M], steps until the user left or the session was cut, if its end depends on what is
             recommended; otherwise None, because they are the durations of the fixed sessions.
         visits: counts of the M lives; None if users do not return.
@@ -77,7 +82,7 @@ class Outcome(NamedTuple):
 
 
 def fixed_sessions(
-    key: jax.Array, env: UserSimulator, params: EnvParams, repeats: int = SESSIONS_PER_USER
+    key: jax.Array, env: Simulator, params: EnvParams, repeats: int = SESSIONS_PER_USER
 ) -> FixedSessions:
     """`repeats` sessions of each session user of the params, with the step at which the user leaves."""
     users = jnp.repeat(params.session_users, repeats)
@@ -97,6 +102,8 @@ def fixed_sessions(
 class _Batch:
     """B sessions in progress, all at the same time step; items and likes are those of the first L steps.
 
+    The items of a step are one item or K.
+
     `alive` says which users have not left yet, and `steps` counts their steps; both are None if the end does not
     depend on what is recommended, because the sessions' durations say it. `visits` counts if users return. `liked`
     counts likes; it is None if the returns do.
@@ -105,7 +112,7 @@ class _Batch:
     time: jax.Array
     memory: Any
     obs: Observation
-    state: EnvState
+    state: Any
     returns: jax.Array
     repeated: jax.Array
     counts: jax.Array
@@ -119,7 +126,7 @@ class _Batch:
 
 @partial(jax.jit, static_argnames=("env", "list_length"))
 def _run_batch(
-    env: UserSimulator,
+    env: Simulator,
     params: EnvParams,
     policy: EvaluatedPolicy,
     sessions: FixedSessions,
@@ -144,7 +151,7 @@ def _run_batch(
 
 
 def _start_batch(
-    env: UserSimulator,
+    env: Simulator,
     params: EnvParams,
     policy: EvaluatedPolicy,
     sessions: FixedSessions,
@@ -161,7 +168,7 @@ def _start_batch(
         returns=jnp.zeros(num_sessions, jnp.float32),
         repeated=jnp.zeros(num_sessions, jnp.float32),
         counts=jnp.zeros(env.num_items, jnp.int32),
-        items=jnp.zeros((num_sessions, list_length), jnp.int32),
+        items=jnp.zeros((num_sessions, list_length, *_action_shape(env)), jnp.int32),
         likes=jnp.zeros((num_sessions, list_length), jnp.int8),
         alive=jnp.ones(num_sessions, bool) if reacts else None,
         steps=jnp.zeros(num_sessions, jnp.int32) if reacts else None,
@@ -170,8 +177,14 @@ def _start_batch(
     )
 
 
+def _action_shape(env: Simulator) -> tuple[int, ...]:
+    """() for one item, (K,) for a slate."""
+    size = slate_size_of(env)
+    return () if size is None else (size,)
+
+
 def _step_batch(
-    env: UserSimulator,
+    env: Simulator,
     params: EnvParams,
     policy: EvaluatedPolicy,
     sessions: FixedSessions,
@@ -180,14 +193,14 @@ def _step_batch(
     """One time step of all sessions. Only sessions that have not ended count."""
 
     def step(
-        key: jax.Array, memory: Any, obs: Observation, state: EnvState
-    ) -> tuple[
-        jax.Array, jax.Array, jax.Array, dict[str, Any], jax.Array, Any, Observation, EnvState
-    ]:
+        key: jax.Array, memory: Any, obs: Observation, state: Any
+    ) -> tuple[jax.Array, jax.Array, jax.Array, dict[str, Any], jax.Array, Any, Observation, Any]:
         key_env, key_policy = jax.random.split(jax.random.fold_in(key, batch.time))
         item = policy.act(key_policy, memory, env, obs, state, params)
-        in_window = (obs.items == item).any()
+        before = obs.items
         obs, state, reward, left, info = env.step_env(key_env, state, item, params)
+        liked = item[info["place"]] if item.ndim else item  # read only if something is liked
+        in_window = (before == liked).any()
         memory = policy.remember(memory, item, info["response"].like, params)
         return item, in_window, reward, info, left, memory, obs, state
 
@@ -198,6 +211,7 @@ def _step_batch(
     alive = batch.time < sessions.durations
     if batch.alive is not None:
         alive &= batch.alive
+    shown = jnp.where(alive[:, None] if item.ndim > 1 else alive, item, env.num_items)
     return _Batch(
         time=batch.time + 1,
         memory=memory,
@@ -206,7 +220,7 @@ def _step_batch(
         # Under "soft" the reward "like" is a probability, but likes are counted.
         returns=batch.returns + jnp.where(alive, like if env.reward == "like" else reward, 0),
         repeated=batch.repeated + jnp.where(alive & in_window, like, 0),
-        counts=batch.counts.at[jnp.where(alive, item, env.num_items)].add(1, mode="drop"),
+        counts=batch.counts.at[shown].add(1, mode="drop"),
         # After L steps the column is out of range, and the write is dropped.
         items=batch.items.at[:, batch.time].set(item, mode="drop"),
         likes=batch.likes.at[:, batch.time].set(like, mode="drop"),
@@ -215,6 +229,17 @@ def _step_batch(
         visits=count_visits(batch.visits, info, alive, env.horizon_days),
         liked=None if batch.liked is None else batch.liked + jnp.where(alive, like, 0),
     )
+
+
+def _diversity(params: EnvParams, items: jax.Array) -> np.ndarray:
+    """The diversity of lists int32[B, L], or the mean one of lists of slates int32[B, L, K]; float32[B]."""
+    if items.ndim == 2:
+        return np.asarray(_list_diversity(params, items))
+    of_slates = _list_diversity(params, items.reshape(-1, items.shape[-1]))
+    by_list = np.asarray(of_slates).reshape(items.shape[:2])
+    known = ~np.isnan(by_list)
+    total, count = np.where(known, by_list, 0.0).sum(axis=1), known.sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
 @jax.jit
@@ -232,7 +257,7 @@ def _list_diversity(params: EnvParams, items: jax.Array) -> jax.Array:
 
 
 def run_sessions(
-    env: UserSimulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
+    env: Simulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
 ) -> Outcome:
     """Let a policy recommend in the fixed sessions.
 
@@ -242,10 +267,17 @@ def run_sessions(
     outcome = _run_all(env, params, policy, sessions)
     if env.repeats == "mask":
         return outcome
-    masked = dataclasses.replace(env, repeats="mask")
+    masked = _without_repeats(env)
     lists = sessions._replace(durations=jnp.ones_like(sessions.durations))
     distinct = _run_all(masked, params, policy, lists)
     return outcome._replace(liking=distinct.liking, diversity=distinct.diversity)
+
+
+def _without_repeats(env: Simulator) -> Simulator:
+    """The same environment with `repeats="mask"`."""
+    if isinstance(env, SlateSimulator):
+        return dataclasses.replace(env, single=dataclasses.replace(env.single, repeats="mask"))
+    return dataclasses.replace(env, repeats="mask")
 
 
 def batch_size() -> int:
@@ -280,7 +312,7 @@ def in_batches(
 
 
 def _run_all(
-    env: UserSimulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
+    env: Simulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
 ) -> Outcome:
     """Run in batches, each until its longest session ends."""
     num_sessions = len(sessions.users)
@@ -299,7 +331,7 @@ def _run_all(
         returns[first] = np.asarray(end.returns)[is_first]
         repeated[first] = np.asarray(end.repeated)[is_first]
         liking[first] = np.asarray(end.likes)[is_first].mean(axis=1)
-        diversity[first] = np.asarray(_list_diversity(params, end.items))[is_first]
+        diversity[first] = _diversity(params, end.items)[is_first]
         recommended += np.asarray(end.counts)
         if steps is not None:
             steps[first] = np.asarray(end.steps)[is_first]

@@ -11,8 +11,9 @@ from typing import Any
 import jax
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithms.policy import Simulator
 from agents.algorithms.registry import ALGORITHMS
-from jaxsim import Dataset, InputError, SASRec, UserSimulator
+from jaxsim import Dataset, InputError, SASRec, SlateSimulator, UserSimulator
 from jaxsim.dataset import sha256_of
 from jaxsim.files import write_text
 
@@ -21,8 +22,10 @@ RUN_VERSION = 3
 # Options of the environment that earlier runs do not name, and what they had.
 _LATER_OPTIONS: dict[str, Any] = {
     "taste": "posterior", "exposure": False, "departure": "constant", "visits": False, "horizon_days": None,
-    "satiation": None, "reward": "like",
+    "satiation": None, "reward": "like", "slate_size": 1,
 }  # fmt: skip
+# Options that only an environment of slates has.
+SLATE_OPTIONS = ("position_effect", "outside_option", "unchosen")
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,25 @@ class RunConfig:
     def make_options(self) -> dict[str, Any]:
         """The options of `jaxsim.make` that build this environment."""
         names = ("semantics", "repeats", "history_length", "session_capacity", *_LATER_OPTIONS)
+        return {name: self.environment[name] for name in names} | self._slate_options()
+
+    def _slate_options(self) -> dict[str, Any]:
+        names = SLATE_OPTIONS if self.environment["slate_size"] > 1 else ()
         return {name: self.environment[name] for name in names}
 
-    def make_env(self) -> UserSimulator:
+    def make_env(self) -> Simulator:
         """The environment, without its params."""
-        return UserSimulator(**{**self.environment, "sasrec": SASRec(**self.environment["sasrec"])})
+        slates = self._slate_options()
+        settings = {name: x for name, x in self.environment.items() if name not in slates}
+        size = settings.pop("slate_size")
+        single = UserSimulator(**{**settings, "sasrec": SASRec(**settings["sasrec"])})
+        return SlateSimulator.around(single, size, **slates) if size > 1 else single
 
     def make_settings(self) -> AlgorithmConfig:
         """The settings of the algorithm."""
         return ALGORITHMS[self.algorithm].config(**self.settings)
 
-    def make_algorithm(self, env: UserSimulator) -> Algorithm:
+    def make_algorithm(self, env: Simulator) -> Algorithm:
         """The algorithm with its settings, on an environment."""
         return ALGORITHMS[self.algorithm].algorithm(env, self.make_settings())
 
@@ -96,11 +107,17 @@ class RunConfig:
         return {**values, **self.environment, **self.settings}
 
 
-def environment_settings(env: UserSimulator) -> dict[str, Any]:
+def environment_settings(env: Simulator) -> dict[str, Any]:
     """The static settings of an environment as plain values."""
-    names = ("num_users", "history_length", "session_capacity", "semantics", "repeats")
-    values = {name: getattr(env, name) for name in (*names, *_LATER_OPTIONS)}
-    return {**values, "sasrec": env.sasrec.architecture}
+    single, slates = env, {"slate_size": 1}
+    if isinstance(env, SlateSimulator):
+        single = env.single
+        slates = {name: getattr(env, name) for name in ("slate_size", *SLATE_OPTIONS)}
+    assert isinstance(single, UserSimulator)
+    names = ("num_users", "history_length", "semantics", "repeats", *_LATER_OPTIONS)
+    values = {name: getattr(single, name) for name in names if name != "slate_size"}
+    values |= {"session_capacity": env.session_capacity, "sasrec": single.sasrec.architecture}
+    return values | slates
 
 
 def dataset_digest(dataset: Dataset) -> str:

@@ -9,10 +9,12 @@ from annotated_types import Ge, Gt, Lt
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.parallel import lay_out
+from agents.algorithms.policy import Simulator
 from agents.evaluation.evaluate import Evaluation, evaluate
 from agents.evaluation.plots import learning_curve
 from agents.runs.checkpoints import CHECKPOINT_EVERY, Checkpoints
 from agents.runs.config import (
+    SLATE_OPTIONS,
     RunConfig,
     dataset_digest,
     describe_machine,
@@ -50,7 +52,6 @@ from jaxsim import (
     Repeats,
     Semantics,
     TasteKind,
-    UserSimulator,
     load_dataset,
     make,
 )
@@ -93,6 +94,15 @@ class Experiment:
     `jaxsim.satiation`."""
     reward: SignalName = "like"
     """What a response earns: the like, the rating or the duration. A.Rwd is the sum of it."""
+    slate_size: Annotated[int, Ge(1)] = 1
+    """Items that users see at a time, of which they choose one or none; docs/slates.md. 2 or more need users of
+    the taste model."""
+    position_effect: float | None = None
+    """With slates: slope of a place's utility in the logarithm of its rank; -1 if it is not given."""
+    outside_option: float | None = None
+    """With slates: utility of choosing none; 0 if it is not given."""
+    unchosen: Literal["examined", "top"] | None = None
+    """With slates: what enters the history if none is chosen, "examined" if it is not given."""
     history_length: Annotated[int, Ge(1)] = 50
     """Number of latest training interactions that a session starts with."""
     session_capacity: Annotated[int, Ge(1)] = 100
@@ -104,6 +114,13 @@ class Experiment:
         """Raise an InputError for the first value that is not valid."""
         check_settings(self)
         check_seeds(self.seed, self.seeds)
+
+    @property
+    def slates(self) -> dict[str, Any]:
+        """The arguments of `jaxsim.make` for slates."""
+        options = {name: getattr(self, name) for name in SLATE_OPTIONS}
+        given = {name: value for name, value in options.items() if value is not None}
+        return {"slate_size": self.slate_size, **given}
 
 
 @dataclass(frozen=True)
@@ -138,7 +155,7 @@ class PreparedRun:
 
     config: RunConfig
     dataset: Dataset
-    env: UserSimulator
+    env: Simulator
     params: EnvParams
     algorithm: Algorithm
 
@@ -209,6 +226,7 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         reward=experiment.reward,
         history_length=experiment.history_length,
         session_capacity=experiment.session_capacity,
+        **experiment.slates,
     )
     config = RunConfig(
         algorithm=algorithm,

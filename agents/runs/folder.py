@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from agents.algorithms.algorithm import Algorithm
-from agents.algorithms.policy import GreedyPolicy
+from agents.algorithms.policy import NetworkPolicy
 from agents.evaluation.evaluate import Evaluation
 from agents.evaluation.returns import RETURNS_FILE
 from agents.evaluation.table import to_json
@@ -229,8 +229,8 @@ def load_variables(run: str | os.PathLike[str], config: RunConfig, algorithm: Al
     return variables
 
 
-def load(run: str | os.PathLike[str], seed: int = 0) -> GreedyPolicy:
-    """The greedy policy of a run: `action = policy(key, obs, params)`.
+def load(run: str | os.PathLike[str], seed: int = 0) -> NetworkPolicy:
+    """The greedy policy of a run: `action = policy(key, obs, params)`; with slates an action is a slate.
 
     Args:
         run: the run folder.
@@ -244,4 +244,4 @@ def load(run: str | os.PathLike[str], seed: int = 0) -> GreedyPolicy:
     variables = split_seeds(load_variables(run, config, algorithm))
     if not 0 <= seed < len(variables):
         raise InputError(f"{run}: has seeds 0 to {len(variables) - 1}, not {seed}")
-    return GreedyPolicy(variables[seed], algorithm.network, algorithm.env)
+    return algorithm.policy_of(variables[seed])

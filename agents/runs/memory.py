@@ -8,6 +8,7 @@ import jax
 import psutil
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
+from agents.algorithms.rollout import slate_size_of
 from agents.algorithms.trpo import TRPOConfig
 from jaxsim import EnvParams, InputError
 
@@ -18,6 +19,9 @@ from jaxsim import EnvParams, InputError
 STATE_COPIES = 2
 SCORE_COPIES = 5
 TRPO_SCORE_COPIES = 13
+# With slates, TRPO's products hold as many more for each place. With MovieLens 100K, K = 5 and the residual
+# encoder, the estimate is 1.0 times what XLA gives for TRPO, and 1.2 to 1.4 times for the others.
+TRPO_PLACE_COPIES = 3
 # A gradient through an encoder that gathers the window's items holds several arrays with `width` numbers for each
 # position of the window. These numbers of arrays come from XLA's temporaries of one gradient on a CPU, with 1,024
 # windows of 150 items and width 32.
@@ -68,7 +72,11 @@ def _own_bytes(axes: Any, state: Any, devices: int) -> int:
 
 def _scores_bytes(algorithm: Algorithm) -> int:
     """Bytes of the scores of all items that are held at once for each step."""
-    copies = TRPO_SCORE_COPIES if isinstance(algorithm.config, TRPOConfig) else SCORE_COPIES
+    if isinstance(algorithm.config, TRPOConfig):
+        places = slate_size_of(algorithm.env) or 0
+        copies = TRPO_SCORE_COPIES + TRPO_PLACE_COPIES * places
+    else:
+        copies = SCORE_COPIES
     return 4 * copies * algorithm.env.num_items
 
 

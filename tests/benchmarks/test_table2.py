@@ -1,7 +1,7 @@
 """Table 2: what is written, printed and drawn, of agents whose rewards are known."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -264,6 +264,12 @@ def test_the_personal_preset_has_settings_for_every_agent():
         assert config.total_steps == 1000
         # Values of DQN are near probabilities; the others draw from a softmax of their scores.
         assert (config.log_odds_scale < 1) == (name == "dqn")
+    slates = configs_of(all_agents(), 1000, "personal", slates=True)
+    # With slates DQN's log-odds are those by which users choose; the others are as before.
+    assert slates.pop("dqn") == replace(personal.pop("dqn"), log_odds_scale=1.0)
+    assert slates == personal
+    default = configs_of(all_agents(), None, slates=True)
+    assert default == configs_of(all_agents(), None)
 
 
 @pytest.mark.slow

@@ -1,12 +1,18 @@
-"""Agents that learn slates, and agents that refuse them."""
+"""Agents that learn slates, and the policies and divergences of slates by brute force."""
+
+import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from agents import A2C, DQN, PPO, TRPO, A2CConfig, DQNConfig, PPOConfig, TRPOConfig, fixed_sessions
-from agents.evaluation.slates import LearnedSlate, RandomSlate, run_slates, slate_baselines
-from jaxsim import InputError
+from agents.algorithms.choice import slate_kl_divergence, slate_log_probability
+from agents.evaluation.baselines import RandomPolicy
+from agents.evaluation.oracle import Oracle
+from agents.evaluation.sessions import run_sessions
 from tests.slates import with_rates
 
 SETTINGS = {"num_envs": 32, "width": 16, "total_steps": 40_000, "learning_rate": 1e-2}
@@ -18,6 +24,8 @@ SETTINGS = {"num_envs": 32, "width": 16, "total_steps": 40_000, "learning_rate":
     [
         (A2C, A2CConfig(**SETTINGS, rollout_length=4)),
         (PPO, PPOConfig(**SETTINGS, rollout_length=8)),
+        (TRPO, TRPOConfig(**SETTINGS, rollout_length=8)),
+        (DQN, DQNConfig(**SETTINGS, rollout_length=4, batch_size=128, replay_steps=512, gamma=0.0)),
     ],
 )
 def test_agents_learn_to_show_what_is_liked(dataset, kind, config):
@@ -29,20 +37,68 @@ def test_agents_learn_to_show_what_is_liked(dataset, kind, config):
     sessions = fixed_sessions(jax.random.key(1), env, params, repeats=10)
 
     def earned(policy):
-        return run_slates(env, params, policy, sessions).returns.mean()
+        return run_sessions(env, params, policy, sessions).returns.mean()
 
-    random = earned(RandomSlate())
-    best = earned(slate_baselines(dataset, env, params)["oracle"])
+    random, best = earned(RandomPolicy()), earned(Oracle())
     shares = []
     for seed in range(3):
         variables = jax.tree.map(lambda x, i=seed: x[i], seeds)
-        shares.append((earned(LearnedSlate(agent.policy_of(variables))) - random) / (best - random))
+        shares.append((earned(agent.policy_of(variables)) - random) / (best - random))
     assert np.mean(shares) > 0.7
     assert min(shares) > 0.5
 
 
-@pytest.mark.parametrize(("kind", "config"), [(DQN, DQNConfig()), (TRPO, TRPOConfig())])
-def test_agents_of_single_items_refuse_slates(dataset, kind, config):
+# ---- divergence and curvature ------------------------------------------------------------------------------
+
+
+SLATES = jnp.array(list(itertools.permutations(range(5), 3)))
+
+
+def slate_logs(logits: jax.Array) -> jax.Array:
+    """Log-probabilities of all 60 slates, of logits float32[5]."""
+    return jax.vmap(lambda slate: slate_log_probability(logits, slate))(SLATES)
+
+
+@pytest.mark.parametrize("spread", [0.3, 3.0])
+def test_the_divergence_of_drawn_slates_is_that_of_all_slates_on_average(spread):
+    for seed in range(3):
+        old, new = spread * jax.random.normal(jax.random.key(seed), (2, 5))
+        log_p, log_q = slate_logs(old), slate_logs(new)
+        expected = (jnp.exp(log_p) * (log_p - log_q)).sum()
+        many = jnp.broadcast_to(old, (60, 5)), jnp.broadcast_to(new, (60, 5))
+        each = slate_kl_divergence(*many, SLATES)
+        assert (each >= 0).all()
+        np.testing.assert_allclose((jnp.exp(log_p) * each).sum(), expected, rtol=1e-4)
+        np.testing.assert_allclose(slate_kl_divergence(old, new, SLATES[7]), each[7], rtol=1e-5)
+        np.testing.assert_array_equal(slate_kl_divergence(old, old, SLATES[7]), 0.0)
+
+
+class Table(nn.Module):
+    """A policy whose logits are its parameters, whatever is observed."""
+
+    @nn.compact
+    def logits(self, obs):
+        logits = self.param("logits", nn.initializers.zeros, (5,), jnp.float32)
+        return jnp.broadcast_to(logits, (*obs.shape, 5))
+
+
+@pytest.mark.slow
+def test_fisher_products_of_slates_are_those_of_the_hessian_of_the_divergence(dataset):
+    """The average over slates in the proportions in which they are drawn, against a dense matrix."""
     _, env, _ = with_rates(dataset)
-    with pytest.raises(InputError, match=r"recommends single items.*slates of 3: use PPO or A2C"):
-        kind(env, config)
+    agent = TRPO(env, TRPOConfig(**SETTINGS, cg_damping=0.01))
+    logits = jax.random.normal(jax.random.key(0), (5,))
+    log_p = slate_logs(logits)
+    hessian = jax.hessian(lambda x: (jnp.exp(log_p) * (log_p - slate_logs(x))).sum())(logits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TRPO, "network", Table())
+
+        def product(slate, vector):
+            mask = jnp.ones((1, 5), bool)
+            multiply = agent.fisher_product({"logits": logits}, jnp.zeros(1), mask, slate[None])
+            return multiply({"logits": vector})["logits"]
+
+        vectors = jax.random.normal(jax.random.key(1), (3, 5))
+        products = jax.vmap(jax.vmap(product, (0, None)), (None, 0))(SLATES, vectors)
+    mean = (jnp.exp(log_p)[None, :, None] * products).sum(axis=1)
+    np.testing.assert_allclose(mean, vectors @ hessian + 0.01 * vectors, rtol=1e-4, atol=1e-5)

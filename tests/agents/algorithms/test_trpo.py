@@ -58,7 +58,7 @@ def test_fisher_products_are_those_of_the_hessian_of_the_kl(trust_region):
 
     @jax.jit
     def multiply(v):
-        product = agent.fisher_product(actor, batch.obs, mask)
+        product = agent.fisher_product(actor, batch.obs, mask, batch.item)
         return ravel_pytree(product(unravel(v)))[0]
 
     assert np.linalg.norm(hessian) > 0.1

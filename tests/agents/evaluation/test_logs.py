@@ -10,7 +10,6 @@ from agents.algorithms.ppo import PPO, PPOConfig
 from agents.evaluation.baselines import RandomPolicy, RepeatLastLiked, baselines
 from agents.evaluation.logs import log_sessions, log_sessions_of
 from agents.evaluation.sessions import FixedSessions, run_sessions
-from agents.evaluation.slates import RandomSlate, slate_baselines
 from jaxsim import InputError
 from tests.conftest import CAPACITY, simulator_of
 from tests.departure_logs import with_departure
@@ -135,7 +134,7 @@ def test_votes_and_slates_have_columns_of_their_own(simulator, leaving):
     shown = simulator_of(
         leaving, semantics="calibrated", slate_size=3, session_capacity=5, taste="latent"
     )
-    log = log_sessions(*shown, RandomSlate(), jax.random.key(0), 12)
+    log = log_sessions(*shown, RandomPolicy(), jax.random.key(0), 12)
     for row in log.itertuples():
         assert len(row.slate) == 3
         assert sum(row.probabilities) == pytest.approx(1, abs=1e-5)
@@ -150,8 +149,26 @@ def test_votes_and_slates_have_columns_of_their_own(simulator, leaving):
     allowed = shown.env.num_items - np.asarray(shown.params.histories.length)[first["user"]]
     expected = 1 / (allowed * (allowed - 1) * (allowed - 2.0))
     np.testing.assert_allclose(first["propensity"], expected, rtol=1e-5)
-    oracle = slate_baselines(*shown)["oracle"]
+    oracle = baselines(*shown)["oracle"]
     assert (log_sessions(*shown, oracle, jax.random.key(0), 2)["propensity"] == 1).all()
+
+
+@pytest.mark.slow
+def test_propensities_of_slates_add_up_over_all_of_them(leaving):
+    _, env, params = simulator_of(
+        leaving, semantics="calibrated", slate_size=2, session_capacity=5, taste="latent"
+    )
+    obs, _ = env.reset(jax.random.key(2), params)
+    first, second = np.indices((env.num_items, env.num_items)).reshape(2, -1)
+    pairs = jnp.asarray(np.stack([first, second], axis=1)[first != second], jnp.int32)
+    algorithm = PPO(env, PPOConfig(**CONFIG))
+    variables = algorithm.network.init(jax.random.key(1), obs)
+    for policy in (RandomPolicy(), *(algorithm.policy_of(variables, x) for x in (True, False))):
+        chances = np.asarray(
+            jax.vmap(lambda pair, p=policy: p.propensity(env, obs, params, pair))(pairs)
+        )
+        allowed = np.asarray(env.action_mask(obs, params))[np.asarray(pairs)].all(axis=1)
+        assert chances[allowed].sum() == pytest.approx(1, abs=1e-4)
 
 
 def test_no_episode_is_refused(rated):

@@ -36,6 +36,7 @@ from tests.departure_logs import with_departure
 from tests.factory import random_dataset, write_pack
 from tests.paths import ROOT
 from tests.signals_factory import with_signals
+from tests.visit_logs import with_visits
 
 SETTINGS = DQNConfig(
     total_steps=2 * 2 * 40, num_envs=2, rollout_length=2, width=8, batch_size=8, replay_steps=128,
@@ -162,6 +163,39 @@ def test_a_run_on_drawn_tastes_is_evaluated_on_them(pack, tmp_path, capsys):
 
 
 @pytest.mark.slow  # another training
+def test_a_run_on_slates_is_repeated_loaded_and_evaluated_on_them(tmp_path, capsys):
+    data = random_dataset(1, num_items=60, num_users=4, window=14, width=4, num_blocks=1)
+    pack, out = write_pack(data, tmp_path / "pack"), tmp_path / "run"
+    settings = {
+        "slate-size": 3, "semantics": "calibrated", "position-effect": -0.5, "seeds": 2, "total-steps": 160,
+        "num-envs": 4, "rollout-length": 4, "width": 8, "history-length": 4, "session-capacity": 10,
+        "dataset": pack, "out": out,
+    }  # fmt: skip
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    run_command_line(["train", "ppo", *words])
+    config = load_config(out)
+    slates = {
+        "slate_size": 3, "position_effect": -0.5, "outside_option": 0.0, "unchosen": "examined",
+    }  # fmt: skip
+    options = config.make_options()
+    assert {name: options[name] for name in slates} == slates
+    env, params = jaxsim.make(data, **options)
+    assert config.make_env() == env
+    before = json.loads((out / "metrics.json").read_text())["rows"]
+    assert {row["policy"] for row in before} == {
+        "ppo", "random", "popular", "like_rate", "static_best", "oracle",
+    }  # fmt: skip
+    evaluate_run(out)
+    assert json.loads((out / "metrics.json").read_text())["rows"] == before
+    obs, state = env.reset(jax.random.key(0), params)
+    slate = agents.load(out, seed=1)(jax.random.key(1), obs, params)
+    assert slate.shape == (3,)
+    assert not env.step(jax.random.key(2), state, slate, params)[-1]["invalid_action"]
+    train_again(out, RunOptions(out=tmp_path / "again"))
+    assert results(tmp_path / "again") == results(out)
+
+
+@pytest.mark.slow  # another training
 def test_a_run_that_starts_from_logs_is_evaluated_again(pack, tmp_path, capsys):
     out = tmp_path / "run"
     settings = replace(SETTINGS, encoder="residual", item_embedding="logs", log_odds_scale=0.2)
@@ -209,22 +243,41 @@ def test_a_run_for_ratings_of_users_who_tire_is_evaluated_with_both(pack, tmp_pa
     assert json.loads((out / "metrics.json").read_text())["rows"] == before
 
 
+@pytest.mark.slow  # another training
+def test_a_run_with_users_who_return_is_evaluated_with_them(pack, tmp_path, capsys):
+    returning = write_pack(with_visits(jaxsim.load_dataset(pack)), tmp_path / "returning")
+    out = tmp_path / "run"
+    run_training(returning, out, visits=True, horizon_days=20.0)
+    config = load_config(out)
+    assert config.make_options()["visits"] is True
+    assert config.make_env().horizon_days == 20.0
+    before = json.loads((out / "metrics.json").read_text())["rows"]
+    assert all(row["sessions_per_life"] >= 1 for row in before)
+    evaluate_run(out)
+    assert json.loads((out / "metrics.json").read_text())["rows"] == before
+    assert "back in 7 d" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
         ("taste", "posterior"),
         ("exposure", False),
         ("departure", "constant"),
+        ("visits", False),
+        ("horizon_days", None),
         ("satiation", None),
         ("reward", "like"),
+        ("slate_size", 1),
     ],
 )
-def test_a_config_from_before_an_option_is_read(run, option, value):
+def test_a_config_from_before_an_option_is_read(finished, run, option, value):
     path = run / "config.json"
     config = json.loads(path.read_text())
     del config["environment"][option]
     path.write_text(json.dumps(config))
     assert load_config(run).make_options()[option] == value
+    assert load_config(run).make_env() == load_config(finished).make_env()
 
 
 @pytest.mark.slow  # compiles the policies again

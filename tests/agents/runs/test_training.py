@@ -12,6 +12,7 @@ import pytest
 from agents.algorithms.algorithm import LOG_POINTS
 from agents.algorithms.networks import Encoder
 from agents.algorithms.ppo import PPO, PPOConfig
+from agents.algorithms.trpo import TRPO, TRPOConfig
 from agents.runs import memory
 from agents.runs.checkpoints import Checkpoints
 from agents.runs.metrics import (
@@ -27,6 +28,7 @@ from agents.runs.training import check_seeds, train_seeds
 from jaxsim import InputError
 from tests.agents.algorithms.probes import CAPACITY, HISTORY, NUM_ITEMS, PROBES, ProbeEnv
 from tests.agents.runs.training_process import STEPS_PER_CHUNK, walk
+from tests.slates import K, with_rates
 
 SEEDS = np.array([4, 5])
 
@@ -261,6 +263,17 @@ def test_encoders_hold_the_window_of_every_step(encoder, copies):
 
     per_step = 4 * (memory.SCORE_COPIES * NUM_ITEMS + copies * 8 * (HISTORY + CAPACITY))
     assert estimate(5) - estimate(3) == 2 * 8 * 2 * per_step
+
+
+def test_slates_of_trpo_hold_scores_of_every_place(dataset):
+    _, env, params = with_rates(dataset)
+
+    def estimate(rollout_length: int) -> int:
+        config = TRPOConfig(num_envs=8, rollout_length=rollout_length, width=8)
+        return memory.training_bytes(TRPO(env, config), params, 2)
+
+    copies = memory.TRPO_SCORE_COPIES + K * memory.TRPO_PLACE_COPIES
+    assert estimate(8) - estimate(4) == 4 * 8 * 2 * 4 * copies * env.num_items
 
 
 def test_more_environments_than_memory_are_refused_with_how_many_fit(monkeypatch):
