@@ -26,6 +26,11 @@ from jaxsim import EnvParams, EnvState, Observation, SlateSimulator, UserSimulat
 Simulator = UserSimulator | SlateSimulator
 
 
+def single_of(env: Simulator) -> UserSimulator:
+    """The environment of single items: that within an environment of slates, otherwise the environment itself."""
+    return env.single if isinstance(env, SlateSimulator) else env
+
+
 class EvaluatedPolicy(Protocol):
     """What evaluation asks of a policy. All methods are for one session; evaluation vmaps them.
 
@@ -62,7 +67,7 @@ class Memoryless:
     def propensity(
         self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
     ) -> jax.Array:
-        """The probability of an action, float32[]. Policies that draw define their own."""
+        """The probability of this item or ordered slate, float32[]; policies that draw define their own."""
         chosen = self.choose(jax.random.key(0), env, obs, params)
         return (action == chosen).all().astype(jnp.float32)
 

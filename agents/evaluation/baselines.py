@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents.algorithms.choice import random_allowed, uniform_over
-from agents.algorithms.policy import EvaluatedPolicy, Memoryless, Simulator
+from agents.algorithms.choice import random_allowed, uniform_over, uniform_slate
+from agents.algorithms.policy import EvaluatedPolicy, Memoryless, Simulator, single_of
 from agents.algorithms.rollout import RecommenderEnv
 from agents.evaluation.oracle import Oracle, best_action
 from agents.evaluation.planning import plan
-from jaxsim import Dataset, EnvParams, Observation, SlateSimulator
+from jaxsim import Dataset, EnvParams, InputError, Observation, SlateSimulator
 from jaxsim.dataset import TRAIN
 
 SMOOTHING = 5.0
@@ -45,8 +45,7 @@ class RandomPolicy(Memoryless):
         """See `Memoryless`."""
         mask = env.action_mask(obs, params)
         if isinstance(env, SlateSimulator):
-            left = mask.sum(dtype=jnp.int32) - jnp.arange(env.slate_size, dtype=jnp.int32)
-            return jnp.prod(1.0 / left.astype(jnp.float32))
+            return uniform_slate(mask, env.slate_size)
         return uniform_over(mask)[action]
 
 
@@ -93,9 +92,9 @@ class RepeatLastLiked(Memoryless):
     def propensity(
         self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
     ) -> jax.Array:
-        """See `Memoryless`; NaN for a slate, of which it is not known."""
+        """See `Memoryless`; of single items only."""
         if isinstance(env, SlateSimulator):
-            return jnp.float32(jnp.nan)
+            raise InputError("repeat_last_liked has no propensities of slates: log another policy")
         mask = env.action_mask(obs, params)
         latest = self._latest(obs, mask)
         return jnp.where(latest >= 0, action == latest, uniform_over(mask)[action])
@@ -155,7 +154,7 @@ def simulated_like_rate(env: Simulator, params: EnvParams) -> jax.Array:
 
     It is that of the posterior, which is the mean over the tastes that a latent user may have.
     """
-    env = replace(env.single if isinstance(env, SlateSimulator) else env, taste="posterior")
+    env = replace(single_of(env), taste="posterior")
 
     def at_start(user: jax.Array, params: EnvParams) -> jax.Array:
         _, state = env.reset_user(user, params)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from agents.algorithms.policy import EvaluatedPolicy, Simulator
+from agents.algorithms.policy import Simulator
 from agents.evaluation.sessions import batch_size
 from jaxsim import Dataset, EnvParams, InputError
 
@@ -29,7 +29,7 @@ def log_sessions(
     dataset: Dataset,
     env: Simulator,
     params: EnvParams,
-    policy: EvaluatedPolicy,
+    policy: Any,
     key: jax.Array,
     episodes: int,
 ) -> pd.DataFrame:
@@ -40,8 +40,8 @@ def log_sessions(
     Args:
         dataset: of the environment.
         env, params: of `jaxsim.make`.
-        policy: an `EvaluatedPolicy`. If it draws, it must have a method `propensity(env, obs, params, action)`,
-            float32[]; without the method it counts as deterministic.
+        policy: an `EvaluatedPolicy`. A policy that draws must have a method
+            `propensity(env, obs, params, action)`, float32[]; without it the policy counts as deterministic.
         key: PRNG key of users, policy and environment.
         episodes: how many, from 1.
 
@@ -64,7 +64,7 @@ def log_sessions_of(
     dataset: Dataset,
     env: Simulator,
     params: EnvParams,
-    policy: EvaluatedPolicy,
+    policy: Any,
     users: jax.Array,
     keys: jax.Array,
 ) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def log_sessions_of(
 def _log_batch(
     env: Simulator,
     params: EnvParams,
-    policy: EvaluatedPolicy,
+    policy: Any,
     users: jax.Array,
     keys: jax.Array,
     alive: np.ndarray,
@@ -126,7 +126,7 @@ def _log_batch(
 
 @partial(jax.jit, static_argnames="env")
 def _begin(
-    env: Simulator, params: EnvParams, policy: EvaluatedPolicy, users: jax.Array, keys: jax.Array
+    env: Simulator, params: EnvParams, policy: Any, users: jax.Array, keys: jax.Array
 ) -> Any:
     """Memory, observation and state of B new sessions."""
     obs, state = jax.vmap(env.reset_user, (0, None, 0))(users, params, keys)
@@ -137,7 +137,7 @@ def _begin(
 def _step(
     env: Simulator,
     params: EnvParams,
-    policy: EvaluatedPolicy,
+    policy: Any,
     keys: jax.Array,
     time: jax.Array,
     session: Any,
@@ -150,8 +150,7 @@ def _step(
         propensity = jnp.float32(1.0)
         if hasattr(policy, "propensity"):
             propensity = policy.propensity(env, obs, params, action)
-        stepped: Any = env.step_env(key_env, state, action, params)
-        new_obs, new_state, reward, terminated, info = stepped
+        new_obs, new_state, reward, terminated, info = env.step_env(key_env, state, action, params)
         memory = policy.remember(memory, action, info["response"].like, params)
         record = {
             **info,
@@ -160,7 +159,7 @@ def _step(
             "reward": reward,
             "propensity": propensity,
             "terminated": terminated,
-            "truncated": env.is_truncated(new_state, params),
+            "truncated": env.is_truncated(new_state, params),  # type: ignore[arg-type]
         }
         return (memory, new_obs, new_state), record
 

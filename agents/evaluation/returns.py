@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from agents.runs.config import LATER_OPTIONS
 from jaxsim import InputError
 from jaxsim.files import write_bytes
 
@@ -92,7 +93,7 @@ def load_returns(run: Path) -> Returns:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         version = metadata["returns_version"]
         identity = {name: metadata[name] for name in ("dataset_digest", "evaluation_seed")}
-        environment = dict(json.loads(metadata["environment"]))
+        environment = {**LATER_OPTIONS, **json.loads(metadata["environment"])}
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise _unreadable(run, f"{type(error).__name__}: {error}") from None
     if version != str(RETURNS_VERSION):

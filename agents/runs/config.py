@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
-from agents.algorithms.policy import Simulator
+from agents.algorithms.policy import Simulator, single_of
 from agents.algorithms.registry import ALGORITHMS
 from jaxsim import Dataset, InputError, SASRec, SlateSimulator, UserSimulator
 from jaxsim.dataset import sha256_of
@@ -20,7 +20,7 @@ from jaxsim.files import write_text
 CONFIG_FILE = "config.json"
 RUN_VERSION = 3
 # Options of the environment that earlier runs do not name, and what they had.
-_LATER_OPTIONS: dict[str, Any] = {
+LATER_OPTIONS: dict[str, Any] = {
     "taste": "posterior", "exposure": False, "departure": "constant", "visits": False, "horizon_days": None,
     "satiation": None, "reward": "like", "slate_size": 1,
 }  # fmt: skip
@@ -68,7 +68,7 @@ class RunConfig:
 
     def make_options(self) -> dict[str, Any]:
         """The options of `jaxsim.make` that build this environment."""
-        names = ("semantics", "repeats", "history_length", "session_capacity", *_LATER_OPTIONS)
+        names = ("semantics", "repeats", "history_length", "session_capacity", *LATER_OPTIONS)
         return {name: self.environment[name] for name in names} | self._slate_options()
 
     def _slate_options(self) -> dict[str, Any]:
@@ -109,13 +109,11 @@ class RunConfig:
 
 def environment_settings(env: Simulator) -> dict[str, Any]:
     """The static settings of an environment as plain values."""
-    single, slates = env, {"slate_size": 1}
+    single, slates = single_of(env), {"slate_size": 1}
     if isinstance(env, SlateSimulator):
-        single = env.single
         slates = {name: getattr(env, name) for name in ("slate_size", *SLATE_OPTIONS)}
-    assert isinstance(single, UserSimulator)
-    names = ("num_users", "history_length", "semantics", "repeats", *_LATER_OPTIONS)
-    values = {name: getattr(single, name) for name in names if name != "slate_size"}
+    names = {"num_users", "history_length", "semantics", "repeats", *LATER_OPTIONS} - {*slates}
+    values = {name: getattr(single, name) for name in sorted(names)}
     values |= {"session_capacity": env.session_capacity, "sasrec": single.sasrec.architecture}
     return values | slates
 
@@ -152,7 +150,7 @@ def load_config(run: str | os.PathLike[str]) -> RunConfig:
     try:
         content = json.loads(path.read_text("utf-8"))
         _check_version(path, content["run_version"])
-        for name, value in _LATER_OPTIONS.items():
+        for name, value in LATER_OPTIONS.items():
             content["environment"].setdefault(name, value)
         config = RunConfig(**content)
         if config.algorithm not in ALGORITHMS:

@@ -19,8 +19,8 @@ from jaxsim import EnvParams, InputError
 STATE_COPIES = 2
 SCORE_COPIES = 5
 TRPO_SCORE_COPIES = 13
-# With slates, TRPO's products hold as many more for each place. With MovieLens 100K, K = 5 and the residual
-# encoder, the estimate is 1.0 times what XLA gives for TRPO, and 1.2 to 1.4 times for the others.
+# With slates, TRPO's products hold as many more for each place. For one seed with MovieLens 100K, K = 5 and
+# the residual encoder, the estimate is 1.1 times what XLA gives.
 TRPO_PLACE_COPIES = 3
 # A gradient through an encoder that gathers the window's items holds several arrays with `width` numbers for each
 # position of the window. These numbers of arrays come from XLA's temporaries of one gradient on a CPU, with 1,024

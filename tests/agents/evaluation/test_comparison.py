@@ -195,6 +195,15 @@ def test_runs_that_met_other_sessions_are_refused(runs, tmp_path, settings, mess
     assert f"{runs[0]} and {other} cannot be compared" in line
 
 
+def test_a_run_from_before_an_option_is_compared_with_one_that_has_it_off(runs, tmp_path):
+    newer = {**ENVIRONMENT, "slate_size": 1, "visits": False}
+    other = write_run(tmp_path / "other", {"greedy/train": MANY_A}, environment=newer)
+    compare_runs(runs[0], other)
+    slates = {**ENVIRONMENT, "slate_size": 5}
+    another = write_run(tmp_path / "another", {"greedy/train": MANY_A}, environment=slates)
+    assert "slate_size (1 and 5)" in refusal(compare_runs, runs[0], another)
+
+
 def test_missing_and_damaged_files_are_refused(runs, tmp_path):
     good, bad = runs
     assert "has no returns.safetensors" in refusal(compare_runs, good, tmp_path / "nothing")

@@ -35,6 +35,7 @@ def log(rated):
     return log_sessions(*rated, RandomPolicy(), jax.random.key(0), 30)
 
 
+@pytest.mark.slow
 def test_a_row_has_what_the_step_had(log, leaving):
     assert list(log) == [
         "episode", "step", "user", "user_group", "item", "title", "like", "rating", "duration", "reward",
@@ -69,6 +70,7 @@ def test_it_is_a_function_of_the_key(log, rated):
     assert not other["item"].equals(log["item"])
 
 
+@pytest.mark.slow
 def test_propensities_of_random_are_one_over_what_is_allowed(log, rated):
     """The window holds the history and the steps before."""
     lengths = np.asarray(rated.params.histories.length)[log["user"]]
@@ -171,6 +173,6 @@ def test_propensities_of_slates_add_up_over_all_of_them(leaving):
         assert chances[allowed].sum() == pytest.approx(1, abs=1e-4)
 
 
-def test_no_episode_is_refused(rated):
+def test_no_episode_is_refused(simulator):
     with pytest.raises(InputError, match=r"^episodes is 0: give a whole number from 1$"):
-        log_sessions(*rated, RandomPolicy(), jax.random.key(0), 0)
+        log_sessions(*simulator, RandomPolicy(), jax.random.key(0), 0)

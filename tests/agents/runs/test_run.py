@@ -169,10 +169,10 @@ def test_a_run_on_slates_is_repeated_loaded_and_evaluated_on_them(tmp_path, caps
     settings = {
         "slate-size": 3, "semantics": "calibrated", "position-effect": -0.5, "seeds": 2, "total-steps": 160,
         "num-envs": 4, "rollout-length": 4, "width": 8, "history-length": 4, "session-capacity": 10,
-        "dataset": pack, "out": out,
+        "batch-size": 16, "dataset": pack, "out": out,
     }  # fmt: skip
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    run_command_line(["train", "ppo", *words])
+    run_command_line(["train", "dqn", *words])
     config = load_config(out)
     slates = {
         "slate_size": 3, "position_effect": -0.5, "outside_option": 0.0, "unchosen": "examined",
@@ -183,7 +183,7 @@ def test_a_run_on_slates_is_repeated_loaded_and_evaluated_on_them(tmp_path, caps
     assert config.make_env() == env
     before = json.loads((out / "metrics.json").read_text())["rows"]
     assert {row["policy"] for row in before} == {
-        "ppo", "random", "popular", "like_rate", "static_best", "oracle",
+        "dqn", "random", "popular", "like_rate", "static_best", "oracle",
     }  # fmt: skip
     evaluate_run(out)
     assert json.loads((out / "metrics.json").read_text())["rows"] == before
