@@ -32,6 +32,7 @@ from benchmarks.hardware import device_name
 from benchmarks.output import check_json, check_plot, write_json, write_plot
 from jaxsim import Dataset, EnvParams, InputError, Semantics, load_dataset, make
 from jaxsim.departure import DepartureKind
+from jaxsim.rewards import SignalName
 from jaxsim.tables import format_table
 
 AGENTS = ("ppo", "trpo", "a2c", "dqn")  # in the paper's order
@@ -136,6 +137,7 @@ def run_table2(
     semantics: Semantics = "paper",
     departure: DepartureKind = "constant",
     slate_size: int = 1,
+    reward: SignalName = "like",
     preset: Preset = "default",
     evaluation_seed: int = 1_000_000,
     json: Path | None = None,
@@ -153,6 +155,7 @@ def run_table2(
         semantics: how users decide, see `jaxsim.make`.
         departure: when users leave, see `jaxsim.make`.
         slate_size: items that users see at a time, see `jaxsim.make`.
+        reward: what a response earns, see `jaxsim.make`; A.Rwd is the sum of it.
         preset: settings of the agents: their defaults; those for agents that start from keywords and training
             logs and adapt to each user; or the same with a discount of 0.95.
         evaluation_seed: seed of the fixed sessions.
@@ -167,7 +170,12 @@ def run_table2(
     datasets = [load_dataset(name) for name in dataset or ("ml-100k",)]
     tables = []
     for packed in datasets:
-        users = {"semantics": semantics, "departure": departure, "slate_size": slate_size}
+        users = {
+            "semantics": semantics,
+            "departure": departure,
+            "slate_size": slate_size,
+            "reward": reward,
+        }
         tables.append(measure(packed, configs, seeds, seed, evaluation_seed, users))
         print(f"\n{format_report(tables[-1])}\n", flush=True)
     print(format_paper())
@@ -354,7 +362,8 @@ def format_report(table: Table2) -> str:
     ]
     lines = [
         f"{result['dataset']}: {result['items']:,} items, {result['training_users']:,} training users, "
-        f"{result['seeds']} seeds, semantics {result['environment']['semantics']}, {result['device']}, "
+        f"{result['seeds']} seeds, semantics {result['environment']['semantics']}, reward "
+        f"{result['environment'].get('reward', 'like')}, {result['device']}, "
         f"jax {result['jax']}",
         "",
         table.evaluation.report(),

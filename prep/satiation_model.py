@@ -69,7 +69,8 @@ def train_satiation(
 
     Returns:
         `terms`, the coefficients that were kept and the means of their features; `shows`, whether one of these
-        coefficients is negative; `tables`, both regressions; and how many `interactions` and `users` they are of.
+        coefficients is negative; `tables`, both regressions; `calibration`, the coefficient of the offset where it
+        is left free, which should be about 1; and how many `interactions` and `users` they are of.
         Where the logs cannot show satiation, the `reason` in their place.
     """
     log = read_log(arrays, taste_entry["training"]["seed"])
@@ -95,6 +96,7 @@ def train_satiation(
         "terms": terms,
         "shows": any(term["weight"] < 0 for term in terms.values()),
         "tables": tables,
+        "calibration": _slope(log, offset, seen),
         "interactions": int(seen.sum()),
         "users": len(np.unique(log.user[seen])),
     }
@@ -210,3 +212,9 @@ def _fit_within(
     columns = [features[name][rows] - mean for name, mean in zip(names, means, strict=True)]
     design = np.column_stack([*columns, *means, np.ones(int(rows.sum()))])
     return fit_logistic(design, log.label[rows], log.user[rows], offset[rows])
+
+
+def _slope(log: Log, offset: np.ndarray, rows: np.ndarray) -> float:
+    """By how much the log-odds of a like grow with the offset, alone with an intercept."""
+    design = np.column_stack([offset[rows], np.ones(int(rows.sum()))])
+    return float(fit_logistic(design, log.label[rows], log.user[rows]).coefficients[0])

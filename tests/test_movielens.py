@@ -15,7 +15,7 @@ from benchmarks.fidelity.registry import PREDICTORS
 from benchmarks.fidelity.simulator import Simulator
 from benchmarks.fidelity.study import Settings
 from benchmarks.training.target import SESSIONS_SEED, like_rate_target
-from jaxsim import make
+from jaxsim import InputError, make
 from tests.paths import ROOT
 
 README = ROOT / "README.md"
@@ -131,6 +131,15 @@ def test_movielens_departure(movielens):
     assert tables["raw"]["obscurity"]["coefficient"] == pytest.approx(0.495, abs=0.005)
     assert not any(rows["satisfaction"]["kept"] for rows in tables.values())
     assert list(entry["terms"]) == ["obscurity"]
+
+
+def test_movielens_satiation(movielens):
+    """People do not tire of the same thing in a row; the fit is refused with its coefficients."""
+    entry = movielens.manifest["satiation"]
+    assert (entry["interactions"], entry["users"], entry["shows"]) == (78_676, 943, False)
+    assert entry["calibration"] == pytest.approx(1.05, abs=0.1)
+    with pytest.raises(InputError, match=r"switched off for ml-100k.*same_category \+0\.0"):
+        make(movielens, semantics="calibrated", satiation="fitted")
 
 
 def test_movielens_visits(movielens):

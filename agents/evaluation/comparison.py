@@ -62,7 +62,7 @@ class Difference:
             return f"{where}: no difference is shown, because the interval includes zero."
         better, other = ("A", "B") if self.difference > 0 else ("B", "A")
         small, large = sorted((abs(self.low), abs(self.high)))
-        return f"{where}: {better} earns more than {other}, by {small:.2f} to {large:.2f} likes per session."
+        return f"{where}: {better} earns more than {other}, by {small:.2f} to {large:.2f} in A.Rwd."
 
 
 def compare(a: Returns, b: Returns) -> list[Difference]:

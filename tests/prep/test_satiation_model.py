@@ -104,6 +104,7 @@ def test_a_known_satiation_is_recovered(fits):
     assert all(row["kept"] and row["error"] < 0.25 for row in rows)
     assert all(entry["shows"] for entry in fits)
     assert np.mean([row["coefficient"] for row in rows]) == pytest.approx(-1.0, abs=0.15)
+    assert np.mean([entry["calibration"] for entry in fits]) == pytest.approx(1, abs=0.1)
     for entry in fits:
         term = entry["terms"]["same_category"]
         assert term["weight"] == row_of(entry)["coefficient"]

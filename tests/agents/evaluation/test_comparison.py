@@ -109,8 +109,8 @@ def test_shares_of_sessions_are_over_all_pairs_of_seeds():
     [
         # The users' means less 2 are 3.5 and 3.6: mean 3.55, error 0.05, and t(0.975, 1) = 12.706205. With 3 and 4
         # the error is 0.5.
-        ([[5, 6, 5, 6.2]], SINGLE, "A earns more than B, by 2.91 to 4.19 likes per session."),
-        (SINGLE, [[5, 6, 5, 6.2]], "B earns more than A, by 2.91 to 4.19 likes per session."),
+        ([[5, 6, 5, 6.2]], SINGLE, "A earns more than B, by 2.91 to 4.19 in A.Rwd."),
+        (SINGLE, [[5, 6, 5, 6.2]], "B earns more than A, by 2.91 to 4.19 in A.Rwd."),
         (
             [[5, 5, 6, 6]],
             SINGLE,

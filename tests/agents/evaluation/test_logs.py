@@ -35,6 +35,7 @@ def log(rated):
     return log_sessions(*rated, RandomPolicy(), jax.random.key(0), 30)
 
 
+@pytest.mark.slow
 def test_a_row_has_what_the_step_had(log, leaving):
     assert list(log) == [
         "episode", "step", "user", "user_group", "item", "title", "like", "rating", "duration", "reward",
@@ -69,6 +70,7 @@ def test_it_is_a_function_of_the_key(log, rated):
     assert not other["item"].equals(log["item"])
 
 
+@pytest.mark.slow
 def test_propensities_of_random_are_one_over_what_is_allowed(log, rated):
     """The window holds the history and the steps before."""
     lengths = np.asarray(rated.params.histories.length)[log["user"]]
@@ -153,6 +155,24 @@ def test_votes_and_slates_have_columns_of_their_own(simulator, leaving):
     assert (log_sessions(*shown, oracle, jax.random.key(0), 2)["propensity"] == 1).all()
 
 
-def test_no_episode_is_refused(rated):
+@pytest.mark.slow
+def test_propensities_of_slates_add_up_over_all_of_them(leaving):
+    _, env, params = simulator_of(
+        leaving, semantics="calibrated", slate_size=2, session_capacity=5, taste="latent"
+    )
+    obs, _ = env.reset(jax.random.key(2), params)
+    first, second = np.indices((env.num_items, env.num_items)).reshape(2, -1)
+    pairs = jnp.asarray(np.stack([first, second], axis=1)[first != second], jnp.int32)
+    algorithm = PPO(env, PPOConfig(**CONFIG))
+    variables = algorithm.network.init(jax.random.key(1), obs)
+    for policy in (RandomPolicy(), *(algorithm.policy_of(variables, x) for x in (True, False))):
+        chances = np.asarray(
+            jax.vmap(lambda pair, p=policy: p.propensity(env, obs, params, pair))(pairs)
+        )
+        allowed = np.asarray(env.action_mask(obs, params))[np.asarray(pairs)].all(axis=1)
+        assert chances[allowed].sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_no_episode_is_refused(simulator):
     with pytest.raises(InputError, match=r"^episodes is 0: give a whole number from 1$"):
-        log_sessions(*rated, RandomPolicy(), jax.random.key(0), 0)
+        log_sessions(*simulator, RandomPolicy(), jax.random.key(0), 0)
