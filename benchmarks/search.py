@@ -1,9 +1,9 @@
-"""The search for the agents' default settings: many settings are trained side by side in one program.
+"""The search for the agents' default settings: many settings are trained in one program.
 
-Floats of a config may be traced, so dozens of trainings with different settings are one vmapped training, compiled
-once. Each is judged by its greedy policy in sessions of training users. Training seeds and session seeds are not
-those of the tables, and held-out users are not used. To search a whole-number setting, run the search again with
-another value of it.
+Floats of a config may be traced, so dozens of trainings with different settings are one program, compiled once. A
+GPU trains them side by side, a CPU one by one. Each is judged by its greedy policy in sessions of training users.
+Training seeds and session seeds are not those of the tables, and held-out users are not used. To search a
+whole-number setting, run the search again with another value of it.
 """
 
 from dataclasses import replace
@@ -94,8 +94,19 @@ def train_trials(
         return changed.variables(changed.train(key, params, items))
 
     keys = jnp.stack([jax.random.key(TRAINING_SEED + index) for index in range(seeds)])
-    over_seeds = jax.vmap(train, (0, None, None, None))
-    return jax.jit(jax.vmap(over_seeds, (None, 0, None, None)))(keys, settings, params, items)
+
+    @jax.jit
+    def train_all(
+        settings: dict[str, jax.Array], params: EnvParams, items: ItemStart | None
+    ) -> Any:
+        def over_seeds(values: dict[str, jax.Array]) -> Any:
+            return jax.vmap(train, (0, None, None, None))(keys, values, params, items)
+
+        # A CPU gains nothing from trials side by side: their arrays leave its caches, and compiling takes minutes.
+        one_by_one = jax.default_backend() == "cpu"
+        return jax.lax.map(over_seeds, settings) if one_by_one else jax.vmap(over_seeds)(settings)
+
+    return train_all(settings, params, items)
 
 
 def search(

@@ -40,6 +40,7 @@ from jaxsim.errors import InputError
 from jaxsim.leaving import leave
 from jaxsim.slate_choice import Unchosen
 from jaxsim.slate_history import RecordedSlates
+from jaxsim.slate_settings import OfSingleItems
 from jaxsim.slate_types import Choice, SlateObservation, SlateObservationSpace, SlateState
 from jaxsim.slate_views import PosteriorView, View, look
 from jaxsim.slate_words import describe_choice
@@ -53,7 +54,7 @@ _EXAMINED_STREAM = 0xE8A
 
 
 @dataclass(frozen=True)
-class SlateSimulator(RecordedSlates, environment.Environment):
+class SlateSimulator(OfSingleItems, RecordedSlates, environment.Environment):
     """The environment with slates. Environments with equal fields are equal and compile once.
 
     Action: int32[K], distinct items. Reward: float32[], under "calibrated" 1 if an item is chosen and 0 otherwise,
@@ -99,10 +100,11 @@ class SlateSimulator(RecordedSlates, environment.Environment):
             slate_size: K.
             options: other fields.
         """
-        env = cls(single, slate_size, single.session_capacity, **options)
-        choice = env.unchosen, env.slate_size, env.position_effect, env.outside_option
-        capacity = slate_choice.entry_capacity(env.session_capacity, *choice)
-        return replace(env, single=replace(single, session_capacity=capacity))
+        steps = single.session_capacity
+        env = cls(single, slate_size, steps, **options)
+        choice = env.slate_size, env.position_effect, env.outside_option
+        entries = slate_choice.entry_capacity(steps, env.unchosen, *choice)
+        return replace(env, single=replace(single, session_capacity=entries))
 
     def __repr__(self) -> str:
         """The settings in one line."""
@@ -116,61 +118,6 @@ class SlateSimulator(RecordedSlates, environment.Environment):
     def name(self) -> str:
         """Name and version of the environment's behaviour."""
         return ENVIRONMENT_ID
-
-    @property
-    def num_items(self) -> int:
-        """N, the size of the catalogue."""
-        return self.single.num_items
-
-    @property
-    def num_users(self) -> int:
-        """U."""
-        return self.single.num_users
-
-    @property
-    def num_actions(self) -> int:
-        """N, the choices for each place."""
-        return self.single.num_items
-
-    @property
-    def repeats(self) -> str:
-        """Whether items of the window and items that were shown are masked ("mask") or not ("allow")."""
-        return self.single.repeats
-
-    @property
-    def semantics(self) -> str:
-        """How the user decides, "calibrated" or "soft"."""
-        return self.single.semantics
-
-    @property
-    def departure(self) -> str:
-        """Whether the probability of leaving is "constant" or "fitted"."""
-        return self.single.departure
-
-    @property
-    def reward(self) -> str:
-        """What is earned, the "like"."""
-        return "like"
-
-    @property
-    def visits(self) -> bool:
-        """Whether users return for further sessions."""
-        return self.single.visits
-
-    @property
-    def end_depends_on_items(self) -> bool:
-        """Whether the step at which an episode ends may depend on what is shown."""
-        return self.single.end_depends_on_items
-
-    @property
-    def draws_taste(self) -> bool:
-        """Whether each session draws the taste of its user, and so needs a key to begin."""
-        return self.single.draws_taste
-
-    @property
-    def window(self) -> int:
-        """W, the number of positions in an observation."""
-        return self.single.window
 
     @property
     def default_params(self) -> EnvParams:

@@ -131,3 +131,15 @@ def test_movielens_departure(movielens):
     assert tables["raw"]["obscurity"]["coefficient"] == pytest.approx(0.495, abs=0.005)
     assert not any(rows["satisfaction"]["kept"] for rows in tables.values())
     assert list(entry["terms"]) == ["obscurity"]
+
+
+def test_movielens_visits(movielens):
+    """Who had more sessions is likelier to return; satisfaction does not matter."""
+    entry = movielens.manifest["visits"]
+    assert (entry["ends"], entry["returns"]) == (1912, 971)
+    rows = {(row["part"], row["term"]): row for row in entry["table"]}
+    assert rows["return", "sessions"]["coefficient"] == pytest.approx(1.370, abs=0.02)
+    assert rows["return", "sessions"]["error"] == pytest.approx(0.116, abs=0.01)
+    assert list(entry["terms"]["return"]) == ["sessions"]
+    assert entry["terms"]["gap"] == {}
+    assert movielens.visits["user_sessions"].sum() == 1914

@@ -84,15 +84,6 @@ class Experiment:
     departure: DepartureKind = "constant"
     """Whether users leave with a constant probability, or as fitted to the sessions of the training logs; see
     `jaxsim.make`."""
-    slate_size: Annotated[int, Ge(1)] = 1
-    """Items that users see at a time, of which they choose one or none; docs/slates.md. 2 or more need users of
-    the taste model."""
-    position_effect: float | None = None
-    """With slates: slope of a place's utility in the logarithm of its rank; -1 if it is not given."""
-    outside_option: float | None = None
-    """With slates: utility of choosing none; 0 if it is not given."""
-    unchosen: Literal["examined", "top"] | None = None
-    """With slates: what enters the history if none is chosen, "examined" if it is not given."""
     visits: bool = False
     """Whether an episode is a life of several sessions, in which users return as fitted to the training logs; see
     `jaxsim.make`."""
@@ -103,6 +94,15 @@ class Experiment:
     `jaxsim.satiation`."""
     reward: SignalName = "like"
     """What a response earns: the like, the rating or the duration. A.Rwd is the sum of it."""
+    slate_size: Annotated[int, Ge(1)] = 1
+    """Items that users see at a time, of which they choose one or none; docs/slates.md. 2 or more need users of
+    the taste model."""
+    position_effect: float | None = None
+    """With slates: slope of a place's utility in the logarithm of its rank; -1 if it is not given."""
+    outside_option: float | None = None
+    """With slates: utility of choosing none; 0 if it is not given."""
+    unchosen: Literal["examined", "top"] | None = None
+    """With slates: what enters the history if none is chosen, "examined" if it is not given."""
     history_length: Annotated[int, Ge(1)] = 50
     """Number of latest training interactions that a session starts with."""
     session_capacity: Annotated[int, Ge(1)] = 100

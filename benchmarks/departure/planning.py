@@ -87,6 +87,7 @@ def paired_rows(
                     "over_oracle_high": paired_high,
                     "over_oracle_share": float(paired.mean() / oracle.mean()),
                     "steps": float(np.asarray(outcome.steps).mean()),
+                    "cut": float((np.asarray(outcome.steps) == env.session_capacity).mean()),
                     **(visit_statistics([outcome.visits]) or {}),
                 }
             )

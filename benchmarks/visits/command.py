@@ -173,6 +173,7 @@ def format_policies(result: Mapping[str, Any]) -> str:
             f"{row['a_rwd']:.2f} ({row['a_rwd_low']:.2f} to {row['a_rwd_high']:.2f})",
             f"{row['over_oracle_low']:+.2f} to {row['over_oracle_high']:+.2f}",
             f"{row['steps']:.1f}",
+            f"{row['cut']:.1%}",
             f"{row['sessions_per_life']:.2f}",
             *(f"{row[f'retention_{days}']:.1%}" for days in WINDOWS),
             f"{row['days_active']:.2f}",
@@ -181,7 +182,7 @@ def format_policies(result: Mapping[str, Any]) -> str:
         for row in result["policies"]
     ]
     header = (
-        "users", "policy", "A.Rwd of a life (95 %)", "over oracle", "steps", "sessions",
+        "users", "policy", "A.Rwd of a life (95 %)", "over oracle", "steps", "cut", "sessions",
         *(f"{days} d" for days in WINDOWS), "active days", "first to last",
     )  # fmt: skip
     settings = result["settings"]

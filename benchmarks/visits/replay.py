@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit
 
 from agents.evaluation.visits import WINDOWS
-from benchmarks.departure.replay import DRAWS, distance, judged_folds, resampled_users
+from benchmarks.departure.replay import DRAWS, FOLDS, distance, judged_folds, resampled_users
 from jaxsim import InputError
 from jaxsim.dataset import TRAIN
 from jaxsim.departure import SATISFACTION
@@ -90,10 +90,10 @@ def replayed(
     for fold, (others, judged) in enumerate(judged_folds(arrays, whole)):
         departure, of_departure = train_departure(others, config)
         visits, of_visits = train_visits(others, config.session_gap)
-        if departure is None or visits is None:
-            raise InputError(f"a part of the users shows too little: {of_visits['none_because']}")
-        log, _ = read_log(judged, config.session_gap)
-        assert log is not None
+        log, reason = read_log(judged, config.session_gap)
+        if departure is None or visits is None or log is None:
+            reason = of_visits.get("none_because", reason)
+            raise InputError(f"each of {FOLDS} parts of the users is judged, and one has {reason}")
         time = judged["interaction_time"][judged["interaction_split"] == TRAIN]
         first, last = np.flatnonzero(log.so_far == 1), np.flatnonzero(log.cut)
         features = window_features(log, judged, departure)

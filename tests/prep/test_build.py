@@ -61,6 +61,8 @@ def test_what_is_packed(tiny, capsys):
     assert dataset.departure is None
     reason = "0 gaps of more than 30 minutes, fewer than 100"
     assert dataset.manifest["departure"]["constant_because"] == reason
+    assert dataset.visits is None
+    assert dataset.manifest["visits"]["none_because"] == reason
     np.testing.assert_array_equal(arrays["interaction_split"], [0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 2])
 
     manifest = dataset.manifest
@@ -73,6 +75,7 @@ def test_what_is_packed(tiny, capsys):
     assert manifest["counts"]["session_users"] == 2
     report = capsys.readouterr().out
     assert f"departure       constant: {reason}" in report
+    assert f"visits          users who return are not fitted: {reason}" in report
     for fact in ("3 users, 6 items, 11 ratings", "54.5% of the ratings", "8 of 8 kept", str(out)):
         assert fact in report
     assert "\norder " not in report  # of time goes without saying

@@ -35,6 +35,7 @@ from tests.departure_logs import with_departure
 from tests.factory import random_dataset, write_pack
 from tests.paths import ROOT
 from tests.signals_factory import with_signals
+from tests.visit_logs import with_visits
 
 SETTINGS = DQNConfig(
     total_steps=2 * 2 * 40, num_envs=2, rollout_length=2, width=8, batch_size=8, replay_steps=128,
@@ -241,12 +242,29 @@ def test_a_run_for_ratings_of_users_who_tire_is_evaluated_with_both(pack, tmp_pa
     assert json.loads((out / "metrics.json").read_text())["rows"] == before
 
 
+@pytest.mark.slow  # another training
+def test_a_run_with_users_who_return_is_evaluated_with_them(pack, tmp_path, capsys):
+    returning = write_pack(with_visits(jaxsim.load_dataset(pack)), tmp_path / "returning")
+    out = tmp_path / "run"
+    run_training(returning, out, visits=True, horizon_days=20.0)
+    config = load_config(out)
+    assert config.make_options()["visits"] is True
+    assert config.make_env().horizon_days == 20.0
+    before = json.loads((out / "metrics.json").read_text())["rows"]
+    assert all(row["sessions_per_life"] >= 1 for row in before)
+    evaluate_run(out)
+    assert json.loads((out / "metrics.json").read_text())["rows"] == before
+    assert "back in 7 d" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
         ("taste", "posterior"),
         ("exposure", False),
         ("departure", "constant"),
+        ("visits", False),
+        ("horizon_days", None),
         ("satiation", None),
         ("reward", "like"),
         ("slate_size", 1),
