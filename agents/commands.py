@@ -1,4 +1,4 @@
-"""The command line: `python -m agents train dqn --dataset ml-100k`, `evaluate RUN`, `compare RUN RUN`."""
+"""The command line: `python -m agents train dqn`, `evaluate RUN`, `compare RUN RUN`, `log RUN`."""
 
 import json as json_format
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from agents.evaluation.comparison import compare, format_comparison
 from agents.evaluation.returns import load_returns
 from agents.evaluation.table import finite_or_none
 from agents.runs.experiment import Experiment, RunOptions, evaluate_again, repeat_run, train_run
+from agents.runs.session_log import LogOptions, log_run
 from jaxsim import InputError
 from jaxsim.cli import Commands, main
 from jaxsim.files import check_writable, write_text
@@ -90,10 +91,26 @@ def compare_runs(
         write_text(json, json_format.dumps(content, indent=2) + "\n")
 
 
+def log_policy(
+    run: Annotated[Path, tyro.conf.Positional],
+    options: Annotated[LogOptions, tyro.conf.arg(name="")],
+    dataset: str | None = None,
+) -> None:
+    """Let the policy of a run act, and write what it recommended and what users did: one row for each step.
+
+    Args:
+        run: the run folder.
+        options: whose policy acts, for whom, and where the log is written.
+        dataset: name or path of the dataset, if it has moved.
+    """
+    log_run(run, options, dataset)
+
+
 COMMANDS: Commands = {
     "train": {**{name: _train_command(name) for name in ALGORITHMS}, "--config": train_again},
     "evaluate": evaluate_run,
     "compare": compare_runs,
+    "log": log_policy,
 }
 
 

@@ -122,6 +122,16 @@ class Dataset:
         """U, the number of users."""
         return len(self.arrays["user_offsets"]) - 1
 
+    def item_name(self, item: int) -> str:
+        """An item's name, or its id if it has no name."""
+        row = self.items.iloc[item]
+        name = row.get("name")
+        return str(row["item_id"] if name is None or pd.isna(name) or name == "" else name)
+
+    def item_names(self) -> dict[int, str]:
+        """Each item's name, or its id if it has no name."""
+        return {item: self.item_name(item) for item in range(self.num_items)}
+
     def interaction_user(self) -> np.ndarray:
         """The user of each interaction, int32[M]."""
         counts = np.diff(self.arrays["user_offsets"])

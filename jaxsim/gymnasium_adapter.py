@@ -21,9 +21,18 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from jaxsim.checks import check_range, integers
+from jaxsim.checks import integers
+from jaxsim.dataset import Dataset
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
+from jaxsim.gymnasium_options import (
+    check_options,
+    check_rendering,
+    chosen_sessions,
+    chosen_user,
+    key_of,
+)
+from jaxsim.session_words import Step, describe_step
 from jaxsim.slate_types import SlateObservation, SlateState
 from jaxsim.slates import SlateSimulator
 from jaxsim.types import EnvParams, EnvState, Observation
@@ -59,24 +68,37 @@ class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
     place of `votes`, as `jaxsim.SlateSimulator` says. A slate with an item twice is invalid, too.
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 (Gymnasium's own declaration)
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium's own declaration)
 
-    def __init__(self, env: AnySimulator, params: EnvParams, seed: int) -> None:
+    def __init__(
+        self,
+        env: AnySimulator,
+        params: EnvParams,
+        seed: int,
+        render_mode: str | None = None,
+        dataset: Dataset | None = None,
+    ) -> None:
         """Prepare, without starting a session.
 
         Args:
             env, params: of `jaxsim.make`.
             seed: seed of the sessions until `reset` gets another one, from 0 to 2^32 - 1.
+            render_mode: "ansi" makes `render` return the last step as lines of text.
+            dataset: of the environment; then these lines have the titles of items, otherwise their indices.
 
         Raises:
-            InputError: an unusable seed.
+            InputError: an unusable seed, another mode, or another dataset.
         """
+        check_rendering(render_mode, dataset, env.num_items)
+        self.render_mode, self._dataset = render_mode, dataset
+        self._user, self._time = -1, 0
+        self._last: Step | None = None
         self.observation_space = observation_space(env)
         self.action_space = action_space(env)
         self._num_users = env.num_users
         self._params = params
         self._programs = _session_programs(replace(env, defaults=None))
-        self._key = _key_of(seed)
+        self._key = key_of(seed)
         self._state: EnvState | SlateState | None = None
         self._mask = np.ones(env.num_items, bool)
 
@@ -93,9 +115,9 @@ class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
         Raises:
             InputError: an unusable seed, an unknown option, or a user that does not exist.
         """
-        key = self._key if seed is None else _key_of(seed)
-        _check_options(options, ("user",))
-        user = _chosen_user(options, self._num_users)
+        key = self._key if seed is None else key_of(seed)
+        check_options(options, ("user",))
+        user = chosen_user(options, self._num_users)
         super().reset(seed=seed)
         if user is None:
             started = self._programs.reset(key, self._params)
@@ -103,7 +125,9 @@ class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
             started = self._programs.reset_user(key, np.int32(user), self._params)
         self._key, self._state, obs, mask = started
         self._mask = np.array(mask)
-        return _arrays(jax.device_get(obs)), {"action_mask": self._mask.copy()}
+        arrays = _arrays(jax.device_get(obs))
+        self._user, self._time, self._last = int(arrays["user"][0]), 0, None
+        return arrays, {"action_mask": self._mask.copy()}
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
         """Recommend an item, int[], or a slate, int[K]; after the end of a session, call `reset` first.
@@ -123,7 +147,24 @@ class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
         if terminated or truncated:
             self._state = None
         described = {**_described(info), "action_mask": self._mask.copy()}
-        return _arrays(obs), float(reward), bool(terminated), bool(truncated), described
+        self._time += 1
+        ends = bool(terminated), bool(truncated)
+        self._last = Step(self._user, self._time, item, float(reward), *ends, described)
+        return _arrays(obs), float(reward), *ends, described
+
+    def render(self) -> str:
+        """The last step as lines of text: what was recommended, the response and its probability, who left.
+
+        Raises:
+            InputError: the environment was made without `render_mode="ansi"`, or no session was started.
+        """
+        if self.render_mode is None:
+            raise InputError('render() needs GymnasiumEnv(..., render_mode="ansi")')
+        if self._user < 0:
+            raise InputError("no session was started: call reset() first")
+        if self._last is None:
+            return f"user {self._user} has begun a session"
+        return describe_step(self._last, self._dataset)
 
     def action_masks(self) -> np.ndarray:
         """Which items may be recommended now, bool[N]; sb3-contrib calls this method."""
@@ -166,7 +207,7 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self._num_items, self._num_users = env.num_items, env.num_users
         self._params = params
         self._programs = _vector_programs(replace(env, defaults=None), num_envs)
-        self._key = _key_of(seed)  # one for all sessions, or after reset(seed=[...]) one for each
+        self._key = key_of(seed)  # one for all sessions, or after reset(seed=[...]) one for each
         self._state: EnvState | SlateState | None = None
 
     def reset(
@@ -189,11 +230,11 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         Raises:
             InputError: an unusable seed, mask or user, an unknown option, or a mask before the first reset.
         """
-        _check_options(options, ("user", "reset_mask"))
-        mask = _chosen_sessions(options, self.num_envs)
+        check_options(options, ("user", "reset_mask"))
+        mask = chosen_sessions(options, self.num_envs)
         running = None if mask.all() else (self._key, self._running())
         key = self._seeded(seed, mask)
-        user = _chosen_user(options, self._num_users, self.num_envs)
+        user = chosen_user(options, self._num_users, self.num_envs)
         super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
         if user is None:
             key, state, obs = self._programs.reset(key, self._params)
@@ -251,7 +292,7 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         if seed is None:
             return self._key
         if np.ndim(seed) == 0:
-            return _key_of(seed)
+            return key_of(seed)
         if len(seed) != self.num_envs:
             raise InputError(
                 f"seed has {len(seed)} numbers: pass {self.num_envs}, one for each session"
@@ -259,7 +300,7 @@ class GymnasiumVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         keys = self._key if self._key.ndim else jax.random.split(self._key, self.num_envs)
         return jnp.stack(
             [
-                keys[i] if number is None or not mask[i] else _key_of(number, f"seed[{i}]")
+                keys[i] if number is None or not mask[i] else key_of(number, f"seed[{i}]")
                 for i, number in enumerate(seed)
             ]
         )
@@ -432,52 +473,3 @@ def _rows_where(done: np.ndarray, final: dict[str, jax.Array]) -> np.ndarray:
 def _int32(items: Any, num_items: int) -> np.ndarray:
     """Items as int32; numbers outside the catalogue stay outside, so that they never wrap around to an item."""
     return np.clip(np.asarray(items), -1, num_items).astype(np.int32)
-
-
-def _key_of(seed: int, name: str = "seed") -> jax.Array:
-    check_range(name, integers(name, seed, rank=0), 0, 2**32, "seeds")
-    return jax.random.key(int(seed))
-
-
-def _check_options(options: dict[str, Any] | None, names: tuple[str, ...]) -> None:
-    unknown = sorted(set(options or ()) - set(names))
-    if unknown:
-        raise InputError(f"options has {unknown[0]!r}: use {' or '.join(map(repr, names))}")
-
-
-def _chosen_sessions(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:
-    """The sessions to reset, bool[num_envs]; all of them without a mask.
-
-    Raises:
-        InputError: the mask has another type or shape, or no session.
-    """
-    mask = np.asarray((options or {}).get("reset_mask", np.ones(num_envs, bool)))
-    if mask.dtype != bool or mask.shape != (num_envs,):
-        raise InputError(
-            f"reset_mask is {mask.dtype}{list(mask.shape)}: pass bool[{num_envs}], one for each session"
-        )
-    if not mask.any():
-        raise InputError("reset_mask chooses no session: set at least one entry to True")
-    return mask
-
-
-def _chosen_user(
-    options: dict[str, Any] | None, num_users: int, num_envs: int | None = None
-) -> np.ndarray | None:
-    """The user of the option, int32[] or int32[num_envs]; None without the option.
-
-    Raises:
-        InputError: not a user of the dataset, or not one for each session.
-    """
-    if not options or "user" not in options:
-        return None
-    rank = 0 if num_envs is None else np.ndim(options["user"])
-    user = np.asarray(integers("user", options["user"], rank))
-    check_range("user", user, 0, num_users, "the dataset's users")
-    if num_envs is None:
-        return user.astype(np.int32)
-    if user.shape not in ((), (num_envs,)):
-        raise InputError(
-            f"user has shape {list(user.shape)}: pass one, or {num_envs}, one for each session"
-        )
-    return np.broadcast_to(user, (num_envs,)).astype(np.int32)

@@ -57,6 +57,17 @@ def random_allowed(key: jax.Array, mask: jax.Array) -> jax.Array:
     return draw_weighted(key, mask.astype(jnp.float32))
 
 
+def uniform_over(mask: jax.Array) -> jax.Array:
+    """The probabilities of `random_allowed`, float32[N]."""
+    return mask.astype(jnp.float32) / jnp.maximum(mask.sum(dtype=jnp.int32), 1)
+
+
+def uniform_slate(mask: jax.Array, slate_size: int) -> jax.Array:
+    """The probability of each ordered slate of K allowed items bool[N], if all are equally likely; float32[]."""
+    left = mask.sum(dtype=jnp.int32) - jnp.arange(slate_size, dtype=jnp.int32)
+    return jnp.prod(1.0 / left.astype(jnp.float32))
+
+
 def best_allowed(scores: jax.Array, mask: jax.Array) -> jax.Array:
     """The allowed item with the highest score, the first of equals, int32[]; scores float32[N], mask bool[N]."""
     allowed = jnp.where(mask, scores, -jnp.inf)

@@ -6,6 +6,7 @@ Policies are pytrees: pass them to a jitted function as arguments.
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 
@@ -16,6 +17,8 @@ from agents.algorithms.choice import (
     draw_softmax,
     epsilon_greedy,
     mask_logits,
+    slate_log_probability,
+    uniform_over,
 )
 from agents.algorithms.rollout import RecommenderEnv, slate_size_of
 from jaxsim import EnvParams, EnvState, Observation, SlateSimulator, UserSimulator
@@ -60,6 +63,13 @@ class Memoryless:
     ) -> jax.Array:
         """The action."""
         raise NotImplementedError(f"{type(self).__name__}.choose")
+
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """The probability of this item or ordered slate, float32[]; policies that draw define their own."""
+        chosen = self.choose(jax.random.key(0), env, obs, params)
+        return (action == chosen).all().astype(jnp.float32)
 
     def begin(self, env: Simulator, obs: Observation, params: EnvParams) -> tuple[()]:
         """An empty memory."""
@@ -137,6 +147,15 @@ class SampledPolicy(NetworkPolicy):
         size = slate_size_of(env)
         return draw_softmax(key, logits) if size is None else draw_slate(key, logits, size)
 
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        logits = mask_logits(self.scores(obs), env.action_mask(obs, params))
+        if slate_size_of(env) is not None:
+            return jnp.exp(slate_log_probability(logits, action))
+        return jax.nn.softmax(logits)[action]
+
 
 @struct.dataclass
 class EpsilonGreedyPolicy(NetworkPolicy):
@@ -153,3 +172,11 @@ class EpsilonGreedyPolicy(NetworkPolicy):
     ) -> jax.Array:
         """See `Memoryless`."""
         return epsilon_greedy(key, self.scores(obs), env.action_mask(obs, params), self.epsilon)
+
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        mask = env.action_mask(obs, params)
+        best = action == best_allowed(self.scores(obs), mask)
+        return self.epsilon * uniform_over(mask)[action] + (1 - self.epsilon) * best

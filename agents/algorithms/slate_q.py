@@ -26,7 +26,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from agents.algorithms.choice import best_slate, draw_slate, mask_logits, score_of
+from agents.algorithms.choice import best_slate, draw_slate, mask_logits, score_of, uniform_slate
 from agents.algorithms.networks import (
     CHOICE_BIAS,
     CHOICE_EMBEDDING,
@@ -216,7 +216,18 @@ class SlateValuePolicy(NetworkPolicy):
         self, key: jax.Array, env: RecommenderEnv, obs: Observation, params: EnvParams
     ) -> jax.Array:
         """See `Memoryless`."""
-        scores = self.network.apply(self.variables, obs, method="slate_scores")
         mask = env.action_mask(obs, params)
+        return explore(key, self._best(obs, mask), mask, self.epsilon)
+
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        mask = env.action_mask(obs, params)
+        is_best = (action == self._best(obs, mask)).all()
+        return self.epsilon * uniform_slate(mask, len(action)) + (1 - self.epsilon) * is_best
+
+    def _best(self, obs: Observation, mask: jax.Array) -> jax.Array:
+        scores = self.network.apply(self.variables, obs, method="slate_scores")
         size = self.env.slate_size  # type: ignore[attr-defined]
-        return explore(key, scores.best(mask, size), mask, self.epsilon)
+        return scores.best(mask, size)

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents.algorithms.choice import random_allowed
+from agents.algorithms.choice import random_allowed, uniform_over, uniform_slate
 from agents.algorithms.policy import EvaluatedPolicy, Memoryless, Simulator, single_of
 from agents.algorithms.rollout import RecommenderEnv
 from agents.evaluation.oracle import Oracle, best_action
 from agents.evaluation.planning import plan
-from jaxsim import Dataset, EnvParams, Observation, SlateSimulator
+from jaxsim import Dataset, EnvParams, InputError, Observation, SlateSimulator
 from jaxsim.dataset import TRAIN
 
 SMOOTHING = 5.0
@@ -38,6 +38,15 @@ class RandomPolicy(Memoryless):
             scores = jax.random.uniform(key, (env.num_items,), jnp.float32)
             return best_action(env, scores, obs, params)
         return random_allowed(key, env.action_mask(obs, params))
+
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """See `Memoryless`."""
+        mask = env.action_mask(obs, params)
+        if isinstance(env, SlateSimulator):
+            return uniform_slate(mask, env.slate_size)
+        return uniform_over(mask)[action]
 
 
 @struct.dataclass
@@ -77,9 +86,24 @@ class RepeatLastLiked(Memoryless):
             latest = jnp.where(obs.responses > 0, 1.0 + position, 0.0)
             return best_action(env, chance.at[obs.items].max(latest), obs, params)
         mask = env.action_mask(obs, params)
+        latest = self._latest(obs, mask)
+        return jnp.where(latest >= 0, latest, random_allowed(key, mask))
+
+    def propensity(
+        self, env: RecommenderEnv, obs: Observation, params: EnvParams, action: jax.Array
+    ) -> jax.Array:
+        """See `Memoryless`; of single items only."""
+        if isinstance(env, SlateSimulator):
+            raise InputError("repeat_last_liked has no propensities of slates: log another policy")
+        mask = env.action_mask(obs, params)
+        latest = self._latest(obs, mask)
+        return jnp.where(latest >= 0, action == latest, uniform_over(mask)[action])
+
+    def _latest(self, obs: Observation, mask: jax.Array) -> jax.Array:
+        """The allowed item that was liked last, int32[]; -1 if there is none."""
         liked = (obs.responses > 0) & mask[jnp.maximum(obs.items, 0)]
         latest = obs.items[obs.items.shape[-1] - 1 - jnp.argmax(liked[::-1])]
-        return jnp.where(liked.any(), latest, random_allowed(key, mask))
+        return jnp.where(liked.any(), latest, -1)
 
 
 def baselines(dataset: Dataset, env: Simulator, params: EnvParams) -> dict[str, EvaluatedPolicy]:

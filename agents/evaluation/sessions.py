@@ -280,7 +280,8 @@ def _without_repeats(env: Simulator) -> Simulator:
     return dataclasses.replace(env, repeats="mask")
 
 
-def _batch_size() -> int:
+def batch_size() -> int:
+    """How many sessions run at once."""
     return _CPU_BATCH if jax.default_backend() == "cpu" else _OTHER_BATCH
 
 
@@ -296,7 +297,7 @@ def in_batches(
     order = np.argsort(np.asarray(sessions.durations), kind="stable")
     # The last batch is filled up with repeated sessions: all batches of all groups of users have one shape, and so
     # need one compilation.
-    size = _batch_size()
+    size = batch_size()
     padded = np.resize(order, -(-num_sessions // size) * size)
     for start in range(0, len(padded), size):
         rows = padded[start : start + size]

@@ -311,15 +311,29 @@ def repeat_run(config: Path, options: RunOptions, dataset: str | None = None) ->
 
 def evaluate_again(run: Path, dataset: str | None = None) -> None:
     """Evaluate a finished run again; arguments as in `agents.commands.evaluate_run`."""
+    finished, variables = load_run(run, dataset)
+    evaluation = finished.evaluate(variables)
+    save_evaluation(run, finished.config, evaluation, describe_machine()["device"])
+    print(evaluation.report())
+
+
+def load_run(run: Path, dataset: str | None = None) -> tuple[PreparedRun, list[Any]]:
+    """A finished run, and the variables of the network of each of its seeds.
+
+    Args:
+        run: the run folder.
+        dataset: name or path of the dataset, if it has moved.
+
+    Raises:
+        InputError: the folder cannot be read, or the dataset is another build than the run was trained on.
+    """
     config = load_config(run)
     algorithm = config.make_algorithm(config.make_env())
     variables = split_seeds(load_variables(run, config, algorithm))
     packed = load_dataset(dataset or config.dataset)
     _check_build(run, config, packed, dataset)
     env, params = make(packed, **config.make_options())
-    evaluation = PreparedRun(config, packed, env, params, algorithm).evaluate(variables)
-    save_evaluation(run, config, evaluation, describe_machine()["device"])
-    print(evaluation.report())
+    return PreparedRun(config, packed, env, params, algorithm), variables
 
 
 def _check_build(run: Path, config: RunConfig, packed: Dataset, dataset: str | None) -> None:

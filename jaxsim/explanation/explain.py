@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxsim.checks import check_key, decision_arguments, is_concrete
+from jaxsim.checks import check_key, decision_arguments, integers, is_concrete
 from jaxsim.dataset import Dataset
 from jaxsim.ensemble import Decision
 from jaxsim.environment import UserSimulator
@@ -29,6 +29,7 @@ def explain(
     candidate: Any,
     user: Any = -1,
     key: jax.Array | None = None,
+    position: Any = None,
 ) -> Explanation | TasteExplanation:
     """Explain one decision of `env.respond`.
 
@@ -48,10 +49,13 @@ def explain(
         candidate: int, the item.
         user: int, for f_sta's user effect; -1 takes the mean. The taste model knows users by their history only.
         key: PRNG key of the coins or of the draw, as in `env.respond`; None leaves them open.
+        position: int, of the recommendation in the session, from 1; with `departure="fitted"` the explanation then
+            has the chance that the user leaves after it, and why.
 
     Raises:
         InputError: an argument of a wrong type or out of range, a dataset other than the simulator's, an
-            environment with a `user_model`, or a call inside jit or vmap.
+            environment with a `user_model`, a position where the departure is constant, or a call inside jit or
+            vmap.
     """
     _check_dataset(dataset, env, params)
     if env.own_model is not None:
@@ -59,7 +63,8 @@ def explain(
             "explain describes the votes and the taste model, and this environment has a user_model of its own"
         )
     words = ItemWords(dataset)
-    arguments = env, params, key, history_items, history_labels, candidate, user
+    position = _checked_position(env, position)
+    arguments = env, params, key, history_items, history_labels, candidate, user, position
     if env.semantics in TASTE_SEMANTICS:
         return explain_taste(words, _read_question(*arguments, TasteOutcomes.read))
     return explain_votes(words, _read_question(*arguments, VoteOutcomes.read))
@@ -81,6 +86,20 @@ def _check_dataset(dataset: Dataset, env: UserSimulator, params: EnvParams) -> N
         )
 
 
+def _checked_position(env: UserSimulator, position: Any) -> int | None:
+    if position is None:
+        return None
+    if env.departure != "fitted":
+        raise InputError(
+            'position is about leaving, which is constant here: make the environment with departure="fitted"'
+        )
+    if not is_concrete(position) or int(integers("position", position, rank=0)) < 1:
+        raise InputError(
+            f"position is {position}: give the step of the session, a whole number from 1"
+        )
+    return int(position)
+
+
 def _read_question(
     env: UserSimulator,
     params: EnvParams,
@@ -89,6 +108,7 @@ def _read_question(
     history_labels: Any,
     candidate: Any,
     user: Any,
+    position: int | None,
     read: Callable[[Decision, bool], OutcomesT],
 ) -> Question[OutcomesT]:
     if not is_concrete(history_items, history_labels, candidate, user, key):
@@ -102,4 +122,4 @@ def _read_question(
     positions = np.flatnonzero(items >= 0)
     likes = (labels[positions] > 0).astype(np.int8)
     history = History(positions, items[positions].astype(np.int32), likes)
-    return Question(env, params, key, history, int(candidate), int(user), read)
+    return Question(env, params, key, history, int(candidate), int(user), read, position)

@@ -96,6 +96,7 @@ class Question(Generic[OutcomesT]):
         candidate: the item.
         user: index of the user; -1 for the mean user effect.
         read: the outcomes of what `respond` returned for R histories, and of whether the caller gave a key.
+        position: of the candidate in the session, from 1; None if it is not known.
     """
 
     env: UserSimulator
@@ -105,6 +106,7 @@ class Question(Generic[OutcomesT]):
     candidate: int
     user: int
     read: Callable[[Decision, bool], OutcomesT]
+    position: int | None = None
 
     def ask(self) -> OutcomesT:
         """The outcome on the unchanged history, one row."""

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxsim.ensemble import Decision
 from jaxsim.errors import InputError
 from jaxsim.explanation.counterfactuals import joint_removal, single_interactions
+from jaxsim.explanation.leaving import explain_leaving, recent_in
 from jaxsim.explanation.question import Outcomes, Question
 from jaxsim.explanation.tables import Page, Printed
 from jaxsim.explanation.taste_tables import taste_page
 from jaxsim.explanation.taste_types import (
     PartShare,
+    Repetition,
     Signals,
     TasteExplanationFields,
     TasteFlip,
@@ -27,6 +30,7 @@ from jaxsim.explanation.taste_types import (
 )
 from jaxsim.explanation.words import ItemWords
 from jaxsim.exposure import correction, host_model
+from jaxsim.satiation import added, redundancy_of
 from jaxsim.taste_kernel import sequence_kernels
 
 # Between respond's probability in float32 and ours. Rounding stays far below it; another dataset does not.
@@ -104,7 +108,8 @@ def explain_taste(words: ItemWords, question: Question[TasteOutcomes]) -> TasteE
     taste = float(sum(kernel @ shares.weights for kernel in shares.kernels.values()))
     item_part, taste_part = w0 + w1 * shares.item_mean, w2 * taste
     chosen, exposure, exposure_part = _exposure(words, question)
-    log_odds = item_part + taste_part + exposure_part
+    redundancy, satiation_part = _satiation(question)
+    log_odds = item_part + taste_part + exposure_part + satiation_part
     probability = float(1 / (1 + np.exp(-log_odds)))
     if abs(probability - base.like_probability[0]) > AGREEMENT:
         raise _another_dataset(words)
@@ -133,6 +138,9 @@ def explain_taste(words: ItemWords, question: Question[TasteOutcomes]) -> TasteE
         leaning=bool(base.leaning[0] > 0),
         flips=tuple(_flips(question, words, base)),
         signals=_signals(words, question, base.decision, draw_open),
+        redundancy=redundancy,
+        satiation_part=satiation_part,
+        leaving=explain_leaving(question, None if draw_open else bool(base.likes[0])),
     )
 
 
@@ -200,6 +208,17 @@ def _exposure(
     chosen = float(host_model(words.dataset).log_odds(candidate, items, present)[0])
     slope, offset = correction(words.dataset)
     return chosen, (slope, offset), slope * (chosen - offset)
+
+
+def _satiation(question: Question[TasteOutcomes]) -> tuple[Repetition | None, float]:
+    """How alike the candidate is to the last five, and what that adds to the log-odds of a like."""
+    setting, params = question.env.satiation, question.params
+    if setting is None:
+        return None, 0.0
+    recent = recent_in(question.history)
+    redundancy = redundancy_of(params.catalogue, recent, jnp.int32(question.candidate))
+    known = {n: None if np.isnan(x) else float(x) for n, x in redundancy._asdict().items()}
+    return Repetition(**known), float(added(setting, params.satiation, redundancy))
 
 
 def _another_dataset(words: ItemWords) -> InputError:

@@ -1,7 +1,9 @@
 """The tables of an explanation by the taste model."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 
+from jaxsim.explanation.leaving import leaving_tables
 from jaxsim.explanation.tables import Page, Row, Table, candidate_table, flip_table, user_name
 from jaxsim.explanation.taste_types import (
     PartShare,
@@ -31,6 +33,7 @@ def taste_page(explanation: TasteExplanationFields) -> Page:
         candidate_table(explanation.candidate, ("year", "-" if year is None else str(year))),
         _log_odds_table(explanation),
         *_signal_tables(explanation.signals),
+        *leaving_tables(explanation.leaving),
         _part_table(explanation.parts),
         _history_table(explanation),
         _keyword_table(explanation),
@@ -69,9 +72,19 @@ def _log_odds_table(explanation: TasteExplanationFields) -> Table:
         computed = f"beta (e - o) = {slope:.3f} * ({explanation.chosen:.3f} {-offset:+.3f})"
         rows.append(("being chosen", computed, _signed(explanation.exposure_part)))
         together = "all"
+    if explanation.redundancy is not None:
+        rows.append(("satiation", _repeated(explanation), _signed(explanation.satiation_part)))
+        together = "all"
     probability = f"a probability of {explanation.probability:.3f}"
     rows.append((together, probability, _signed(explanation.log_odds)))
     return Table("Log-odds of a like", ("of", "computed as", "log-odds"), rows)
+
+
+def _repeated(explanation: TasteExplanationFields) -> str:
+    """How alike the candidate is to the last five items."""
+    features = asdict(explanation.redundancy) if explanation.redundancy else {}
+    known = [f"{name.replace('_', ' ')} {x:.2f}" for name, x in features.items() if x is not None]
+    return ", ".join(known) or "nothing came before"
 
 
 def _signal_tables(signals: Signals | None) -> list[Table]:

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from jaxsim.explanation.types import Candidate, Change
+from jaxsim.explanation.types import Candidate, Change, Leaving
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,15 @@ class Signals:
 
 
 @dataclass(frozen=True)
+class Repetition:
+    """The features of `jaxsim.satiation.Redundancy`; None where there is nothing to compare."""
+
+    same_category: float | None
+    keyword_similarity: float | None
+    latest_same_category: float | None
+
+
+@dataclass(frozen=True)
 class TasteExplanationFields:
     """The fields of a `jaxsim.TasteExplanation`; the equations are those of `jaxsim.taste`.
 
@@ -100,7 +109,7 @@ class TasteExplanationFields:
         candidate_year: its year; None if it has none.
         history_length: number of interactions in the history, without padding.
         probability: p(c), the probability of a like.
-        log_odds: its log-odds, `item_part` + `taste_part` + `exposure_part`.
+        log_odds: its log-odds, `item_part` + `taste_part` + `exposure_part` + `satiation_part`.
         calibration: w_0, w_1 and w_2.
         item_mean: m + b_c, the like rate of the item among all users.
         item_part: w_0 + w_1 (m + b_c), in log-odds.
@@ -121,6 +130,10 @@ class TasteExplanationFields:
             MAX_REMOVALS interactions to leave out together, if the greedy search finds one.
         signals: rating and duration, given ratings and durations of the history that are typical of its labels;
             None if responses are likes alone.
+        redundancy: how alike the candidate is to the last five items of the history; None without satiation.
+        satiation_part: what satiation adds, in log-odds (`jaxsim.satiation`); 0 without it.
+        leaving: the chance of leaving after the response, or after a dislike and after a like while the draw is
+            open; empty unless `explain` got a position.
     """
 
     dataset: str
@@ -146,6 +159,9 @@ class TasteExplanationFields:
     leaning: bool
     flips: tuple[TasteFlip, ...]
     signals: Signals | None = None
+    redundancy: Repetition | None = None
+    satiation_part: float = 0.0
+    leaving: tuple[Leaving, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as dicts, tuples, strings, numbers, booleans and None, for `json.dumps`."""

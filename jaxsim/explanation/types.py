@@ -134,6 +134,33 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class LeavingTerm:
+    """What one term adds to the log-odds of leaving: "position", or a term of `jaxsim.departure`."""
+
+    term: str
+    log_odds: float
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """The chance that the user leaves after the recommendation (`jaxsim.departure`).
+
+    Attributes:
+        position: of the recommendation in the session, from 1.
+        liked: the response that it follows.
+        probability: of leaving.
+        log_odds: its log-odds, the sum of the terms.
+        terms: what each adds.
+    """
+
+    position: int
+    liked: bool
+    probability: float
+    log_odds: float
+    terms: tuple[LeavingTerm, ...]
+
+
+@dataclass(frozen=True)
 class ExplanationFields:
     """The fields of a `jaxsim.Explanation`.
 
@@ -160,6 +187,8 @@ class ExplanationFields:
             together, if the greedy search finds one. With a key, a flip gives the opposite decision with the same
             coins. Without a key, it moves `like_probability` from one side of 1/2 to the other, or from 1/2 to
             either side.
+        leaving: the chance of leaving after the response, or after a dislike and after a like while coins decide
+            it and are open; empty unless `explain` got a position.
     """
 
     dataset: str
@@ -181,6 +210,7 @@ class ExplanationFields:
     like: bool | None
     like_probability: float
     flips: tuple[Flip, ...]
+    leaving: tuple[Leaving, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as dicts, tuples, strings, numbers, booleans and None, for `json.dumps`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from jaxsim.explanation.leaving import leaving_tables
 from jaxsim.explanation.tables import (
     Page,
     Row,
@@ -23,6 +24,7 @@ def vote_page(explanation: ExplanationFields) -> Page:
         _vote_table(explanation),
         _keyword_table(explanation.matched),
         _history_table(explanation),
+        *leaving_tables(explanation.leaving),
         flip_table("What flips it", explanation.flips, ("votes", "then"), _flip_cells),
     ]
     return Page(_headline(explanation), tables)

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxsim.ensemble import Decision
 from jaxsim.errors import InputError
+from jaxsim.explanation.leaving import explain_leaving
 from jaxsim.explanation.question import Question
 from jaxsim.explanation.tables import Page, Printed
 from jaxsim.explanation.types import (
@@ -68,6 +69,7 @@ def explain_votes(words: ItemWords, question: Question[VoteOutcomes]) -> Explana
         like=base.like(0),
         like_probability=float(base.like_probability[0]),
         flips=tuple(find_flips(question, words, base)),
+        leaving=explain_leaving(question, base.like(0)),
     )
 
 

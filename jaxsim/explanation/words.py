@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 import numpy as np
-import pandas as pd
 
 from jaxsim.dataset import Dataset
 from jaxsim.explanation.types import Candidate
@@ -17,9 +16,7 @@ class ItemWords:
 
     def name(self, item: int) -> str:
         """The item's name, or its id if it has no name."""
-        row = self.dataset.items.iloc[item]
-        name = row.get("name")
-        return str(row["item_id"] if name is None or pd.isna(name) or name == "" else name)
+        return self.dataset.item_name(item)
 
     def categories(self, item: int) -> list[int]:
         """D_cate, the indices of the item's categories."""

@@ -96,16 +96,17 @@ def test_features_by_hand(catalogue):
         jnp.zeros(5),
         jnp.array([False, False, True, True, True]),
     )
-    everything = redundancies(items, recent)
+    everything = jax.jit(redundancies)(items, recent)
     # Of 1, 3, 2: item 0 shares a category with 1, item 2 with 3 and 2. Item 3 has no pros to compare.
     np.testing.assert_allclose(everything.same_category, [1 / 3, 1 / 3, 2 / 3, 2 / 3])
     cosines = [(0.5 + 0) / 2, (1 + np.sqrt(3) / 2) / 2, (np.sqrt(3) / 2 + 1) / 2, np.nan]
     np.testing.assert_allclose(everything.keyword_similarity, cosines, atol=2e-6)
     np.testing.assert_array_equal(everything.latest_same_category, [0, 0, 1, 1])
+    of_one = jax.jit(redundancy_of)
     for item in range(4):
-        one = redundancy_of(items, recent, jnp.int32(item))
+        one = of_one(items, recent, jnp.int32(item))
         chex.assert_trees_all_close(one, jax.tree.map(lambda x, i=item: x[i], everything))
-    nothing = redundancy_of(items, recent._replace(present=jnp.zeros(5, bool)), 0)
+    nothing = of_one(items, recent._replace(present=jnp.zeros(5, bool)), 0)
     assert all(np.isnan(x) for x in nothing)
 
 
@@ -279,3 +280,35 @@ def test_a_fit_that_shows_none_is_refused_with_its_coefficients(dataset):
     ):
         with pytest.raises(InputError, match=message):
             jaxsim.make(packed, semantics="soft", satiation="fitted")
+
+
+# ---- explanations --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("satiation", [1.5, "fitted", bored], ids=["number", "fitted", "function"])
+def test_an_explanation_names_the_satiation(dataset, satiation):
+    """And agrees with `respond`, which `explain` checks by itself."""
+    _, env, params = simulator_of(
+        fitted(dataset), semantics="soft", satiation=satiation, exposure=True
+    )
+    for items in ([3, 7, 9], [1, 2, 3, 4, 5, 6, 8], []):
+        features = features_of(dataset, items, 5)
+        why = jaxsim.explain(fitted(dataset), env, params, items, [1] * len(items), 5)
+        assert why.satiation_part == pytest.approx(added_by(satiation, features), abs=1e-5)
+        known = why.to_dict()["redundancy"]
+        assert tuple(known) == TERMS
+        assert [None if x is None else pytest.approx(x, abs=1e-5) for x in features] == list(
+            known.values()
+        )
+        parts = why.item_part + why.taste_part + why.exposure_part + why.satiation_part
+        assert why.log_odds == pytest.approx(parts)
+        assert why.probability == pytest.approx(expit(why.log_odds))
+        assert "satiation" in str(why)
+
+
+def test_without_the_option_an_explanation_says_nothing_about_it(dataset):
+    simulator = simulator_of(dataset, semantics="soft")
+    why = jaxsim.explain(*simulator, [3, 7], [1, 0], 5)
+    assert (why.satiation_part, why.redundancy) == (0.0, None)
+    assert "satiation" not in str(why)

@@ -48,6 +48,29 @@ def test_agents_learn_to_show_what_is_liked(dataset, kind, config):
     assert min(shares) > 0.5
 
 
+@pytest.mark.slow
+def test_propensities_of_all_slates_add_up_to_one(dataset):
+    """And they are the shares of what is drawn."""
+    _, env, params = with_rates(dataset, slate_size=2)
+    obs, _ = env.reset_user(jnp.int32(0), params)
+    allowed = np.flatnonzero(env.action_mask(obs, params))
+    slates = jnp.array(list(itertools.permutations(allowed, 2)), jnp.int32)
+    ppo = PPO(env, PPOConfig(num_envs=2, width=8))
+    dqn = DQN(env, DQNConfig(num_envs=2, width=8, batch_size=2, exploration_final_eps=0.3))
+    policies = [RandomPolicy()]
+    for agent in (ppo, dqn):
+        variables = agent.init(jax.random.key(0), params).variables
+        policies += [agent.policy_of(variables, sampled=sampled) for sampled in (True, False)]
+    for policy in policies:
+        chance = jax.vmap(policy.propensity, (None, None, None, 0))(env, obs, params, slates)
+        np.testing.assert_allclose(chance.sum(), 1.0, rtol=1e-4)
+        keys = jax.random.split(jax.random.key(1), 4000)
+        drawn = jax.vmap(lambda key, p=policy: p.choose(key, env, obs, params))(keys)
+        likeliest = slates[jnp.argmax(chance)]
+        share, expected = (drawn == likeliest).all(axis=1).mean(), chance.max()
+        assert abs(share - expected) <= 5 * np.sqrt(expected * (1 - expected) / 4000) + 1e-6
+
+
 # ---- divergence and curvature ------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ from agents.evaluation.baselines import FixedRanking
 from agents.evaluation.evaluate import evaluate
 from agents.evaluation.planning import plan
 from agents.evaluation.sessions import fixed_sessions, run_sessions
-from agents.evaluation.slates import RankedSlate, run_slates
 from agents.evaluation.table import to_json
 from agents.evaluation.visits import count_visits, joined, no_visits, visit_statistics
 from tests.agents.conftest import learnable_dataset
@@ -128,11 +127,11 @@ def test_slates_are_evaluated_over_lives(dataset):
     _, env, params = with_rates(dataset, visits=True)
     params = params.replace(departure_probability=jnp.float32(1.0))
     sessions = fixed_sessions(jax.random.key(0), env, params, repeats=1)
-    policy = RankedSlate(jnp.arange(env.num_items, dtype=jnp.float32))
-    outcome = run_slates(env, params, policy, sessions)
-    assert outcome.places.sum() == env.session_capacity * len(sessions.users)
+    policy = FixedRanking(jnp.arange(env.num_items, dtype=jnp.float32))
+    outcome = run_sessions(env, params, policy, sessions)
+    assert (outcome.steps == env.session_capacity).all()
     gone = params.replace(visits=params.visits.replace(intercept=jnp.float32(-50.0)))
-    assert run_slates(env, gone, policy, sessions).places.sum() == len(sessions.users)
+    assert (run_sessions(env, gone, policy, sessions).steps == 1).all()
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import agents
 import jaxsim
 from agents.__main__ import run as run_command_line
 from agents.algorithms.dqn import DQNConfig
-from agents.commands import evaluate_run, train_again
+from agents.commands import evaluate_run, log_policy, train_again
 from agents.runs.config import load_config
 from agents.runs.experiment import Experiment, RunOptions, train_run
 from agents.runs.folder import (
@@ -29,6 +29,7 @@ from agents.runs.folder import (
     unfinished_run,
 )
 from agents.runs.metrics import ProgressBar
+from agents.runs.session_log import LogOptions
 from jaxsim import InputError
 from jaxsim.files import staged_folder
 from tests.departure_logs import with_departure
@@ -277,6 +278,38 @@ def test_a_config_from_before_an_option_is_read(finished, run, option, value):
     path.write_text(json.dumps(config))
     assert load_config(run).make_options()[option] == value
     assert load_config(run).make_env() == load_config(finished).make_env()
+
+
+@pytest.mark.slow  # compiles the policies again
+def test_a_run_is_logged_with_where_the_log_comes_from(pack, run, tmp_path, capsys):
+    out = tmp_path / "logs" / "log.parquet"
+    log_policy(run, LogOptions(out, episodes=6, sampled=True, network=1, seed=3))
+    log = pd.read_parquet(out)
+    assert log["episode"].nunique() == 6
+    assert (log["user_group"] == "train").all()
+    # Epsilon-greedy: the best item, or any of those that are left.
+    epsilon = SETTINGS.exploration_final_eps
+    assert ((log["propensity"] > 1 - epsilon) | (log["propensity"] < epsilon)).all()
+    about = log.attrs
+    assert (about["policy"], about["sampled"], about["training_seed"]) == ("learned", True, 1)
+    assert (about["seed"], about["episodes"], about["users"]) == (3, 6, "train")
+    assert about["environment"]["history_length"] == WINDOW["history_length"]
+    assert about["dataset_digest"] == load_config(run).dataset_digest
+    assert "6 episodes" in capsys.readouterr().out
+    log_policy(run, LogOptions(out, episodes=6, sampled=True, network=1, seed=3))
+    pd.testing.assert_frame_equal(pd.read_parquet(out), log)
+    assert list(out.parent.iterdir()) == [out]
+    for options, message in (
+        ({"network": 2}, r"^--network is 2: .* has 2 training seeds, from 0$"),
+        ({"users": "held_out"}, r"^--users held_out: invented has no such user$"),
+        ({"out": tmp_path / "log.csv"}, r"end the name in .parquet$"),
+        ({"out": tmp_path}, r"end the name in .parquet$"),
+        ({"policy": "random", "sampled": True}, r"^--sampled is about the learned policy"),
+        ({"episodes": 0}, r"^--episodes is 0: give a whole number from 1$"),
+    ):
+        with pytest.raises(InputError, match=message):
+            log_policy(run, LogOptions(**{"out": out, **options}))
+    pd.testing.assert_frame_equal(pd.read_parquet(out), log)
 
 
 def test_a_run_is_not_evaluated_on_another_dataset(run, tmp_path):

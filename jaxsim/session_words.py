@@ -1,0 +1,106 @@
+"""One step of a session in words, for `GymnasiumEnv.render`."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from jaxsim.dataset import Dataset
+from jaxsim.tables import format_table
+
+_MODELS = ("f_mat", "f_sim", "f_sta")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened in a step.
+
+    Attributes:
+        user: whose session it is.
+        time: which step of the episode, from 1.
+        action: an item int[], or a slate int[K].
+        reward: what it earned.
+        terminated, truncated: whether the episode ended, and how.
+        info: of `GymnasiumEnv.step`.
+    """
+
+    user: int
+    time: int
+    action: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+    info: dict[str, Any]
+
+
+def describe_step(step: Step, dataset: Dataset | None) -> str:
+    """A few lines about a step.
+
+    Args:
+        step: what happened.
+        dataset: knows the titles of items; None names them by index.
+    """
+    info = step.info
+    lines = [_heading(step)]
+    if info["invalid_action"]:
+        shown = ", ".join(map(str, np.atleast_1d(step.action)))
+        lines.append(f"item {shown}: invalid, so nothing was recommended")
+    elif "slate" in info:
+        lines.append(_slate(info, dataset))
+    else:
+        verb = "liked" if info["response"]["like"] else "disliked"
+        lines.append(f"{item_words(int(step.action), dataset)}: {verb}{_signals(info, dataset)}")
+    if "probability" in info:
+        lines.append(f"probability of a like: {float(info['probability']):.3f}")
+    if "votes" in info:
+        votes = zip(_MODELS, info["votes"], strict=True)
+        lines.append("votes: " + ", ".join(f"{model} {vote}" for model, vote in votes))
+    lines.append(f"earned: {step.reward:g}")
+    if "departure_probability" in info:
+        lines.append(f"chance of leaving: {float(info['departure_probability']):.3f}")
+    return "\n".join([*lines, *_ending(step)])
+
+
+def item_words(item: int, dataset: Dataset | None) -> str:
+    """An item's title and index, or the index alone without a dataset."""
+    if dataset is None:
+        return f"item {item}"
+    title = "".join(c if c.isprintable() else " " for c in dataset.item_name(item))
+    return f'"{title}" (item {item})'
+
+
+def _heading(step: Step) -> str:
+    if "session" not in step.info:
+        return f"step {step.time} of the session of user {step.user}"
+    session, day = int(step.info["session"]) + 1, float(step.info["day"])
+    return f"step {step.time} of user {step.user}: session {session} of their life, day {day:.1f}"
+
+
+def _signals(info: dict[str, Any], dataset: Dataset | None) -> str:
+    """Rating and duration, where the response has them."""
+    response, words = info["response"], ""
+    if "rating" in response:
+        words += f", rating {float(response['rating']):.3g}"
+    if "duration" in response:
+        unit = None if dataset is None else dataset.duration_unit
+        words += f", duration {float(response['duration']):.3g}" + (f" {unit}" if unit else "")
+    return words
+
+
+def _slate(info: dict[str, Any], dataset: Dataset | None) -> str:
+    """The items of a slate with the probability that each is chosen, and the choice."""
+    names = [*(item_words(int(item), dataset) for item in info["slate"]), "none"]
+    chosen = int(info["place"]) % len(names)  # -1 stands for none, which is the last
+    rows = [
+        (n + 1 if n < len(names) - 1 else "", name, f"{p:.3f}", "chosen" if n == chosen else "")
+        for n, (name, p) in enumerate(zip(names, info["probabilities"], strict=True))
+    ]
+    return format_table(("place", "item", "probability", ""), rows, left=(1, 3))
+
+
+def _ending(step: Step) -> list[str]:
+    if step.info.get("returned"):
+        return [f"the user left, and returned after {float(step.info['gap_days']):.1f} days"]
+    if step.terminated:
+        return ["the user left" + (" for good" if "session" in step.info else "")]
+    return ["the session was cut at its longest length"] if step.truncated else []
