@@ -100,11 +100,10 @@ class SlateSimulator(OfSingleItems, RecordedSlates, environment.Environment):
             slate_size: K.
             options: other fields.
         """
-        steps = single.session_capacity
-        env = cls(single, slate_size, steps, **options)
-        choice = env.slate_size, env.position_effect, env.outside_option
-        entries = slate_choice.entry_capacity(steps, env.unchosen, *choice)
-        return replace(env, single=replace(single, session_capacity=entries))
+        env = cls(single, slate_size, single.session_capacity, **options)
+        choice = env.unchosen, env.slate_size, env.position_effect, env.outside_option
+        capacity = slate_choice.entry_capacity(env.session_capacity, *choice)
+        return replace(env, single=replace(single, session_capacity=capacity))
 
     def __repr__(self) -> str:
         """The settings in one line."""

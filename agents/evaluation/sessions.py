@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from agents.algorithms.policy import EvaluatedPolicy, Simulator
+from agents.algorithms.policy import EvaluatedPolicy, Simulator, single_of
 from agents.algorithms.rollout import slate_size_of
 from agents.evaluation.visits import VisitCounts, count_visits, joined, no_visits
 from jaxsim import COSINE_UNIT, NO_COSINE, EnvParams, Observation, SlateSimulator
@@ -226,7 +226,7 @@ def _step_batch(
         likes=batch.likes.at[:, batch.time].set(like, mode="drop"),
         alive=None if batch.alive is None else alive & ~left,
         steps=None if batch.steps is None else batch.steps + alive,
-        visits=count_visits(batch.visits, info, alive, env.horizon_days),
+        visits=count_visits(batch.visits, info, alive, single_of(env).horizon_days),
         liked=None if batch.liked is None else batch.liked + jnp.where(alive, like, 0),
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
-from agents.algorithms.policy import Simulator
+from agents.algorithms.policy import Simulator, single_of
 from agents.algorithms.registry import ALGORITHMS
 from jaxsim import Dataset, InputError, SASRec, SlateSimulator, UserSimulator
 from jaxsim.dataset import sha256_of
@@ -109,13 +109,11 @@ class RunConfig:
 
 def environment_settings(env: Simulator) -> dict[str, Any]:
     """The static settings of an environment as plain values."""
-    single, slates = env, {"slate_size": 1}
+    single, slates = single_of(env), {"slate_size": 1}
     if isinstance(env, SlateSimulator):
-        single = env.single
         slates = {name: getattr(env, name) for name in ("slate_size", *SLATE_OPTIONS)}
-    assert isinstance(single, UserSimulator)
-    names = ("num_users", "history_length", "semantics", "repeats", *LATER_OPTIONS)
-    values = {name: getattr(single, name) for name in names if name != "slate_size"}
+    names = {"num_users", "history_length", "semantics", "repeats", *LATER_OPTIONS} - {*slates}
+    values = {name: getattr(single, name) for name in sorted(names)}
     values |= {"session_capacity": env.session_capacity, "sasrec": single.sasrec.architecture}
     return values | slates
 
