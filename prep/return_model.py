@@ -29,7 +29,7 @@ from jaxsim.dataset import TRAIN
 from jaxsim.departure import SATISFACTION
 from jaxsim.visits import PARTS, SESSIONS, VISIT_TERMS
 from prep.departure_model import CLIP, Log, item_arrays, read_log, satisfaction, standardised
-from prep.regression import clear_terms, fit_logistic, sandwich
+from prep.regression import SMALL_RIDGE, clear_terms, fit_logistic, sandwich
 
 MAX_COMPONENTS = 3
 _MINUTE = 60
@@ -356,7 +356,8 @@ def standard_errors(
         step = _DIFFERENCE * np.eye(len(at))[i]
         after, before = (_scores(ends, designs, fit.moved_to(at + x)) for x in (step, -step))
         slopes.append((after - before).sum(axis=0) / (2 * _DIFFERENCE))
-    curvature = -np.array(slopes)
+    # The small ridge is for parameters that the data says nothing about, such as a scale at its lower bound.
+    curvature = SMALL_RIDGE * np.eye(len(at)) - np.array(slopes)
     scores = _scores(ends, designs, fit)
     return np.sqrt(np.diag(sandwich((curvature + curvature.T) / 2, scores, ends.user)))
 

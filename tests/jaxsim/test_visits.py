@@ -174,7 +174,7 @@ def test_nothing_else_changes(dataset, living):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_life_goes_on_from_session_to_session(living, seed):
-    """Several lives at once, and each step again on its own; the days and sessions add up."""
+    """Several lives at once, and one step again on its own; the days and sessions add up."""
     _, env, params = living
     keys = jax.random.split(jax.random.key(seed), 16)
     obs, state = jax.vmap(env.reset, (0, None))(keys, params)
@@ -183,11 +183,14 @@ def test_a_life_goes_on_from_session_to_session(living, seed):
     for time in range(env.session_capacity):
         item = jnp.asarray([unseen(row) for row in obs.items], jnp.int32)
         keys = jax.random.split(jax.random.key(100 * seed + time), 16)
-        before = jax.tree.map(lambda x: x[3], state)
+        before = state
         obs, state, _, terminated, info = step_each(env, keys, state, item, params)
-        alone = env.step_env(keys[3], before, item[3], params)
-        np.testing.assert_array_equal(alone[1].visits.session, state.visits.session[3])
-        np.testing.assert_allclose(alone[-1]["gap_days"], info["gap_days"][3], rtol=1e-5)
+        row = int(np.argmax(info["returned"]))
+        if time == 1:  # without jit and vmap, which takes long
+            before = jax.tree.map(lambda x, row=row: x[row], before)
+            alone = env.step_env(keys[row], before, item[row], params)
+            np.testing.assert_array_equal(alone[1].visits.session, state.visits.session[row])
+            np.testing.assert_allclose(alone[-1]["gap_days"], info["gap_days"][row], rtol=1e-5)
         np.testing.assert_array_equal(info["session"], session)
         np.testing.assert_allclose(info["day"], day, rtol=1e-5)
         returned = np.asarray(info["returned"])

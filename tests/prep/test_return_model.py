@@ -164,6 +164,19 @@ def test_only_training_interactions_are_read(monkeypatch):
     assert fitted["user_sessions"].dtype == np.int32
 
 
+def test_gaps_that_are_all_equal_and_likes_that_never_differ_are_fitted():
+    arrays = draw_visit_logs(
+        3, replace(Truth(), scales=(0.0, 0.0), means=(6.0, 6.0), gap_sessions=0.0), users=250
+    )
+    arrays["interaction_label"][:] = 1
+    _, entry = train_visits(arrays, 30.0)
+    assert all(np.isfinite([row["error"] for row in entry["table"]]))
+    np.testing.assert_allclose(entry["means"], 6.0, atol=0.02)
+    assert {row["term"] for row in entry["table"]} == {"satisfaction", "sessions"} - {
+        "satisfaction"
+    }
+
+
 def test_logs_without_returns_are_refused():
     arrays = draw_visit_logs(0, replace(Truth(), intercept=-5.0), users=60)
     fitted, entry = train_visits(arrays, 30.0)
