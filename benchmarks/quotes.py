@@ -30,6 +30,7 @@ from benchmarks.fidelity.exposure_report import format_exposure
 from benchmarks.fidelity.report import format_summary
 from benchmarks.satiation import format_satiation
 from benchmarks.table6.report import format_rows
+from benchmarks.throughput.options import format_options
 from benchmarks.training.report import format_results
 from benchmarks.validity.report import format_summary as format_validity
 from benchmarks.visits.command import format_visits
@@ -172,6 +173,7 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "departure": lambda result: _code(format_departure(result)),
     "visits": lambda result: _code(format_visits(result)),
     "satiation": lambda result: _code(format_satiation(result)),
+    "options": lambda result: _code(format_options(result)),
     "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,
 }

@@ -1,8 +1,9 @@
 """What the user of a session thinks of the K items of a slate, and what their answer changes.
 
-`look` asks about every item of a slate. A `View` has their probabilities, and appends the interactions that enter
-the history. Users of the taste model with `taste="posterior"` have a view of their own: one pass over the factor
-of the posterior (`jaxsim.taste_session`) serves all items of the slate and all interactions that enter.
+`look` asks about every item of a slate. A `View` has their probabilities, and says how items enter the history
+(`entering`). Users of the taste model with `taste="posterior"` have a view of their own. One pass over the
+factor of the posterior (`jaxsim.taste_session`) gives the weights of the history, and with them the taste for all
+items of the slate. A second pass serves all interactions that enter.
 """
 
 from typing import Any, NamedTuple, Self
@@ -12,11 +13,21 @@ import jax
 import jax.numpy as jnp
 
 from jaxsim import taste_session
-from jaxsim.taste import mood_decays
-from jaxsim.taste_session import Projection
+from jaxsim.taste import mood_decays, product
+from jaxsim.taste_session import Place, Projection
 from jaxsim.taste_users import Taste
 from jaxsim.types import EnvParams, EnvState
 from jaxsim.user_models import Fields, Interaction
+
+
+class Entries(NamedTuple):
+    """Items that may enter the history of any model of users, one after the other."""
+
+    def enter(
+        self, model: Any, params: EnvParams, state: EnvState, index: int, new: Interaction
+    ) -> tuple[Self, Fields]:
+        """The entries, and the fields of the state, after an interaction with the entry `index`."""
+        return self, model.append(params, state, new)
 
 
 class View(NamedTuple):
@@ -28,18 +39,16 @@ class View(NamedTuple):
 
     probabilities: jax.Array
 
-    def enter(
-        self, model: Any, params: EnvParams, state: EnvState, place: jax.Array, new: Interaction
-    ) -> tuple[Self, Fields]:
-        """The view, and the fields of the state, after an interaction with the item at a place int32[]."""
-        return self, model.append(params, state, new)
+    def entering(self, params: EnvParams, state: EnvState, places: jax.Array) -> Entries:
+        """The items at places int32[E] that may enter."""
+        return Entries()
 
 
-class PosteriorView(NamedTuple):
-    """The view of `Taste`.
+class PosteriorEntries(NamedTuple):
+    """Items that may enter the history of `Taste`, one after the other.
 
-    With l(c) = L^-1 k(c, h) as in `jaxsim.taste_session`, an interaction with an item e gives every other item of
-    the slate one more coefficient, and the mood of all former interactions fades by one more step:
+    With l(c) = L^-1 k(c, h) as in `jaxsim.taste_session`, an interaction with an item e gives every later item one
+    more coefficient, and the mood of all former interactions fades by one more step:
 
         l'(c) = [l(c) + (rho - 1) m, (k(c, e) + w rho - (l(c) + (rho - 1) m)' l(e)) / d]
         m'    = [rho m, rho (w - m' l(e)) / d]
@@ -47,32 +56,33 @@ class PosteriorView(NamedTuple):
     rho is the mood's decay, w its weight, and m is L^-1 times the kernel of the mood, which is that of every item.
 
     Attributes:
-        probabilities: float32[K], of a like of each item alone.
-        items: int32[K].
-        coefficients: float32[K, H + S], l of each item.
-        mood: float32[H + S], m.
+        items: int32[E].
+        coefficients: float32[E, H + S], l of each item.
+        mood: float32[H + S], m; None for one item.
     """
 
-    probabilities: jax.Array
     items: jax.Array
     coefficients: jax.Array
-    mood: jax.Array
+    mood: jax.Array | None
 
     def enter(
-        self, model: Taste, params: EnvParams, state: EnvState, place: jax.Array, new: Interaction
-    ) -> tuple["PosteriorView", Fields]:
-        """The view, and the fields of the state, after an interaction with the item at a place int32[]."""
+        self, model: Taste, params: EnvParams, state: EnvState, index: int, new: Interaction
+    ) -> tuple["PosteriorEntries", Fields]:
+        """The entries, and the fields of the state, after an interaction with the entry `index`."""
         projection = taste_session.with_tastes(
-            state.posterior, self.items[place], self.coefficients[place]
+            state.posterior, self.items[index], self.coefficients[index]
         )
         fields = model.append_projected(params, state, new, projection)
+        if index + 1 == len(self.items):
+            return self, fields
         return self._after(params, state, new, projection), fields
 
     def _after(
         self, params: EnvParams, state: EnvState, new: Interaction, entered: Projection
-    ) -> "PosteriorView":
+    ) -> "PosteriorEntries":
         model = params.taste
         assert model is not None
+        assert self.mood is not None
         rho, weight = model.mood_decay, model.mood_weight
         pivot = taste_session.pivot_of(model, entered)
         faded = self.coefficients + (rho - 1.0) * self.mood
@@ -84,6 +94,35 @@ class PosteriorView(NamedTuple):
         before = self.coefficients, self.mood
         coefficients, mood = jax.tree.map(lambda x, y: jnp.where(new.valid, x, y), after, before)
         return self._replace(coefficients=coefficients, mood=mood)
+
+
+class PosteriorView(NamedTuple):
+    """The view of `Taste`.
+
+    Attributes:
+        probabilities: float32[K], of a like of each item alone.
+        items: int32[K].
+        window: of the state.
+        kernels: float32[K, H + S], of each item with the window.
+    """
+
+    probabilities: jax.Array
+    items: jax.Array
+    window: Place
+    kernels: jax.Array
+
+    def entering(self, params: EnvParams, state: EnvState, places: jax.Array) -> PosteriorEntries:
+        """The items at places int32[E] that may enter."""
+        kernels, window = self.kernels[places], self.window
+        if len(places) == 1:
+            only = taste_session.solve(state.posterior, window, kernels[0])
+            return PosteriorEntries(self.items[places], only[None], None)
+        assert params.taste is not None
+        decays = mood_decays(params.taste, window.position, window.length)
+        of_mood = jnp.where(window.valid, params.taste.mood_weight * decays, 0.0)
+        columns = jnp.concatenate([kernels, of_mood[None]]).T
+        solved = taste_session.solve(state.posterior, window, columns).T
+        return PosteriorEntries(self.items[places], solved[:-1], solved[-1])
 
 
 def look(model: Any, params: EnvParams, state: EnvState, items: jax.Array) -> View | PosteriorView:
@@ -111,17 +150,12 @@ def _look_once(
 ) -> PosteriorView:
     assert params.taste is not None
     window = taste_session.place(state.posterior, state.items, state.history_length, state.length)
-    decays = mood_decays(params.taste, window.position, window.length)
-    of_mood = jnp.where(window.valid, params.taste.mood_weight * decays, 0.0)
     kernels = jax.vmap(taste_session.kernel_of, (None, None, 0))(params.taste, window, items)
-    columns = jnp.concatenate([kernels, of_mood[None]]).T
-    coefficients = taste_session.solve(state.posterior, window, columns).T
+    tastes = product(kernels, taste_session.weights(state.posterior, window))
 
-    def probability(item: jax.Array, row: jax.Array) -> jax.Array:
-        projection = taste_session.with_tastes(state.posterior, item, row)
-        decision = model.decide_projected(key, params, state, projection)
+    def probability(item: jax.Array, taste: jax.Array) -> jax.Array:
+        decision = model.decide_by(key, params, state, item, taste)
         assert decision.probability is not None
         return decision.probability
 
-    probabilities = jax.vmap(probability)(items, coefficients[:-1])
-    return PosteriorView(probabilities, items, coefficients[:-1], coefficients[-1])
+    return PosteriorView(jax.vmap(probability)(items, tastes), items, window, kernels)

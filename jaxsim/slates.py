@@ -273,12 +273,13 @@ class SlateSimulator(OfSingleItems, RecordedSlates, environment.Environment):
         step_keys = [keys[0]]
         if len(places) > 1:
             step_keys = [jax.random.fold_in(keys[0], n) for n in range(len(places))]
+        places = jnp.where(chosen, choice.place, places)
+        entries: Any = view.entering(params, state, places)
         for n, key in enumerate(step_keys):
-            place = jnp.where(chosen, choice.place, places[n])
             entering = valid & jnp.where(chosen, n == 0, enters[n])
             slot = jnp.where(entering, state.length, self.window)  # JAX drops a write past the end
-            new = Interaction(slate[place], like, entering, slot, key)
-            view, fields = view.enter(model, params, state, place, new)
+            new = Interaction(slate[places[n]], like, entering, slot, key)
+            entries, fields = entries.enter(model, params, state, n, new)
             state = self.single._append(params, state, new, fields)
         return state
 

@@ -245,19 +245,23 @@ def update(
 
 def tastes(model: TasteModel, session: SessionPosterior, window: Place) -> jax.Array:
     """The taste g for every item, float32[N]."""
+    alpha = weights(session, window)
+    return expected_tastes(model, alpha, window.items, window.position, window.length)
+
+
+def weights(session: SessionPosterior, window: Place) -> jax.Array:
+    """Alpha = L'^-1 z, the weight of each interaction, float32[H + S]; zero for rows that are not there."""
     size, rows = session.history.shape[0], session.inverses.shape[-1]
+    # Rows that are not there yet hold finite numbers of an earlier session, and zeros here cancel them.
     left = jnp.where(window.valid, session.scores, 0.0)
-    weights = []
+    parts = []
     for j in reversed(range(len(session.rows))):
         mine = slice(size + j * rows, size + (j + 1) * rows)
-        in_use = window.valid[mine][:, None]
-        part = product(left[mine], jnp.where(in_use, session.inverses[j], 0.0))
-        before = jnp.where(in_use, session.rows[j], 0.0)
-        left = left.at[: mine.start].add(-product(part, before))
-        weights.append(part)
-    weights.append(product(left[:size], session.history))
-    alpha = jnp.concatenate(weights[::-1])
-    return expected_tastes(model, alpha, window.items, window.position, window.length)
+        part = product(left[mine], session.inverses[j])
+        left = left.at[: mine.start].add(-product(part, session.rows[j]))
+        parts.append(part)
+    parts.append(product(left[:size], session.history))
+    return jnp.concatenate(parts[::-1])
 
 
 def signal_tastes(model: TasteModel, session: SessionPosterior, window: Place) -> jax.Array:

@@ -80,15 +80,22 @@ class Taste:
         self, key: jax.Array, params: EnvParams, state: EnvState, candidate: jax.Array
     ) -> Decision:
         """The decision on a candidate int32[]."""
-        return self.decide_projected(key, params, state, _project(params, state, candidate))
+        projection = _project(params, state, candidate)
+        tastes = projection.taste, projection.signal_tastes
+        return self.decide_by(key, params, state, candidate, *tastes)
 
-    def decide_projected(
-        self, key: jax.Array, params: EnvParams, state: EnvState, candidate: Projection
+    def decide_by(
+        self,
+        key: jax.Array,
+        params: EnvParams,
+        state: EnvState,
+        candidate: jax.Array,
+        expected: jax.Array,
+        signal_tastes: jax.Array | None = None,
     ) -> Decision:
-        """`decide` of a candidate whose projection is known."""
-        shift = self._shift(params, self._before(state), candidate.item)
-        tastes = candidate.taste, candidate.signal_tastes
-        return self._by_posterior(key, _model(params), candidate.item, *tastes, shift)
+        """`decide` of a candidate for which the expected taste float32[] is known."""
+        shift = self._shift(params, self._before(state), candidate)
+        return self._by_posterior(key, _model(params), candidate, expected, signal_tastes, shift)
 
     def append(self, params: EnvParams, state: EnvState, new: Interaction) -> Fields:
         """The posterior, and the sum of the exposure model's features, with one more interaction."""

@@ -61,9 +61,10 @@ def run_options(
             raise InputError(f"--{name} {value}: give a whole number from 1")
     packed = load_dataset(dataset)
     rows = measure_options(packed, sessions, repeats)
-    print(format_options(packed.name, sessions, rows))
     head = {"device": device_name(), "jax": jax.__version__, "dataset": packed.name}
-    write_json(json, {**head, "sessions": sessions, "repeats": repeats, "rows": rows})
+    result = {**head, "sessions": sessions, "repeats": repeats, "rows": rows}
+    print(format_options(result))
+    write_json(json, result)
 
 
 def measure_options(dataset: Dataset, sessions: int, repeats: int) -> list[Row]:
@@ -117,8 +118,8 @@ def measure_options(dataset: Dataset, sessions: int, repeats: int) -> list[Row]:
     return rows
 
 
-def format_options(dataset: str, sessions: int, rows: list[Row]) -> str:
-    """The rows as text for a terminal."""
+def format_options(result: dict[str, Any]) -> str:
+    """The content of `--json` as text for a terminal."""
     header = ("options", "steps/s", "of single items", "(quartiles)", "bytes a session")
     table = [
         (
@@ -128,7 +129,10 @@ def format_options(dataset: str, sessions: int, rows: list[Row]) -> str:
             f"({row['low_quartile']:.2f} to {row['high_quartile']:.2f})",
             f"{row['state_bytes']:,}",
         )
-        for row in rows
+        for row in result["rows"]
     ]
-    title = f'{dataset}, semantics="calibrated", {sessions:,} sessions at once, random actions'
+    title = (
+        f"{result['dataset']}, semantics calibrated, {result['sessions']:,} sessions at once, random actions, "
+        f"{result['device']}"
+    )
     return "\n".join([title, format_table(header, table)])

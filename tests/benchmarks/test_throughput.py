@@ -294,7 +294,9 @@ def test_every_option_is_measured_beside_single_items(simulator, monkeypatch, ca
     assert rows[0]["ratio"] == 1.0
     assert rows[1]["state_bytes"] > rows[0]["state_bytes"]
     assert all(row["steps_per_second"] > 0 for row in rows)
-    report = options.format_options("invented", 3, rows)
+    report = options.format_options(
+        {"dataset": "invented", "sessions": 3, "device": "cpu", "rows": rows}
+    )
     assert all(f"{row['steps_per_second']:,.0f}" in report for row in rows)
     with pytest.raises(InputError, match="--sessions 1099511627776: all options need"):
         options.measure_options(simulator.dataset, sessions=2**40, repeats=1)
