@@ -37,6 +37,7 @@ def shifted(simulator):
     return simulator.params.replace(sasrec=weights)
 
 
+@pytest.mark.slow
 def test_histories_are_initial_ones_with_tails(simulator, asked):
     _, env, params = simulator
     lengths = (asked.items >= 0).sum(axis=1)

@@ -391,6 +391,7 @@ def vote_rows():
         return vote_cost.measure_votes(1, 0, (3,), (100,), candidates=4)
 
 
+@pytest.mark.slow
 def test_each_vote_has_a_row(vote_rows):
     cells = [(row["vote"], row["catalogue"], row["items"], row["history"]) for row in vote_rows]
     logical = [(vote, "features", 100, 3) for vote in ("f_mat", "f_sim")]

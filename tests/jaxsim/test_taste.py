@@ -32,7 +32,7 @@ def model(request, dataset) -> taste.TasteModel:
     return build_taste_model(dataset, 1 << 30, request.param)
 
 
-@pytest.fixture(scope="module", params=["calibrated", "soft"])
+@pytest.fixture(scope="module", params=["calibrated", pytest.param("soft", marks=pytest.mark.slow)])
 def either(request, dataset):
     return simulator_of(dataset, semantics=request.param)
 

@@ -225,6 +225,7 @@ def stub_step(monkeypatch):
     return replace_step
 
 
+@pytest.mark.slow
 def test_long_epochs_get_larger_batches_and_steps_a_cap(arrays, stub_step):
     stub_step(1.0)
     counts = training_sequences(arrays).counts
@@ -351,6 +352,7 @@ def test_auto_starts_from_rates_where_items_have_few_ratings():
     assert start([]) == "rates"
 
 
+@pytest.mark.slow
 def test_from_random_weights_it_is_a_sasrec_alone(arrays):
     """No rates and no running residuals, in the weights and in the architecture; the manifest says so."""
     config = replace(ONE_WIDTH, start="random", max_steps=2)

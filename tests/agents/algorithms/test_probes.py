@@ -137,6 +137,7 @@ def unsolved_seeds(algorithm: str, probe: str, num_seeds: int) -> list[int]:
     return [seed for seed, row in enumerate(rows) if not SOLVES[probe](row)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probe", SOLVES)
 @pytest.mark.parametrize("algorithm", ["ppo"])  # the others are among the slow tests
 def test_probes_are_solved(algorithm, probe):

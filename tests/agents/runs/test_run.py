@@ -138,6 +138,7 @@ def test_loaded_policies_recommend_as_those_trained(pack, finished):
         assert action == policies[1].act(jax.random.key(9), (), env, obs, state, params)
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_again_to_the_same_table(run, capsys):
     before = json.loads((run / "metrics.json").read_text())
     expected = results(run)

@@ -112,6 +112,7 @@ def test_amazon_2018_without_metadata(tmp_path, capsys):
     assert not dataset.arrays["item_pos_embedding"].any()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_training")
 def test_anime(tmp_path):
     dataset = build("anime", "anime", tmp_path / "out", "--annotate", "none", "--encoder", HASHED)
