@@ -124,10 +124,15 @@ def format_visits(rows: Sequence[tuple[Sequence[str], Mapping[str, float]]]) -> 
         (
             *names,
             f"{x['sessions_per_life']:.2f}",
-            *(f"{100 * x[f'retention_{days}']:.1f}%" for days in WINDOWS),
+            *(_share(x[f"retention_{days}"]) for days in WINDOWS),
             f"{x['days_active']:.2f}",
             f"{x['days_first_to_last']:.1f}",
         )
         for names, x in rows
     ]
     return format_table(_HEADER, cells, markdown=True, left=range(3))
+
+
+def _share(value: float) -> str:
+    """A share as text; a dash if no session end has its window within the horizon."""
+    return "-" if np.isnan(value) else f"{value:.1%}"

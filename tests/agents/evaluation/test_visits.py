@@ -12,7 +12,13 @@ from agents.evaluation.evaluate import evaluate
 from agents.evaluation.planning import plan
 from agents.evaluation.sessions import fixed_sessions, run_sessions
 from agents.evaluation.table import to_json
-from agents.evaluation.visits import count_visits, joined, no_visits, visit_statistics
+from agents.evaluation.visits import (
+    count_visits,
+    format_visits,
+    joined,
+    no_visits,
+    visit_statistics,
+)
 from tests.agents.conftest import learnable_dataset
 from tests.agents.evaluation.conftest import SETTINGS
 from tests.conftest import simulator_of
@@ -153,3 +159,10 @@ def test_the_planner_counts_from_the_beginning_of_the_session():
     later = state.replace(time=jnp.int32(4))
     begins = later.replace(visits=state.visits.replace(began=jnp.int32(4)))
     assert chosen(begins) == chosen(state) > chosen(later)
+
+
+def test_a_share_of_no_session_ends_is_a_dash():
+    row = {"sessions_per_life": 1.5, "retention_1": 0.25, "retention_7": 0.5}
+    row |= {"retention_30": float("nan"), "days_active": 1.0, "days_first_to_last": 0.5}
+    cells = format_visits([(("oracle", "", "train"), row)]).splitlines()[-1].split("|")
+    assert [cell.strip() for cell in cells[4:8]] == ["1.50", "25.0%", "50.0%", "-"]
