@@ -19,6 +19,8 @@ from prep.taste_model import TasteTraining
 from tests.factory import random_dataset
 
 HISTORY, CAPACITY = 8, 12
+# Of the 65,530 that Linux allows a process. XLA crashes at the limit.
+MANY_MAPPINGS = 25_000
 WINDOW = HISTORY + CAPACITY
 
 
@@ -28,6 +30,15 @@ class Simulator(NamedTuple):
     dataset: Dataset
     env: UserSimulator
     params: EnvParams
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_compiled_programs() -> Iterator[None]:
+    """Compiled programs are dropped after a module if there are many: each holds several mappings of memory."""
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MANY_MAPPINGS:
+        jax.clear_caches()
 
 
 def simulator_of(dataset: Dataset, **settings) -> Simulator:
