@@ -212,7 +212,7 @@ def test_a_session_agrees_with_the_whole_history_at_once(dataset, calibrated):
     )
     kernel = taste.history_kernel(model, jnp.int32(7), state.items, state.length)
     expected = (posterior.inverse_factor @ kernel) @ posterior.signal_scores
-    _, projection = taste_users._project(params, state, jnp.int32(7))
+    projection = taste_users._project(params, state, jnp.int32(7))
     np.testing.assert_allclose(projection.signal_tastes, expected, atol=1e-4)
     tastes = taste_session.signal_tastes(model, state.posterior, taste_users._place(state))
     np.testing.assert_allclose(tastes[7], expected, atol=1e-4)
