@@ -98,11 +98,7 @@ def build_departure(dataset: Dataset) -> DepartureModel:
     entry: Any = dataset.manifest.get("departure")
     if dataset.departure is None or entry is None:
         reason = (entry or {}).get("constant_because")
-        advice = (
-            f"its logs do not show when users leave ({reason})"
-            if reason
-            else f"it was built without it; run `python -m prep build {dataset.name}` again"
-        )
+        advice = why_not_fitted(dataset, "when users leave", reason)
         raise InputError(f'departure="fitted": {dataset.name} has no fitted departure: {advice}')
     _check_arrays(dataset, dataset.departure)
     arrays = {name: jnp.asarray(x, jnp.float32) for name, x in dataset.departure.items()}
@@ -116,6 +112,13 @@ def terms_of(entries: Mapping[str, Mapping[str, float]]) -> dict[str, Term]:
         name: Term(*(jnp.float32(fit[field]) for field in ("weight", "mean", "scale")))
         for name, fit in entries.items()
     }
+
+
+def why_not_fitted(dataset: Dataset, what: str, reason: str | None) -> str:
+    """Why a dataset lacks a fitted model of `what`: the build's own reason, or that it was built without one."""
+    if reason:
+        return f"its logs do not show {what} ({reason})"
+    return f"it was built without it; run `python -m prep build {dataset.name}` again"
 
 
 def recent_of(items: jax.Array, responses: jax.Array, length: jax.Array) -> Recent:

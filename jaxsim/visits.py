@@ -28,6 +28,7 @@ from jaxsim.departure import (
     satisfaction_of,
     terms_of,
     weighted,
+    why_not_fitted,
 )
 from jaxsim.errors import InputError
 
@@ -107,11 +108,7 @@ def build_visits(dataset: Dataset) -> VisitModel:
     entry: Any = dataset.manifest.get("visits")
     if dataset.visits is None or entry is None:
         reason = (entry or {}).get("none_because")
-        advice = (
-            f"its logs do not show when users return ({reason})"
-            if reason
-            else f"it was built without it; run `python -m prep build {dataset.name}` again"
-        )
+        advice = why_not_fitted(dataset, "when users return", reason)
         raise InputError(f"visits=True: {dataset.name} has no fitted returns: {advice}")
     sizes = {"item_rate": dataset.num_items, "user_sessions": dataset.num_users}
     check_vectors(dataset, "visits", dataset.visits, sizes)

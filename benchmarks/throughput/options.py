@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 
-from benchmarks.hardware import Timing, device_memory, device_name
+from benchmarks.hardware import device_memory, device_name
 from benchmarks.output import check_json, write_json
 from benchmarks.throughput.measurement import MEMORY_SHARE, STEPS, calls_of
-from benchmarks.throughput.rollout import Runner
+from benchmarks.throughput.rollout import Runner, compare_in_turn
 from benchmarks.throughput.step_cost import state_bytes, tree_bytes
 from jaxsim import Dataset, InputError, load_dataset, make
 from jaxsim.tables import format_table
@@ -96,26 +96,11 @@ def measure_options(dataset: Dataset, sessions: int, repeats: int) -> list[Row]:
     print("compiling ...", flush=True)
     runners = {name: Runner(env, params, sessions, STEPS) for name, (env, params) in made.items()}
     calls = {name: calls_of(runner) for name, runner in runners.items()}
-    speeds: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(repeats):
-        for name, runner in runners.items():
-            steps = calls[name] * STEPS * sessions
-            speeds[name].append(steps / runner.seconds(calls[name]))
-    rows = []
-    for name, (env, params) in made.items():
-        ratio = Timing.of([a / b for a, b in zip(speeds[name], speeds[BASE], strict=True)])
-        rows.append(
-            {
-                "option": name,
-                "steps_per_second": Timing.of(speeds[name]).median,
-                "ratio": ratio.median,
-                "low_quartile": ratio.low,
-                "high_quartile": ratio.high,
-                "compile_seconds": runners[name].compile_seconds,
-                "state_bytes": state_bytes(env, params),
-            }
-        )
-    return rows
+    results = compare_in_turn(runners, calls, STEPS * sessions, BASE, repeats)
+    return [
+        {"option": name, **results[name], "state_bytes": state_bytes(env, params)}
+        for name, (env, params) in made.items()
+    ]
 
 
 def format_options(result: dict[str, Any]) -> str:

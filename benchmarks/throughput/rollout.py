@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks.hardware import Timing
 from benchmarks.throughput.random_actions import draw_allowed, draw_allowed_slate
 from jaxsim import EnvParams, SlateSimulator, UserSimulator
 
@@ -108,3 +109,36 @@ class Runner:
             self.states, self.likes = self.program(self.states, key, self._params)
         jax.block_until_ready(self.likes)
         return time.perf_counter() - begin
+
+
+def compare_in_turn(
+    runners: dict[str, Runner], calls: dict[str, int], steps: int, base: str, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Run several programs one after the other, again and again.
+
+    Args:
+        runners: by name.
+        calls: of each program in a timed run.
+        steps: of all sessions in one call.
+        base: the name of the runner that the others are compared with.
+        repeats: timed runs of each.
+
+    Returns:
+        For each name `steps_per_second` (median), `compile_seconds`, and `ratio`: the median ratio to the speed of
+        the base in neighbouring runs, with its `low_quartile` and `high_quartile`.
+    """
+    speeds: dict[str, list[float]] = {name: [] for name in runners}
+    for _ in range(repeats):
+        for name, runner in runners.items():
+            speeds[name].append(calls[name] * steps / runner.seconds(calls[name]))
+    results = {}
+    for name, runner in runners.items():
+        ratio = Timing.of([a / b for a, b in zip(speeds[name], speeds[base], strict=True)])
+        results[name] = {
+            "steps_per_second": Timing.of(speeds[name]).median,
+            "ratio": ratio.median,
+            "low_quartile": ratio.low,
+            "high_quartile": ratio.high,
+            "compile_seconds": runner.compile_seconds,
+        }
+    return results

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 
-from benchmarks.hardware import Timing, device_memory
+from benchmarks.hardware import device_memory
 from benchmarks.throughput.measurement import MEMORY_SHARE, STEPS, calls_of
-from benchmarks.throughput.rollout import Runner
+from benchmarks.throughput.rollout import Runner, compare_in_turn
 from benchmarks.throughput.step_cost import state_bytes, step_bytes, tree_bytes
 from jaxsim import Dataset, make
 from jaxsim.factory import Semantics
@@ -46,25 +46,16 @@ def measure_semantics(
         if fixed + batch * of_session > MEMORY_SHARE * device_memory():
             break
         jax.clear_caches()
-        runners = {name: Runner(*made[name], batch, STEPS) for name in SEMANTICS}
-        calls = {name: calls_of(runner) for name, runner in runners.items()}
-        speeds: dict[str, list[float]] = {name: [] for name in SEMANTICS}
-        for _ in range(repeats):
-            for name, runner in runners.items():
-                steps = calls[name] * STEPS * batch
-                speeds[name].append(steps / runner.seconds(calls[name]))
+        runners: dict[str, Runner] = {name: Runner(*made[name], batch, STEPS) for name in SEMANTICS}
+        calls: dict[str, int] = {name: calls_of(runner) for name, runner in runners.items()}
+        results = compare_in_turn(runners, calls, STEPS * batch, BASE, repeats)
         for name, (env, params) in made.items():
-            ratio = Timing.of([a / b for a, b in zip(speeds[name], speeds[BASE], strict=True)])
             needed = step_bytes(env, params)
             rows.append(
                 {
                     "semantics": name,
                     "batch": batch,
-                    "steps_per_second": Timing.of(speeds[name]).median,
-                    "ratio": ratio.median,
-                    "low_quartile": ratio.low,
-                    "high_quartile": ratio.high,
-                    "compile_seconds": runners[name].compile_seconds,
+                    **results[name],
                     "state_bytes": state_bytes(env, params),
                     "step_bytes": needed,
                     "bound_steps_per_second": copy_bytes_per_second / needed,
