@@ -5,9 +5,15 @@ from typing import Any
 
 import jax
 
-from agents.algorithms.algorithm import Metrics, TrainState
+from agents.algorithms.algorithm import TrainState
 from agents.algorithms.choice import entropy
-from agents.algorithms.on_policy import JointLossConfig, OnPolicy, chosen_log_probability, flatten
+from agents.algorithms.on_policy import (
+    Experience,
+    JointLossConfig,
+    OnPolicy,
+    chosen_log_probability,
+    flatten,
+)
 from jaxsim import EnvParams
 
 
@@ -20,11 +26,12 @@ class A2CConfig(JointLossConfig):
 class A2C(OnPolicy[A2CConfig]):
     """A2C for one environment."""
 
-    def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Metrics]:
-        """Collect one rollout, and take one gradient step with all its steps."""
-        state, experience, totals = self.collect_experience(state, params)
+    def learn(
+        self, state: TrainState, experience: Experience, params: EnvParams
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One gradient step with all steps of the rollout."""
         batch = flatten(experience)
-        mask = self.masks(batch.obs, params)
+        mask = self.masks_of(batch, params)
         advantage = self.advantages_of(batch)
 
         def loss(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -35,4 +42,4 @@ class A2C(OnPolicy[A2CConfig]):
 
         gradients, diagnostics = jax.grad(loss, has_aux=True)(state.variables)
         variables, optimiser = self._apply_gradients(state.variables, state.optimiser, gradients)
-        return replace(state, variables=variables, optimiser=optimiser), (totals, diagnostics)
+        return replace(state, variables=variables, optimiser=optimiser), diagnostics

@@ -1,8 +1,8 @@
 """What all algorithms share. A training run is a pure function of a key and the params."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from flax import linen as nn
 from flax import struct
 
+from agents.algorithms.candidates import LikedBy, draw_candidates, liked_by
 from agents.algorithms.networks import Encoder, ItemStart, with_item_start
 from agents.algorithms.parallel import mean_over_devices, sum_over_devices
 from agents.algorithms.policy import GreedyPolicy, NetworkPolicy, SampledPolicy
@@ -21,12 +22,16 @@ from agents.algorithms.rollout import (
     slate_size_of,
     start_sessions,
 )
-from jaxsim import EnvParams, InputError
+from agents.algorithms.rows import TableSizes
+from jaxsim import EnvParams, InputError, Observation
 from jaxsim.settings import check_settings
 
 LOG_POINTS = 40  # number of log lines of a run, and of updates of its progress bar
 _COUNTER_LIMIT = 2**31
 _FINAL_LEARNING_RATE = 0.1  # as a share of the peak
+# Without `candidates`, catalogues with more items than this have AUTOMATIC_CANDIDATES.
+LARGEST_SOFTMAX = 4096
+AUTOMATIC_CANDIDATES = 1024
 
 ItemEmbedding = Literal["learned", "keywords", "logs"]
 
@@ -60,6 +65,9 @@ class AlgorithmConfig:
     categories, years and training logs, and item biases from like rates in the logs."""
     log_odds_scale: Annotated[float, Gt(0)] = 1.0
     """With item_embedding logs: the first scores are the log-odds of a like that the logs suggest, times this."""
+    candidates: Annotated[int, Ge(0)] | None = None
+    """Number of items that are drawn in each iteration, among which the policy chooses while it learns; 0 for all
+    items. Without it, 1,024 if the catalogue has more than 4,096 items, and all items otherwise."""
 
     def check(self) -> None:
         """Check each setting, and settings that depend on one another.
@@ -131,6 +139,7 @@ class TrainState:
         sessions: the sessions in progress, leading dimension num_envs.
         iteration: int32[], iterations so far.
         key: PRNG key of all later random draws.
+        index: who liked what, to draw candidates; None if all items are candidates.
     """
 
     variables: Any
@@ -138,6 +147,7 @@ class TrainState:
     sessions: Sessions
     iteration: jax.Array
     key: jax.Array
+    index: LikedBy | None
 
 
 ConfigT = TypeVar("ConfigT", bound=AlgorithmConfig)
@@ -153,19 +163,45 @@ class Algorithm(ABC, Generic[ConfigT]):
         env: the environment that `jaxsim.make` returns, or any `RecommenderEnv`.
         config: the settings.
         axis_name: mesh axis over which sessions are split, inside `jaxsim.over_sessions`; None on one device.
+        tables: sizes of the network's tables if it has only some rows of them (`agents.algorithms.rows`).
     """
 
     env: RecommenderEnv
     config: ConfigT
     axis_name: str | None = None
+    tables: TableSizes | None = None
 
     def __post_init__(self) -> None:
         self.config.check()
+        check_candidates(self.config.candidates, self.env)
 
     @property
     def slate_size(self) -> int | None:
         """K, if the environment shows slates; otherwise None."""
         return slate_size_of(self.env)
+
+    @property
+    def candidates(self) -> int | None:
+        """C, the number of items among which the policy chooses while it learns; None for all items."""
+        count, num_items = self.config.candidates, self.env.num_items
+        if count is None:
+            automatic = max(AUTOMATIC_CANDIDATES, least_candidates(self.env))
+            count = automatic if num_items > LARGEST_SOFTMAX else 0
+        return count if 0 < count < num_items else None
+
+    @property
+    def num_choices(self) -> int:
+        """Number of items whose scores are computed for each state in learning: C, or N."""
+        return self.candidates or self.env.num_items
+
+    def with_tables(self, choices: int, windows: int) -> Self:
+        """The same algorithm for a network with so many rows in its tables."""
+        return replace(self, tables=TableSizes(choices, windows))
+
+    @property
+    def table_sizes(self) -> TableSizes:
+        """Number of rows of the network's tables."""
+        return self.tables or TableSizes(self.env.num_items, self.env.num_items)
 
     @property
     @abstractmethod
@@ -192,7 +228,12 @@ class Algorithm(ABC, Generic[ConfigT]):
         shared: Any = None
         axis: Any = 0
         return TrainState(
-            variables=shared, optimiser=shared, sessions=axis, iteration=shared, key=shared
+            variables=shared,
+            optimiser=shared,
+            sessions=axis,
+            iteration=shared,
+            key=shared,
+            index=shared,
         )
 
     def variables(self, state: Any) -> Any:
@@ -247,6 +288,33 @@ class Algorithm(ABC, Generic[ConfigT]):
             sessions=sessions,
             iteration=jnp.int32(0),
             key=key,
+            index=liked_by(params, self.env.num_items) if self.candidates else None,
+        )
+
+    def masks(
+        self, obs: Observation, params: EnvParams, items: jax.Array | None = None
+    ) -> jax.Array:
+        """Which items may be recommended after observations [n], bool[n, N]; or which of `items` int32[C].
+
+        An item N, which pads, may never.
+        """
+        masks = jax.vmap(self.env.action_mask, (0, None))(obs, params)
+        if items is None:
+            return masks
+        return jnp.take(masks, items, axis=1, mode="clip") & (items < self.env.num_items)
+
+    def _draw_candidates(self, key: jax.Array, state: TrainState, params: EnvParams) -> jax.Array:
+        """The candidates of an iteration, int32[C]."""
+        assert self.candidates is not None
+        assert state.index is not None
+        return draw_candidates(
+            key,
+            state.index,
+            state.sessions.obs,
+            params,
+            self.candidates,
+            self.config.num_envs,
+            self.axis_name,
         )
 
     def _apply_gradients(self, variables: Any, optimiser: Any, gradients: Any) -> tuple[Any, Any]:
@@ -254,3 +322,34 @@ class Algorithm(ABC, Generic[ConfigT]):
         gradients = mean_over_devices(gradients, self.axis_name)
         updates, optimiser = self.optimiser.update(gradients, optimiser, variables)
         return optax.apply_updates(variables, updates), optimiser
+
+
+def least_candidates(env: RecommenderEnv) -> int:
+    """The fewest candidates of which one, or a whole slate, is always allowed."""
+    masked = getattr(env, "window", 0) if getattr(env, "repeats", "mask") == "mask" else 0
+    slate_size = slate_size_of(env)
+    if slate_size is None:
+        return masked + 1
+    shown = env.session_capacity * slate_size if masked else 0
+    return masked + shown + slate_size
+
+
+def check_candidates(candidates: int | None, env: RecommenderEnv) -> None:
+    """Check the number of candidates against the catalogue and against what a session may forbid.
+
+    Raises:
+        InputError: it is above the catalogue, or so low that none may be allowed.
+    """
+    if not candidates:
+        return
+    least = min(least_candidates(env), env.num_items)
+    if candidates > env.num_items:
+        raise InputError(
+            f"candidates is {candidates}, but the catalogue has {env.num_items:,} items: lower it, or use 0 for "
+            "all items"
+        )
+    if candidates < least:
+        raise InputError(
+            f"candidates is {candidates}: use at least {least:,}, so that a session's items always leave "
+            f"{slate_size_of(env) or 1} to recommend, or 0 for all items"
+        )

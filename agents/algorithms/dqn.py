@@ -17,11 +17,14 @@ from flax import struct
 
 from agents.algorithms import replay as replay_memory
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, Metrics, TrainState
+from agents.algorithms.candidates import distinct, places_of
 from agents.algorithms.choice import best_allowed, epsilon_greedy, score_of
+from agents.algorithms.lazy_target import TargetClock, start_clock, take_target, tick
 from agents.algorithms.networks import DuelingItemScorer, ItemStart
 from agents.algorithms.parallel import own_share
 from agents.algorithms.policy import EpsilonGreedyPolicy, GreedyPolicy, NetworkPolicy
-from agents.algorithms.rollout import collect
+from agents.algorithms.rollout import Act, collect
+from agents.algorithms.rows import Rows, in_rows, put, take, window_rows
 from agents.algorithms.slate_q import SlateActions, SlateScorer, SlateValuePolicy
 from jaxsim import EnvParams, InputError, Observation
 
@@ -30,7 +33,7 @@ from jaxsim import EnvParams, InputError, Observation
 class DQNConfig(AlgorithmConfig):
     """Settings of DQN."""
 
-    gradient_steps: Annotated[int, Ge(1)] = 2
+    gradient_steps: Annotated[int, Ge(1)] = 1
     """Gradient steps after each rollout."""
     batch_size: Annotated[int, Ge(1)] = 256
     """Transitions in a gradient step; a multiple of num_envs, or a divisor of it."""
@@ -100,16 +103,19 @@ class ItemActions:
         self, ranking: Any, values: Any, obs: Observation, masks: jax.Array
     ) -> jax.Array:
         """The value by the variables `values` of the item that is best by the variables `ranking`, float32[n]."""
-        by_values = self.network.apply(values, obs)
-        by_ranking = by_values if ranking is values else self.network.apply(ranking, obs)
-        return score_of(by_values, jax.vmap(best_allowed)(by_ranking, masks))
+        scores = self.network.apply(ranking, obs)
+        best = jax.vmap(best_allowed)(scores, masks)
+        if ranking is values:
+            return score_of(scores, best)
+        return self.network.apply(values, obs, best, method="value_of")
 
     def loss(
         self, variables: Any, batch: replay_memory.Batch, targets: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The Huber loss of the values of a batch, and the same by name."""
-        values = self.network.apply(variables, batch.obs)
-        taken = score_of(values, batch.transition.item)
+        item = batch.transition.item
+        # Only these items' values are computed, not those of the catalogue.
+        taken = self.network.apply(variables, batch.obs, item, method="value_of")
         loss = optax.huber_loss(taken, targets).mean()
         return loss, {"loss": loss}
 
@@ -121,10 +127,12 @@ class DQNState(TrainState):
     Attributes:
         target: the target network's variables.
         replay: the replay memory.
+        clock: how old the rows of the target network are; None if all items are candidates.
     """
 
     target: Any
     replay: replay_memory.Replay
+    clock: TargetClock | None
 
 
 @dataclass(frozen=True)
@@ -143,9 +151,15 @@ class DQN(Algorithm[DQNConfig]):
     @property
     def network(self) -> DuelingItemScorer:
         """Action values of every item, with slates of every item being chosen."""
-        c = self.config
+        c, sizes = self.config, self.table_sizes
         kind = DuelingItemScorer if self.slate_size is None else SlateScorer
-        return kind(self.env.num_items, c.width, c.encoder, c.initial_value)
+        return kind(
+            sizes.choices,
+            c.width,
+            c.encoder,
+            c.initial_value,
+            num_window_items=sizes.windows,
+        )
 
     @property
     def actions(self) -> ItemActions | SlateActions:
@@ -161,7 +175,7 @@ class DQN(Algorithm[DQNConfig]):
         """See `Algorithm`."""
         # A stream is a column of the replay.
         replay: Any = replay_memory.Replay(stream=1, written=None)  # type: ignore[arg-type]
-        return DQNState(**vars(super().state_axes), target=None, replay=replay)
+        return DQNState(**vars(super().state_axes), target=None, replay=replay, clock=None)
 
     def init(self, key: jax.Array, params: EnvParams, items: ItemStart | None = None) -> DQNState:
         """See `Algorithm`."""
@@ -171,6 +185,7 @@ class DQN(Algorithm[DQNConfig]):
             **vars(start),
             target=start.variables,
             replay=replay_memory.empty_replay(self._replay_capacity(), streams, self.slate_size),
+            clock=start_clock(self.env.num_items) if self.candidates else None,
         )
 
     def _replay_capacity(self) -> int:
@@ -182,11 +197,11 @@ class DQN(Algorithm[DQNConfig]):
         """Collect one rollout, and learn from the replay."""
         key, key_collect, key_learn = jax.random.split(state.key, 3)
         epsilon = self.exploration(state.iteration)
-
-        def act(keys: jax.Array, obs: Observation) -> tuple[jax.Array, None]:
-            masks = jax.vmap(self.env.action_mask, (0, None))(obs, params)
-            return self.actions.act(keys, state.variables, obs, masks, epsilon), None
-
+        candidates = None
+        if self.candidates is not None:
+            key, key_candidates = jax.random.split(key)
+            candidates = self._draw_candidates(key_candidates, state, params)
+        act = self._acting(state.variables, params, epsilon, candidates)
         sessions, rollout, totals = collect(
             key_collect,
             self.env,
@@ -206,12 +221,28 @@ class DQN(Algorithm[DQNConfig]):
         )
 
         def learn(state: DQNState, key: jax.Array) -> tuple[DQNState, dict[str, jax.Array]]:
-            return self.update(key, state, params)
+            return self.update(key, state, params, candidates)
 
         state, parts = jax.lax.scan(
             learn, state, jax.random.split(key_learn, self.config.gradient_steps)
         )
         return state, (totals, {**jax.tree.map(jnp.mean, parts), "exploration": epsilon})
+
+    def _acting(
+        self, variables: Any, params: EnvParams, epsilon: jax.Array, candidates: jax.Array | None
+    ) -> Act:
+        """How sessions are continued: epsilon-greedy among all items, or among candidates int32[C]."""
+        actions = self.actions
+        if candidates is not None:
+            variables = take(variables, Rows(candidates))
+            actions = self.with_tables(len(candidates), self.env.num_items).actions
+
+        def act(keys: jax.Array, obs: Observation) -> tuple[jax.Array, None]:
+            masks = self.masks(obs, params, candidates)
+            choice = actions.act(keys, variables, obs, masks, epsilon)
+            return (choice if candidates is None else candidates[choice]), None
+
+        return act
 
     def exploration(self, iteration: jax.Array) -> jax.Array:
         """Probability of a random action in an iteration, float32[]."""
@@ -221,9 +252,17 @@ class DQN(Algorithm[DQNConfig]):
         return (c.exploration_initial_eps + progress * decrease).astype(jnp.float32)
 
     def update(
-        self, key: jax.Array, state: DQNState, params: EnvParams
+        self,
+        key: jax.Array,
+        state: DQNState,
+        params: EnvParams,
+        candidates: jax.Array | None = None,
     ) -> tuple[DQNState, dict[str, jax.Array]]:
-        """One gradient step with a sampled batch, one soft update of the target network, and losses by name."""
+        """One gradient step with a sampled batch, one soft update of the target network, and losses by name.
+
+        With candidates int32[C], the best item of a next state is that of the candidates and the batch's own
+        items, and only the rows of these and of the batch's windows change.
+        """
         c = self.config
         batch = replay_memory.sample(
             key,
@@ -235,24 +274,77 @@ class DQN(Algorithm[DQNConfig]):
             c.gamma,
             self.axis_name,
         )
-        targets = self.bellman_targets(state, batch, params)
+        if candidates is None:
+            return self._gradient_step(state, batch, self.masks(batch.next_obs, params))
+        assert state.clock is not None
+        rows = self._rows_of(batch, candidates)
+        masks = self.masks(batch.next_obs, params, rows.choices)
+        variables = take(state.variables, rows)
+        local = replace(
+            state,
+            variables=variables,
+            target=take_target(state.target, variables, state.clock, rows, c.tau),
+            optimiser=take(state.optimiser, rows),
+        )
+        assert rows.windows is not None
+        learning = self.with_tables(len(rows.choices), len(rows.windows))
+        local, parts = learning._gradient_step(local, self._in_rows(batch, rows), masks)
+        state = replace(
+            state,
+            variables=put(state.variables, local.variables, rows),
+            target=put(state.target, local.target, rows),
+            optimiser=put(state.optimiser, local.optimiser, rows),
+            clock=tick(state.clock, rows),
+        )
+        return state, parts
+
+    def _rows_of(self, batch: replay_memory.Batch, candidates: jax.Array) -> Rows:
+        """The rows of the candidates, of a batch's items, and of its windows; the same on all devices."""
+        num_items, items = self.env.num_items, batch.transition.item.ravel()
+        if self.axis_name is not None:
+            items = jax.lax.all_gather(items, self.axis_name, tiled=True)
+        # What was in a window is in the next one of its session.
+        room = self.config.batch_size * batch.next_obs.items.shape[-1]
+        room_of_choices = len(candidates) + len(items)
+        return Rows(
+            distinct([candidates, items], num_items, min(num_items, room_of_choices)),
+            window_rows(batch.next_obs, num_items, min(num_items, room), self.axis_name),
+        )
+
+    def _in_rows(self, batch: replay_memory.Batch, rows: Rows) -> replay_memory.Batch:
+        """A batch whose items are places in the rows."""
+        num_items = self.env.num_items
+        assert rows.windows is not None
+        item = places_of(rows.choices, num_items)[batch.transition.item]
+        return replace(
+            batch,
+            obs=in_rows(batch.obs, rows.windows, num_items),
+            next_obs=in_rows(batch.next_obs, rows.windows, num_items),
+            transition=replace(batch.transition, item=item),
+        )
+
+    def _gradient_step(
+        self, state: DQNState, batch: replay_memory.Batch, masks: jax.Array
+    ) -> tuple[DQNState, dict[str, jax.Array]]:
+        """The step with a batch; masks bool[batch, N] are those of the next observations."""
+        targets = self.bellman_targets(state, batch, masks)
 
         def loss(online: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
             return self.actions.loss(online, batch, targets)
 
         gradients, parts = jax.grad(loss, has_aux=True)(state.variables)
         online, optimiser = self._apply_gradients(state.variables, state.optimiser, gradients)
-        target = optax.incremental_update(online, state.target, c.tau)
+        target = optax.incremental_update(online, state.target, self.config.tau)
         return replace(state, variables=online, target=target, optimiser=optimiser), parts
 
     def bellman_targets(
-        self, state: DQNState, batch: replay_memory.Batch, params: EnvParams
+        self, state: DQNState, batch: replay_memory.Batch, masks: jax.Array
     ) -> jax.Array:
         """Reward + discount x Q_target(s', i), float32[batch], where i is the best allowed item or slate of s'.
 
-        With `double` the online network ranks them, otherwise the target network.
+        With `double` the online network ranks them, otherwise the target network. Masks bool[batch, N] say what is
+        allowed after s'.
         """
-        masks = jax.vmap(self.env.action_mask, (0, None))(batch.next_obs, params)
         ranking = state.variables if self.config.double else state.target
         following = self.actions.best_value(ranking, state.target, batch.next_obs, masks)
         return batch.reward + batch.discount * following

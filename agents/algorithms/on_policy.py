@@ -1,5 +1,6 @@
 """What PPO, A2C and TRPO share: an actor with a critic, and rollouts with advantages."""
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeVar
 
@@ -9,7 +10,7 @@ from annotated_types import Ge, Gt, Le
 from flax import struct
 
 from agents.algorithms.advantages import generalised_advantages, next_values
-from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, TrainState
+from agents.algorithms.algorithm import Algorithm, AlgorithmConfig, Metrics, TrainState
 from agents.algorithms.choice import (
     draw_slate,
     draw_softmax,
@@ -21,6 +22,7 @@ from agents.algorithms.choice import (
 from agents.algorithms.networks import ActorCritic, ItemStart
 from agents.algorithms.parallel import mean_over_devices, own_keys
 from agents.algorithms.rollout import SessionTotals, collect
+from agents.algorithms.rows import Rows, in_rows, put, take, window_rows
 from jaxsim import EnvParams, InputError, Observation
 
 
@@ -76,6 +78,8 @@ class Experience:
         value: float32, of the observation by the critic of that time.
         advantage: float32.
         target: float32, what the critic learns: advantage + value.
+        mask: bool[..., C], which candidates were allowed; `item` is then the place among the candidates. None if
+            all items are candidates.
     """
 
     obs: Observation
@@ -84,6 +88,7 @@ class Experience:
     value: jax.Array
     advantage: jax.Array
     target: jax.Array
+    mask: jax.Array | None = None
 
 
 ConfigT = TypeVar("ConfigT", bound=OnPolicyConfig)
@@ -96,25 +101,78 @@ class OnPolicy(Algorithm[ConfigT]):
     @property
     def network(self) -> ActorCritic:
         """Logits of a softmax policy, and values."""
-        c = self.config
-        return ActorCritic(self.env.num_items, c.width, c.encoder, c.initial_value)
+        c, sizes = self.config, self.table_sizes
+        return ActorCritic(
+            sizes.choices,
+            c.width,
+            c.encoder,
+            c.initial_value,
+            num_window_items=sizes.windows,
+        )
 
     def init(self, key: jax.Array, params: EnvParams, items: ItemStart | None = None) -> TrainState:
         """See `Algorithm`."""
         return self._start(key, params, items)
 
-    def collect_experience(
+    @abstractmethod
+    def learn(
+        self, state: TrainState, experience: Experience, params: EnvParams
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Learn from a rollout [T, B]: the state with new variables, and diagnostics."""
+
+    def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Metrics]:
+        """Collect one rollout, and learn from it."""
+        if self.candidates is not None:
+            return self._iterate_among_candidates(state, params)
+        state, experience, totals = self.collect_experience(state, params)
+        state, diagnostics = self.learn(state, experience, params)
+        return state, (totals, diagnostics)
+
+    def _iterate_among_candidates(
         self, state: TrainState, params: EnvParams
+    ) -> tuple[TrainState, Metrics]:
+        """The same with the rows of the candidates and of the rollout's windows alone."""
+        num_items, variables, optimiser = self.env.num_items, state.variables, state.optimiser
+        key, key_candidates = jax.random.split(state.key)
+        candidates = self._draw_candidates(key_candidates, state, params)
+        rows = Rows(candidates)
+        acting = self.with_tables(len(candidates), num_items)
+        state, experience, totals = acting.collect_experience(
+            replace(state, key=key, variables=take(variables, rows)), params, candidates
+        )
+        # Windows are seldom full, so this is room for the histories of sessions that begin in the rollout as well.
+        room = self.config.num_envs * experience.obs.items.shape[-1]
+        windows = window_rows(experience.obs, num_items, min(num_items, room), self.axis_name)
+        rows = Rows(candidates, windows)
+        learning = self.with_tables(len(candidates), len(windows))
+        local, diagnostics = learning.learn(
+            replace(state, variables=take(variables, rows), optimiser=take(optimiser, rows)),
+            replace(experience, obs=in_rows(experience.obs, windows, num_items)),
+            params,
+        )
+        state = replace(
+            local,
+            variables=put(variables, local.variables, rows),
+            optimiser=put(optimiser, local.optimiser, rows),
+        )
+        return state, (totals, diagnostics)
+
+    def collect_experience(
+        self, state: TrainState, params: EnvParams, candidates: jax.Array | None = None
     ) -> tuple[TrainState, Experience, SessionTotals]:
-        """Roll out the current policy, and estimate advantages."""
+        """Roll out the current policy over all items, or over candidates int32[C], and estimate advantages."""
         key, key_collect = jax.random.split(state.key)
         network = self.network
 
         def act(keys: jax.Array, obs: Observation) -> tuple[jax.Array, Any]:
             logits, value = network.apply(state.variables, obs, method="logits_and_value")
-            logits = mask_logits(logits, self.masks(obs, params))
-            item = jax.vmap(self.draw)(keys, logits)
-            return item, (chosen_log_probability(jax.nn.log_softmax(logits), item), value)
+            mask = self.masks(obs, params, candidates)
+            logits = mask_logits(logits, mask)
+            choice = jax.vmap(self.draw)(keys, logits)
+            log_probability = chosen_log_probability(jax.nn.log_softmax(logits), choice)
+            if candidates is None:
+                return choice, (log_probability, value, None)
+            return candidates[choice], (log_probability, value, (choice, mask))
 
         def value_of(obs: Observation) -> jax.Array:
             return network.apply(state.variables, obs, method="value")
@@ -132,7 +190,7 @@ class OnPolicy(Algorithm[ConfigT]):
             axis_name=self.axis_name,
         )
         steps = rollout.transitions
-        log_probabilities, values = rollout.extras
+        log_probabilities, values, among = rollout.extras
         assert rollout.obs is not None
         assert rollout.final_value is not None
         following = next_values(
@@ -149,11 +207,12 @@ class OnPolicy(Algorithm[ConfigT]):
         )
         experience = Experience(
             obs=rollout.obs,
-            item=steps.item,
+            item=steps.item if among is None else among[0],
             log_probability=log_probabilities,
             value=values,
             advantage=advantages,
             target=advantages + values,
+            mask=None if among is None else among[1],
         )
         state = replace(state, sessions=sessions, key=key, iteration=state.iteration + 1)
         return state, experience, totals
@@ -181,9 +240,9 @@ class OnPolicy(Algorithm[ConfigT]):
             return draw_softmax(key, logits)
         return draw_slate(key, logits, self.slate_size)
 
-    def masks(self, obs: Observation, params: EnvParams) -> jax.Array:
-        """The items that may be recommended after observations [n], bool[n, N]."""
-        return jax.vmap(self.env.action_mask, (0, None))(obs, params)
+    def masks_of(self, batch: Experience, params: EnvParams) -> jax.Array:
+        """What was allowed in the steps [n] of a batch, bool[n, N] or bool[n, C]."""
+        return self.masks(batch.obs, params) if batch.mask is None else batch.mask
 
     def log_probabilities(
         self, variables: Any, obs: Observation, mask: jax.Array

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from annotated_types import Ge, Gt
 
-from agents.algorithms.algorithm import Metrics, TrainState
+from agents.algorithms.algorithm import TrainState
 from agents.algorithms.on_policy import (
     Experience,
     JointLossConfig,
@@ -21,9 +21,11 @@ from jaxsim import EnvParams
 class PPOConfig(JointLossConfig):
     """Settings of PPO."""
 
-    rollout_length: Annotated[int, Ge(1)] = 16
+    num_envs: Annotated[int, Ge(1)] = 128
+    """Number of sessions that run at the same time."""
+    rollout_length: Annotated[int, Ge(1)] = 8
     """Steps of each session in one rollout."""
-    num_epochs: Annotated[int, Ge(1)] = 4
+    num_epochs: Annotated[int, Ge(1)] = 2
     """Passes over each rollout."""
     num_minibatches: Annotated[int, Ge(1)] = 4
     """Gradient steps in an epoch. Each has the same number of steps from every session."""
@@ -50,9 +52,10 @@ class PPOConfig(JointLossConfig):
 class PPO(OnPolicy[PPOConfig]):
     """PPO for one environment."""
 
-    def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Metrics]:
-        """Collect one rollout, and learn from it in several epochs."""
-        state, experience, totals = self.collect_experience(state, params)
+    def learn(
+        self, state: TrainState, experience: Experience, params: EnvParams
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Several epochs of gradient steps with minibatches of the rollout."""
         key, key_epochs = jax.random.split(state.key)
 
         def epoch(learner: tuple[Any, Any], key: jax.Array) -> tuple[Any, Any]:
@@ -67,14 +70,14 @@ class PPO(OnPolicy[PPOConfig]):
             jax.random.split(key_epochs, self.config.num_epochs),
         )
         state = replace(state, variables=variables, optimiser=optimiser, key=key)
-        return state, (totals, jax.tree.map(jnp.mean, diagnostics))
+        return state, jax.tree.map(jnp.mean, diagnostics)
 
     def _update(
         self, learner: tuple[Any, Any], batch: Experience, params: EnvParams
     ) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
         """One gradient step with a minibatch."""
         variables, optimiser = learner
-        mask = self.masks(batch.obs, params)
+        mask = self.masks_of(batch, params)
         advantage = self.advantages_of(batch)
 
         def loss(variables: Any) -> tuple[jax.Array, dict[str, jax.Array]]:

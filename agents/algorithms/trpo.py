@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Le
 from flax import struct
 from jax.scipy.sparse.linalg import cg
 
-from agents.algorithms.algorithm import Metrics, TrainState
+from agents.algorithms.algorithm import TrainState
 from agents.algorithms.choice import (
     entropy,
     kl_divergence,
@@ -100,9 +100,10 @@ class TRPO(OnPolicy[TRPOConfig]):
         _, critic = split_critic(state.variables)
         return replace(state, optimiser=self.optimiser.init(critic))
 
-    def iterate(self, state: TrainState, params: EnvParams) -> tuple[TrainState, Metrics]:
-        """Collect one rollout, step the policy, then fit the critic."""
-        state, experience, totals = self.collect_experience(state, params)
+    def learn(
+        self, state: TrainState, experience: Experience, params: EnvParams
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Step the policy, then fit the critic."""
         variables, step = self.step_policy(state.variables, experience, params)
         key, key_critic = jax.random.split(state.key)
         variables, optimiser, value_loss = self.fit_critic(
@@ -117,7 +118,7 @@ class TRPO(OnPolicy[TRPOConfig]):
             "entropy": self._entropy(variables, experience, params),
         }
         state = replace(state, variables=variables, optimiser=optimiser, key=key)
-        return state, (totals, diagnostics)
+        return state, diagnostics
 
     # ---- the policy ----------------------------------------------------------------------------------------
 
@@ -126,7 +127,7 @@ class TRPO(OnPolicy[TRPOConfig]):
     ) -> tuple[Any, PolicyStep]:
         """The variables after one step of the policy within the trust region; experience is [T, B]."""
         batch = flatten(experience)
-        mask = self.masks(batch.obs, params)
+        mask = self.masks_of(batch, params)
         advantage = self.advantages_of(batch)
         actor, critic = split_critic(variables)
 
@@ -140,7 +141,7 @@ class TRPO(OnPolicy[TRPOConfig]):
         gradient = jax.grad(lambda a: evaluate(a)[0])(actor)
         gradient = mean_over_devices(gradient, self.axis_name)
         part = flatten(jax.tree.map(lambda x: x[:: self.config.fisher_stride], experience))
-        masks = self.masks(part.obs, params)
+        masks = self.masks_of(part, params)
         product = self.fisher_product(actor, part.obs, masks, part.item)
         direction, _ = cg(product, gradient, tol=1e-10, maxiter=self.config.cg_iterations)
         curvature = optax.tree.vdot(direction, product(direction))
@@ -229,9 +230,9 @@ class TRPO(OnPolicy[TRPOConfig]):
 
     def _entropy(self, variables: Any, experience: Experience, params: EnvParams) -> jax.Array:
         """Mean entropy of the policy at the rollout's last observations."""
-        last = jax.tree.map(lambda x: x[-1], experience.obs)
+        last = jax.tree.map(lambda x: x[-1], experience)
         actor, _ = split_critic(variables)
-        return entropy(self._log_policy(actor, last, self.masks(last, params))).mean()
+        return entropy(self._log_policy(actor, last.obs, self.masks_of(last, params))).mean()
 
     # ---- the critic ----------------------------------------------------------------------------------------
 

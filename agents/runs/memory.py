@@ -77,7 +77,7 @@ def _scores_bytes(algorithm: Algorithm) -> int:
         copies = TRPO_SCORE_COPIES + TRPO_PLACE_COPIES * places
     else:
         copies = SCORE_COPIES
-    return 4 * copies * algorithm.env.num_items
+    return 4 * copies * algorithm.num_choices
 
 
 def _encoder_bytes(config: AlgorithmConfig, state: Any) -> int:

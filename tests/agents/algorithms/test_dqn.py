@@ -69,7 +69,10 @@ def test_bellman_targets_against_numpy(learnable, dqn):
     batch = Batch(next_obs, transition, next_obs, reward, weight)
     single = DQN(env, dataclasses.replace(SMALL, double=False))
     actual = {True: dqn, False: single}
-    actual = {kind: one.bellman_targets(state, batch, params) for kind, one in actual.items()}
+    actual = {
+        kind: one.bellman_targets(state, batch, one.masks(batch.next_obs, params))
+        for kind, one in actual.items()
+    }
 
     online, target = (
         np.asarray(dqn.network.apply(w, next_obs)) for w in (state.variables, state.target)

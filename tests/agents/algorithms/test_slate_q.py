@@ -193,7 +193,7 @@ def test_the_target_is_the_value_of_the_best_allowed_slate(dataset, double):
     obs, _ = jax.vmap(env.reset_user, (0, None))(jnp.arange(4), params)
     reward, discount = jnp.array([0.0, 1.0, 1.0, 0.0]), jnp.array([0.8, 0.0, 0.8, 0.8])
     batch = replay_memory.Batch(obs, None, obs, reward, discount)
-    actual = agent.bellman_targets(state, batch, params)
+    actual = agent.bellman_targets(state, batch, agent.masks(batch.next_obs, params))
     ranking, values = (
         agent.network.apply(w, obs, method="slate_scores")
         for w in (online if double else target, target)
