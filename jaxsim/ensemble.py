@@ -228,13 +228,14 @@ class Evidence:
     in the candidate's category, fields "all" every history item.
 
     Attributes:
-        same_count, all_count: int32[2, N], numbers of history items.
+        same_exists: bool[2, N], whether there are history items.
+        all_exists: bool[2], the same, which is one for all candidates.
         same_alpha, all_alpha: int32[2, N], numbers of matched keywords (Eq. 1, 2).
         same_beta, all_beta: int32[2, N], largest cosines in millionths (Eq. 6, 7).
     """
 
-    same_count: jax.Array
-    all_count: jax.Array
+    same_exists: jax.Array
+    all_exists: jax.Array
     same_alpha: jax.Array
     all_alpha: jax.Array
     same_beta: jax.Array
@@ -245,7 +246,8 @@ def no_evidence(num_items: int) -> Evidence:
     """The evidence of an empty history."""
     zero = jnp.zeros((2, num_items), jnp.int32)
     nothing = jnp.full((2, num_items), NO_COSINE)
-    return Evidence(zero, zero, zero, zero, nothing, nothing)
+    exists = jnp.zeros((2, num_items), bool)
+    return Evidence(exists, jnp.zeros(2, bool), zero, zero, nothing, nothing)
 
 
 def add_evidence(
@@ -267,8 +269,8 @@ def add_evidence(
     same = polarity & pairs.same_category[None]
     shared, cosine = pairs.shared[None], pairs.cosine[None]
     return Evidence(
-        same_count=evidence.same_count + same,
-        all_count=evidence.all_count + polarity,
+        same_exists=evidence.same_exists | same,
+        all_exists=evidence.all_exists | polarity[:, 0],
         same_alpha=evidence.same_alpha + jnp.where(same, shared, 0),
         all_alpha=evidence.all_alpha + jnp.where(polarity, shared, 0),
         same_beta=jnp.maximum(evidence.same_beta, jnp.where(same, cosine, NO_COSINE)),
@@ -297,11 +299,12 @@ def expected_likes(
         sta_logits: float32[N], f_sta's log-odds of each item.
         semantics: as in `decide`.
     """
-    count = evidence.same_count
-    in_category = count.sum(axis=0, keepdims=True) > 0 if semantics == "paper" else count > 0
+    in_category = evidence.same_exists
+    if semantics == "paper":
+        in_category = in_category.any(axis=0, keepdims=True)
     alpha = jnp.where(in_category, evidence.same_alpha, evidence.all_alpha)
     beta = jnp.where(in_category, evidence.same_beta, evidence.all_beta)
-    mat, sim = (_vote_probability(pair, evidence.all_count, semantics) for pair in (alpha, beta))
+    mat, sim = (_vote_probability(pair, evidence.all_exists, semantics) for pair in (alpha, beta))
     sta = (jax.nn.sigmoid(sta_logits) >= STA_THRESHOLD).astype(jnp.float32)
     return majority_probability(mat, sim, sta)
 
@@ -315,6 +318,6 @@ def majority_probability(mat: Array, sim: Array, sta: Array) -> Array:
     return mat * sim + mat * sta + sim * sta - 2 * mat * sim * sta
 
 
-def _vote_probability(pair: jax.Array, all_count: jax.Array, semantics: str) -> jax.Array:
-    (neg, pos), (any_disliked, any_liked) = pair, all_count > 0
+def _vote_probability(pair: jax.Array, exists: jax.Array, semantics: str) -> jax.Array:
+    (neg, pos), (any_disliked, any_liked) = pair, exists
     return logical_vote(pos, neg, 0.5, any_liked, any_disliked, semantics).astype(jnp.float32)

@@ -23,8 +23,7 @@ def draw_weighted(key: jax.Array, weights: jax.Array) -> jax.Array:
     """
     num_items = weights.shape[0]
     width = math.isqrt(num_items - 1) + 1
-    count = -(-num_items // width)
-    blocks = jnp.pad(weights, (0, count * width - num_items)).reshape(count, width)
+    blocks = _in_blocks(weights, width, 0.0)
     sums = blocks.sum(axis=1)
     total = sums.sum()
     target = jax.random.uniform(key, (), jnp.float32) * total
@@ -70,11 +69,30 @@ def uniform_slate(mask: jax.Array, slate_size: int) -> jax.Array:
 
 def best_allowed(scores: jax.Array, mask: jax.Array) -> jax.Array:
     """The allowed item with the highest score, the first of equals, int32[]; scores float32[N], mask bool[N]."""
-    allowed = jnp.where(mask, scores, -jnp.inf)
-    index = jnp.arange(scores.shape[0], dtype=jnp.int32)
-    # Two reductions, because XLA's argmax takes ten times as long on a CPU.
-    best = jnp.where(mask & (allowed == allowed.max()), index, scores.shape[0])
-    return jnp.minimum(best.min(), scores.shape[0] - 1)
+    num_items = scores.shape[0]
+    width = math.isqrt(num_items - 1) + 1
+    allowed = _in_blocks(jnp.where(mask, scores, -jnp.inf), width, -jnp.inf)
+    # The best of each block in one pass, then the first best block and the first best item in it. On a CPU that
+    # takes a third of the time of XLA's argmax.
+    of_blocks = allowed.max(axis=1)
+    highest = of_blocks.max()
+    block = _first(of_blocks == highest)
+    best = block * width + _first(allowed[block] == highest)
+    best = jnp.minimum(best, num_items - 1)
+    return jnp.where(mask[best], best, num_items - 1)
+
+
+def _first(flags: jax.Array) -> jax.Array:
+    """The first index of bool[n] that is set, int32[]; the last if none is."""
+    index = jnp.arange(flags.shape[0], dtype=jnp.int32)
+    return jnp.min(jnp.where(flags, index, flags.shape[0] - 1))
+
+
+def _in_blocks(values: jax.Array, width: int, fill: float) -> jax.Array:
+    """Values [N] as blocks [count, width], filled up at the end."""
+    count = -(-values.shape[0] // width)
+    padding = (0, count * width - values.shape[0])
+    return jnp.pad(values, padding, constant_values=fill).reshape(count, width)
 
 
 def best_slate(scores: jax.Array, mask: jax.Array, slate_size: int) -> jax.Array:

@@ -18,10 +18,12 @@ from agents.algorithms.policy import EvaluatedPolicy, Memoryless, Simulator, sin
 from agents.algorithms.rollout import RecommenderEnv
 from agents.evaluation.oracle import Oracle, best_action
 from agents.evaluation.planning import plan
+from agents.evaluation.sessions import batch_size
 from jaxsim import Dataset, EnvParams, InputError, Observation, SlateSimulator
 from jaxsim.dataset import TRAIN
 
 SMOOTHING = 5.0
+MOST_USERS = 2048  # whose expected responses rank static_best
 
 
 @struct.dataclass
@@ -152,7 +154,8 @@ def training_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def simulated_like_rate(env: Simulator, params: EnvParams) -> jax.Array:
     """Expected response of each item alone at the start of a session, averaged over session users, float32[N].
 
-    It is that of the posterior, which is the mean over the tastes that a latent user may have.
+    It is that of the posterior, which is the mean over the tastes that a latent user may have. Of more than
+    MOST_USERS users an even sample stands for all. Memory is bounded: users are added up in batches.
     """
     env = replace(single_of(env), taste="posterior")
 
@@ -160,9 +163,17 @@ def simulated_like_rate(env: Simulator, params: EnvParams) -> jax.Array:
         _, state = env.reset_user(user, params)
         return env.expected_response(state, params)
 
+    users = params.session_users[:: -(-len(params.session_users) // MOST_USERS)]
+    size = batch_size(env.num_items)
+    batches = jnp.pad(users, (0, -len(users) % size)).reshape(-1, size)
+    counts = jnp.arange(batches.size, dtype=jnp.int32).reshape(-1, size) < len(users)
+
     def average(params: EnvParams) -> jax.Array:
-        return jax.lax.map(
-            lambda user: at_start(user, params), params.session_users, batch_size=64
-        ).mean(axis=0)
+        def add(total: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            rates = jax.vmap(at_start, (0, None))(batch[0], params)
+            return total + jnp.where(batch[1][:, None], rates, 0.0).sum(axis=0), None
+
+        nothing = jnp.zeros(env.num_items, jnp.float32)
+        return jax.lax.scan(add, nothing, (batches, counts))[0] / len(users)
 
     return jax.jit(average)(params)

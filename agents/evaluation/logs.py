@@ -88,7 +88,7 @@ def log_sessions_of(
             terminated, truncated    how the episode ends
             invalid_action           and whatever else `info` says of a step
     """
-    size = min(batch_size(), len(users))
+    size = min(batch_size(env.num_items), len(users))
     tables = []
     for first in range(0, len(users), size):
         episode = np.arange(first, first + size)

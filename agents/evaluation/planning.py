@@ -23,6 +23,7 @@ from flax import struct
 from agents.algorithms.choice import best_allowed
 from agents.algorithms.policy import Simulator
 from agents.evaluation.oracle import Oracle
+from agents.evaluation.sessions import batch_size
 from jaxsim import EnvParams, EnvState, Evidence, Observation, UserSimulator
 from jaxsim.departure import (
     OBSCURITY,
@@ -35,7 +36,6 @@ from jaxsim.departure import (
 
 _BINS = 24  # of obscurity, from which a recommendation is chosen
 _GRID = 49  # obscurities at which V is known
-_USERS_AT_ONCE = 64
 _USERS = 256  # whose responses the bins are made of, at most
 # Items of a bin whose mean is the bin's response: a session uses up the best ones.
 _ITEMS_PER_BIN = 8
@@ -130,7 +130,7 @@ def best_by_obscurity(env: UserSimulator, params: EnvParams) -> Menu:
 
     def average(params: EnvParams) -> jax.Array:
         by_user = jax.lax.map(
-            lambda user: responses(user, params), users, batch_size=_USERS_AT_ONCE
+            lambda user: responses(user, params), users, batch_size=batch_size(env.num_items)
         )
         return by_user.mean(axis=0)
 

@@ -129,7 +129,7 @@ def test_returns_are_the_reward_and_likes_are_counted_beside_it(dataset):
 def test_the_outcome_of_a_session_does_not_depend_on_its_batch(even, monkeypatch):
     """Sessions that fill several batches, the last in part, beside the same sessions in parts of one batch."""
     _, env, params = even
-    monkeypatch.setattr("agents.evaluation.sessions._OTHER_BATCH", 128)
+    monkeypatch.setattr("agents.evaluation.sessions.batch_size", lambda num_items: 128)
     sessions = fixed_sessions(jax.random.key(0), env, params, repeats=9)
     policy = FixedRanking(jnp.sin(jnp.arange(env.num_items, dtype=jnp.float32)))
     whole = run_sessions(env, params, policy, sessions)
