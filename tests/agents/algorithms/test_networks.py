@@ -114,6 +114,46 @@ def test_logits_are_inner_products_with_the_item_embeddings():
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_both_ways_to_average_a_window_agree_with_numpy(monkeypatch, seed):
+    """By the window's rows, as on a CPU, and by a product with counts, as on other devices; gradients too."""
+    rng = np.random.default_rng(seed)
+    lengths = np.array([0, 1, 4, WINDOW])
+    used = np.arange(WINDOW) < lengths[:, None]
+    signs = rng.choice([-1, 1], used.shape)
+    obs = Observation(
+        user=jnp.zeros(4, jnp.int32),
+        items=jnp.asarray(np.where(used, rng.integers(0, NUM_ITEMS, used.shape), -1), jnp.int32),
+        responses=jnp.asarray(np.where(used, signs, 0), jnp.int8),
+        length=jnp.asarray(lengths, jnp.int32),
+    )
+    table = rng.standard_normal((NUM_ITEMS, 2 * WIDTH)).astype(np.float32)
+    weights = rng.standard_normal((4, 2 * WIDTH)).astype(np.float32)
+    expected = np.zeros((4, 2 * WIDTH))
+    slope = np.zeros_like(table)
+    for n, (items, responses) in enumerate(zip(obs.items, obs.responses, strict=True)):
+        for sign, half in ((1, slice(0, WIDTH)), (-1, slice(WIDTH, None))):
+            chosen = np.asarray(items)[np.asarray(responses) == sign]
+            if len(chosen):
+                expected[n, half] = table[chosen, half].mean(axis=0)
+                np.add.at(slope[:, half], chosen, weights[n, half] / len(chosen))
+    encoder = HistoryEncoder(NUM_ITEMS, WIDTH)
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda name=backend: name)
+        np.testing.assert_allclose(encoder._mean(table, obs), expected, atol=1e-5)
+        actual = jax.grad(lambda t: (encoder._mean(t, obs) * weights).sum())(jnp.asarray(table))
+        np.testing.assert_allclose(actual, slope, atol=1e-5)
+
+
+def test_the_value_of_an_item_is_one_of_all_values():
+    scorer = DuelingItemScorer(NUM_ITEMS, WIDTH, initial_value=3.0)
+    variables = jax.tree.map(lambda x: x + 0.1, scorer.init(jax.random.key(0), OBS))
+    every = scorer.apply(variables, OBS)
+    for item in (0, 5):
+        one = scorer.apply(variables, OBS, jnp.int32(item), method="value_of")
+        np.testing.assert_allclose(one, every[item], rtol=1e-5)
+
+
 def gradient_sizes(network, part):
     """By layer: how much the logits (part 0) or the value (part 1) of a network depend on its parameters."""
     variables = jax.tree.map(lambda x: x + 0.1, network.init(jax.random.key(0), OBS))

@@ -8,7 +8,7 @@ from flax import struct
 from scipy import stats
 
 from agents.evaluation.baselines import FixedRanking, RepeatLastLiked
-from agents.evaluation.sessions import FixedSessions, fixed_sessions, run_sessions
+from agents.evaluation.sessions import FixedSessions, batch_size, fixed_sessions, run_sessions
 from tests.conftest import CAPACITY, simulator_of
 from tests.signals_factory import with_signals
 
@@ -124,6 +124,15 @@ def test_returns_are_the_reward_and_likes_are_counted_beside_it(dataset):
     assert (ratings.returns <= 5 * likes.returns + 3 * others).all()
     returns, _, _ = plain_run(env, params, policy, sessions)
     np.testing.assert_allclose(ratings.returns, returns, rtol=1e-6)
+
+
+def test_batches_shrink_with_the_catalogue():
+    """Arrays with a number for each session and item stay bounded, down to eight sessions."""
+    sizes = [batch_size(num_items) for num_items in (40, 1682, 14_684, 65_019, 10_000_000)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[1:3] == [128, 16]
+    assert sizes[-1] == 8
+    assert batch_size(14_684) * 14_684 <= 1 << 18
 
 
 def test_the_outcome_of_a_session_does_not_depend_on_its_batch(even, monkeypatch):
