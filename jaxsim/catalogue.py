@@ -104,10 +104,14 @@ class ItemFeatures:
 
     def compare_all(self, item: jax.Array, side: jax.Array) -> Pairs:
         """An item int32[] with all items, in one polarity int32[]: `Pairs` [N]."""
-        own, everyone = self.words[item, side][None], self.words[:, side]
-        cosine = cosines(self.embedding[item, side][None], self.embedding[:, side])[..., 0]
+        positive = side > 0
+        # Both polarities are compared and one is chosen: under vmap, taking one first would copy all embeddings
+        # for each item, which takes ten times as long.
+        both = cosines(self.embedding[item, side][None], self.embedding)[..., 0]
+        everyone = jnp.where(positive, self.words[:, 1], self.words[:, 0])
         same = (self.categories[item][None] & self.categories[:]).any(axis=-1)
-        return self._pairs(same, own, everyone, cosine)
+        cosine = jnp.where(positive, both[:, 1], both[:, 0])
+        return self._pairs(same, self.words[item, side][None], everyone, cosine)
 
     @property
     def words(self) -> jax.Array:

@@ -31,7 +31,7 @@ SESSIONS_PER_USER = 4
 LIST_LENGTH = 10
 # Sessions that run at once. On a CPU those are fastest whose arrays with a number for each item fit its caches: on
 # two cores 128 with MovieLens 100K, and 16 with 15,000 items, where the oracle takes a third of the time of 128.
-_CPU_BATCH = (8, 128)
+_CPU_BATCH = (16, 128)
 _CPU_NUMBERS = 1 << 18
 _OTHER_BATCH = (64, 1024)
 _OTHER_NUMBERS = 1 << 26

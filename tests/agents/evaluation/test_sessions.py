@@ -127,11 +127,11 @@ def test_returns_are_the_reward_and_likes_are_counted_beside_it(dataset):
 
 
 def test_batches_shrink_with_the_catalogue():
-    """Arrays with a number for each session and item stay bounded, down to eight sessions."""
+    """Arrays with a number for each session and item stay bounded, down to 16 sessions."""
     sizes = [batch_size(num_items) for num_items in (40, 1682, 14_684, 65_019, 10_000_000)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[1:3] == [128, 16]
-    assert sizes[-1] == 8
+    assert sizes[-1] == 16
     assert batch_size(14_684) * 14_684 <= 1 << 18
 
 
