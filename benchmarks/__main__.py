@@ -4,9 +4,11 @@ from benchmarks.ablations.command import run_ablations
 from benchmarks.agreement import run_agreement
 from benchmarks.convert import run_convert
 from benchmarks.departure.command import run_departure
+from benchmarks.evaluation_time import run_evaluation
 from benchmarks.fidelity.command import run_fidelity
 from benchmarks.fidelity.exposure_report import run_exposure
 from benchmarks.quotes import run_quotes
+from benchmarks.rivals.command import run_rivals
 from benchmarks.satiation import run_satiation
 from benchmarks.search import search
 from benchmarks.statistic_model import search_statistic_model
@@ -16,6 +18,8 @@ from benchmarks.table6.command import run_table6
 from benchmarks.throughput.command import run_throughput
 from benchmarks.throughput.options import run_options
 from benchmarks.training.command import run_training
+from benchmarks.training.seeds import run_seeds
+from benchmarks.training.to_oracle import run_to_oracle
 from benchmarks.validity.command import run_validity
 from benchmarks.visits.command import run_visits
 from jaxsim.cli import main
@@ -35,9 +39,13 @@ if __name__ == "__main__":
             "options": run_options,
             "agreement": run_agreement,
             "training": run_training,
+            "seeds": run_seeds,
+            "to-oracle": run_to_oracle,
+            "evaluation": run_evaluation,
             "table1": run_table1,
             "table2": run_table2,
             "table6": run_table6,
+            "rivals": run_rivals,
             "convert": run_convert,
             "search": search,
             "quotes": run_quotes,

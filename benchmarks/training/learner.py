@@ -6,8 +6,10 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from agents.algorithms.algorithm import Algorithm
+from agents.runs.training import training_functions
 from benchmarks.training.target import Attempt, Target
 from jaxsim import EnvParams
 
@@ -24,6 +26,7 @@ class Learner:
         state: of the training.
         program: (state, params) -> state and metrics after the iterations of one log interval; donates the state.
         compile_seconds: wall time of starting and compiling.
+        seeds: trainings that the program runs at once; with more than one, arrays have a leading axis of them.
     """
 
     algorithm: Algorithm[Any]
@@ -31,6 +34,7 @@ class Learner:
     state: Any
     program: jax.stages.Compiled
     compile_seconds: float
+    seeds: int = 1
 
     @classmethod
     def compile(cls, algorithm: Algorithm[Any], params: EnvParams, seed: int) -> "Learner":
@@ -42,15 +46,27 @@ class Learner:
         program = chunk.lower(state, params).compile()
         return cls(algorithm, params, state, program, time.perf_counter() - start)
 
+    @classmethod
+    def compile_seeds(
+        cls, algorithm: Algorithm[Any], params: EnvParams, seed: int, seeds: int
+    ) -> "Learner":
+        """Start the trainings of `seeds` seeds at once, as `python -m agents train` does, and compile them."""
+        start = time.perf_counter()
+        functions = training_functions(algorithm)
+        keys = jnp.stack([jax.random.key(seed + index) for index in range(seeds)])
+        state = jax.block_until_ready(functions.init(keys, params, None))
+        program = functions.chunk.lower(state, params).compile()
+        return cls(algorithm, params, state, program, time.perf_counter() - start, seeds)
+
     def restart(self, seed: int) -> None:
         """Start another training with the same program."""
         self.state = jax.jit(self.algorithm.init)(jax.random.key(seed), self.params)
 
     @property
     def steps_per_call(self) -> int:
-        """Environment steps of one call of the program."""
+        """Environment steps of one call of the program, of all seeds together."""
         config = self.algorithm.config
-        return config.iterations_per_log * config.steps_per_iteration
+        return self.seeds * config.iterations_per_log * config.steps_per_iteration
 
     def seconds(self, calls: int) -> float:
         """Wall time of some calls."""
