@@ -12,6 +12,7 @@ from benchmarks.rivals.command import run_rivals
 from benchmarks.satiation import run_satiation
 from benchmarks.search import search
 from benchmarks.statistic_model import search_statistic_model
+from benchmarks.suite.command import run_all, run_report
 from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
 from benchmarks.table6.command import run_table6
@@ -24,32 +25,36 @@ from benchmarks.validity.command import run_validity
 from benchmarks.visits.command import run_visits
 from jaxsim.cli import main
 
+COMMANDS = {
+    "all": run_all,
+    "report": run_report,
+    "fidelity": run_fidelity,
+    "exposure": run_exposure,
+    "ablations": run_ablations,
+    "validity": run_validity,
+    "departure": run_departure,
+    "visits": run_visits,
+    "satiation": run_satiation,
+    "statistic-model": search_statistic_model,
+    "throughput": run_throughput,
+    "options": run_options,
+    "agreement": run_agreement,
+    "training": run_training,
+    "seeds": run_seeds,
+    "to-oracle": run_to_oracle,
+    "evaluation": run_evaluation,
+    "table1": run_table1,
+    "table2": run_table2,
+    "table6": run_table6,
+    "rivals": run_rivals,
+    "convert": run_convert,
+    "search": search,
+    "quotes": run_quotes,
+}
+
 if __name__ == "__main__":
     main(
-        {
-            "fidelity": run_fidelity,
-            "exposure": run_exposure,
-            "ablations": run_ablations,
-            "validity": run_validity,
-            "departure": run_departure,
-            "visits": run_visits,
-            "satiation": run_satiation,
-            "statistic-model": search_statistic_model,
-            "throughput": run_throughput,
-            "options": run_options,
-            "agreement": run_agreement,
-            "training": run_training,
-            "seeds": run_seeds,
-            "to-oracle": run_to_oracle,
-            "evaluation": run_evaluation,
-            "table1": run_table1,
-            "table2": run_table2,
-            "table6": run_table6,
-            "rivals": run_rivals,
-            "convert": run_convert,
-            "search": search,
-            "quotes": run_quotes,
-        },
+        COMMANDS,
         prog="python -m benchmarks",
         description="Measure how realistic and how fast the simulator is, and what agents learn on it.",
     )

@@ -1,6 +1,7 @@
 """`python -m benchmarks evaluation`: how long it takes to evaluate policies in fixed sessions.
 
-Every policy is run twice. The first run also compiles; the second one is what a further seed or group of users takes.
+Every policy is run twice. The first run also compiles; the second one is what a further seed or group of users
+takes.
 """
 
 import time

@@ -1,7 +1,7 @@
 """`python -m benchmarks rivals`: steps per second of other simulators beside ours, on one machine.
 
-Each simulator has the size of its own defaults and random actions of its own. So the figures say how long one waits, not
-who does more: a step is something else in each of them, and the table says what.
+Each simulator has the size of its own defaults and random actions of its own. So the figures say how long one
+waits, not who does more: a step is something else in each of them, and the table says what.
 """
 
 import json as json_format
@@ -109,7 +109,9 @@ def own_row(
 ) -> Row:
     """One form of our environment."""
     prepare, fixed_sessions = FORMS[name]
-    return measured_row(name, lambda: prepare(dataset, path, fixed_sessions or sessions), seconds, repeats)
+    return measured_row(
+        name, lambda: prepare(dataset, path, fixed_sessions or sessions), seconds, repeats
+    )
 
 
 def measured_row(

@@ -1,8 +1,8 @@
 """Steps per second of simulators by other authors, measured in the interpreter that has them.
 
-These packages need other versions of common libraries than ours, and than each other. So `benchmarks.rivals.stepping` runs
-this file as a script, with the interpreter of an environment where a package is installed. It therefore imports
-nothing but the standard library until a simulator is chosen. It prints one line of JSON.
+These packages need other versions of common libraries than ours. So `benchmarks.rivals.command` runs this file as
+a script, with the interpreter of an environment where a package is installed. It therefore imports nothing but the
+standard library until a simulator is chosen. It prints one line of JSON.
 
     python benchmarks/rivals/foreign.py NAME SECONDS REPEATS
 """
@@ -154,7 +154,7 @@ def timed(steps: Callable[[], int], seconds: float, repeats: int) -> dict[str, A
     """Steps per second of each of `repeats` runs of at least `seconds`, after one call that does not count.
 
     Returns:
-        `steps_per_second` (median), `low` and `high` (lowest and highest run), and `first_seconds` of the first call.
+        `steps_per_second` (median), `low` and `high` (slowest and fastest run), `first_seconds` of the first call.
     """
     begin = time.perf_counter()
     steps()

@@ -1,6 +1,7 @@
 """The forms in which our environment can be stepped with random items: in JAX, and through Gymnasium."""
 
 import functools
+import os
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -76,6 +77,8 @@ def async_vector_env(dataset: Dataset, path: str, sessions: int) -> Prepared:
 
     The processes are started afresh, because a process that has used JAX must not be forked.
     """
+    # Each process has the device for itself otherwise; this one holds most of its memory already.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     made = [functools.partial(_one_session, path, seed) for seed in range(sessions)]
     env = AsyncVectorEnv(made, context="spawn")
     return _stepped(dataset, env, "AsyncVectorEnv of GymnasiumEnv")

@@ -24,8 +24,9 @@ class Learner:
         algorithm: what is trained.
         params: of the environment.
         state: of the training.
-        program: (state, params) -> state and metrics after the iterations of one log interval; donates the state.
+        program: (state, params) -> state and metrics after some iterations; donates the state.
         compile_seconds: wall time of starting and compiling.
+        iterations: of one call.
         seeds: trainings that the program runs at once; with more than one, arrays have a leading axis of them.
     """
 
@@ -34,17 +35,27 @@ class Learner:
     state: Any
     program: jax.stages.Compiled
     compile_seconds: float
-    seeds: int = 1
+    seeds: int
+    iterations: int
 
     @classmethod
-    def compile(cls, algorithm: Algorithm[Any], params: EnvParams, seed: int) -> "Learner":
-        """Start a training and compile it."""
+    def compile(
+        cls, algorithm: Algorithm[Any], params: EnvParams, seed: int, iterations: int = 0
+    ) -> "Learner":
+        """Start a training and compile it.
+
+        Args:
+            algorithm: what is trained.
+            params: of the environment.
+            seed: of the training.
+            iterations: of one call; 0 takes those of a log interval.
+        """
         start = time.perf_counter()
         state = jax.block_until_ready(jax.jit(algorithm.init)(jax.random.key(seed), params))
-        count = algorithm.config.iterations_per_log
+        count = iterations or algorithm.config.iterations_per_log
         chunk = jax.jit(partial(algorithm.iterations, count=count), donate_argnums=0)
         program = chunk.lower(state, params).compile()
-        return cls(algorithm, params, state, program, time.perf_counter() - start)
+        return cls(algorithm, params, state, program, time.perf_counter() - start, 1, count)
 
     @classmethod
     def compile_seeds(
@@ -56,7 +67,8 @@ class Learner:
         keys = jnp.stack([jax.random.key(seed + index) for index in range(seeds)])
         state = jax.block_until_ready(functions.init(keys, params, None))
         program = functions.chunk.lower(state, params).compile()
-        return cls(algorithm, params, state, program, time.perf_counter() - start, seeds)
+        count = algorithm.config.iterations_per_log
+        return cls(algorithm, params, state, program, time.perf_counter() - start, seeds, count)
 
     def restart(self, seed: int) -> None:
         """Start another training with the same program."""
@@ -66,7 +78,7 @@ class Learner:
     def steps_per_call(self) -> int:
         """Environment steps of one call of the program, of all seeds together."""
         config = self.algorithm.config
-        return self.seeds * config.iterations_per_log * config.steps_per_iteration
+        return self.seeds * self.iterations * config.steps_per_iteration
 
     def seconds(self, calls: int) -> float:
         """Wall time of some calls."""

@@ -1,7 +1,7 @@
 """`python -m benchmarks seeds`: what it costs to train several seeds at once.
 
-The program is that of `python -m agents train --seeds S`. The counts of seeds are measured one after the other; each is
-compiled alone.
+The program is that of `python -m agents train --seeds S`. The counts of seeds are measured one after the other;
+each is compiled alone.
 """
 
 from pathlib import Path

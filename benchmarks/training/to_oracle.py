@@ -106,9 +106,9 @@ def format_to_oracle(result: dict[str, Any]) -> str:
     """The content of `--json` as text for a terminal."""
     count = len(result["attempts"])
     head = (
-        f"{result['dataset']}: {result['agent']}, until its greedy policy earns {result['target_reward']:.2f} likes a "
-        f"session, {result['share']:.0%} of the way from random ({result['random_reward']:.2f}) to the oracle "
-        f"({result['oracle_reward']:.2f}), {result['device']}, jax {result['jax']}"
+        f"{result['dataset']}: {result['agent']}, until its greedy policy earns {result['target_reward']:.2f} "
+        f"likes a session, {result['share']:.0%} of the way from random ({result['random_reward']:.2f}) to the "
+        f"oracle ({result['oracle_reward']:.2f}), {result['device']}, jax {result['jax']}"
     )
     if result["seconds"] is None:
         best = max(reward for attempt in result["attempts"] for _, _, reward in attempt["curve"])
