@@ -10,6 +10,7 @@ from benchmarks.fidelity.exposure_report import run_exposure
 from benchmarks.quotes import run_quotes
 from benchmarks.rivals.command import run_rivals
 from benchmarks.satiation import run_satiation
+from benchmarks.scaling.command import run_scaling
 from benchmarks.search import search
 from benchmarks.statistic_model import search_statistic_model
 from benchmarks.suite.command import run_all, run_report
@@ -23,9 +24,9 @@ from benchmarks.training.seeds import run_seeds
 from benchmarks.training.to_oracle import run_to_oracle
 from benchmarks.validity.command import run_validity
 from benchmarks.visits.command import run_visits
-from jaxsim.cli import main
+from jaxsim.cli import Commands, main
 
-COMMANDS = {
+COMMANDS: Commands = {
     "all": run_all,
     "report": run_report,
     "fidelity": run_fidelity,
@@ -47,6 +48,7 @@ COMMANDS = {
     "table2": run_table2,
     "table6": run_table6,
     "rivals": run_rivals,
+    "scaling": run_scaling,
     "convert": run_convert,
     "search": search,
     "quotes": run_quotes,

@@ -1,6 +1,7 @@
 """A training of one of our agents: compiled, timed, and evaluated while it goes on."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -59,7 +60,11 @@ class Learner:
 
     @classmethod
     def compile_seeds(
-        cls, algorithm: Algorithm[Any], params: EnvParams, seed: int, seeds: int
+        cls,
+        algorithm: Algorithm[Any],
+        params: EnvParams,
+        seed: int,
+        seeds: int,
     ) -> "Learner":
         """Start the trainings of `seeds` seeds at once, as `python -m agents train` does, and compile them."""
         start = time.perf_counter()
@@ -107,3 +112,11 @@ class Learner:
             if attempt.reached_seconds is not None:
                 break
         return attempt
+
+    def attempts(self, target: Target, seeds: Iterable[int], limit: float) -> list[Attempt]:
+        """An attempt of each seed, one after the other."""
+        attempts = []
+        for seed in seeds:
+            self.restart(seed)
+            attempts.append(self.attempt(target, limit))
+        return attempts

@@ -92,10 +92,8 @@ def own_attempts(
     config = plain_config(name)
     jax.clear_caches()
     learner = Learner.compile(ALGORITHMS[name].algorithm(env, config), params, plan.seed)
-    attempts = []
-    for seed in range(plan.seed, plan.seed + plan.seeds):
-        learner.restart(seed)
-        attempts.append(learner.attempt(target, plan.limit_seconds))
+    seeds = range(plan.seed, plan.seed + plan.seeds)
+    attempts = learner.attempts(target, seeds, plan.limit_seconds)
     seconds = median_seconds(attempts)
     total = None if seconds is None else seconds + learner.compile_seconds
     return {

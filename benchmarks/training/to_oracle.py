@@ -19,7 +19,7 @@ from benchmarks.output import check_json, write_json
 from benchmarks.training.learner import Learner
 from benchmarks.training.own_agents import median_seconds
 from benchmarks.training.target import SESSIONS_SEED, Attempt, Target, spread_sessions
-from jaxsim import InputError, load_dataset, make
+from jaxsim import Dataset, EnvParams, InputError, UserSimulator, load_dataset, make
 
 
 def run_to_oracle(
@@ -57,18 +57,11 @@ def run_to_oracle(
     packed = load_dataset(dataset)
     print(f"preparing the simulator of {packed.name} ...", flush=True)
     env, params = make(packed)
-    print("measuring what random recommendations and the oracle earn ...", flush=True)
-    target = Target(env, params, spread_sessions(env, params, sessions, seed), reward=0.0)
-    known = baselines(packed, env, params)
-    random, oracle = (target.mean_reward(known[name]) for name in ("random", "oracle"))
-    target = replace(target, reward=random + share * (oracle - random))
+    target, random, oracle = oracle_target(packed, env, params, share, sessions, seed)
     print(f"{agent}: training to {target.reward:.2f} likes a session ...", flush=True)
     jax.clear_caches()  # a trace of another program would shorten the compilation
     learner = Learner.compile(ALGORITHMS[agent].algorithm(env, config), params, seed)
-    attempts = []
-    for number in range(seed, seed + seeds):
-        learner.restart(number)
-        attempts.append(learner.attempt(target, limit_seconds))
+    attempts = learner.attempts(target, range(seed, seed + seeds), limit_seconds)
     result = {
         "device": device_name(),
         "jax": jax.__version__,
@@ -89,6 +82,17 @@ def run_to_oracle(
     }
     print(format_to_oracle(result))
     write_json(json, result)
+
+
+def oracle_target(
+    dataset: Dataset, env: UserSimulator, params: EnvParams, share: float, sessions: int, seed: int
+) -> tuple[Target, float, float]:
+    """The target at a share of the way from random to the oracle, and what random and the oracle earn."""
+    print("measuring what random recommendations and the oracle earn ...", flush=True)
+    target = Target(env, params, spread_sessions(env, params, sessions, seed), reward=0.0)
+    known = baselines(dataset, env, params)
+    random, oracle = (target.mean_reward(known[name]) for name in ("random", "oracle"))
+    return replace(target, reward=random + share * (oracle - random)), random, oracle
 
 
 def summary(attempts: Iterable[Attempt], compile_seconds: float) -> dict[str, float | int | None]:

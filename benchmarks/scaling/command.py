@@ -1,0 +1,230 @@
+"""`python -m benchmarks scaling`: seconds and memory of a case, from constants measured on this device."""
+
+import json as json_format
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks.checks import check_agent, check_counts
+from benchmarks.hardware import device_memory, device_name
+from benchmarks.output import check_json, write_json
+from benchmarks.scaling.formulas import (
+    Case,
+    fit,
+    predict,
+    training_kind,
+    training_terms,
+    value_of,
+)
+from benchmarks.scaling.points import (
+    Point,
+    drawn_dataset,
+    environment_point,
+    evaluation_point,
+    made,
+    training_point,
+)
+from jaxsim import InputError, load_dataset
+from jaxsim.tables import format_table
+
+SMALL, MIDDLE, LARGE = 1_500, 5_000, 15_000  # items of the measured points
+_USERS = 500
+_SESSIONS = (64, 32)  # of the evaluation of a small and of a large catalogue
+_BATCHES = {"cpu": (64, 2048), "other": (1024, 65536)}
+_MANY_SEEDS = 4
+
+
+def run_scaling(
+    items: int = 1682,
+    users: int = 943,
+    seeds: int = 1,
+    steps: int = 200_000,
+    algorithm: str = "ppo",
+    candidates: int | None = None,
+    sessions: int = 1024,
+    dimension: int = 384,
+    constants: Path | None = None,
+    check: tuple[str, ...] = (),
+    json: Path | None = None,
+) -> None:
+    """Say how long a training will take on this device, and how much memory it needs.
+
+    The constants of the formulas in docs/scaling.md are measured first, which takes a minute or two.
+
+    Args:
+        items: items of the catalogue.
+        users: users of the dataset.
+        seeds: trainings at once.
+        steps: environment steps of each training.
+        algorithm: one of ppo, trpo, a2c, dqn, with its default settings.
+        candidates: setting of the algorithm: choose among so many candidates in place of all items.
+        sessions: sessions at once, for the speed of the environment alone.
+        dimension: length of the keyword vectors.
+        constants: file that an earlier call wrote with --json, whose constants are used in place of new ones.
+        check: packed datasets on which the training is also measured, beside what the formula says.
+        json: also write the constants, the measured points and the prediction here.
+    """
+    check_json(json)
+    check_agent(algorithm, "algorithm")
+    check_counts(
+        items=items, users=users, seeds=seeds, steps=steps, sessions=sessions, dimension=dimension
+    )
+    if candidates is not None:
+        check_counts(candidates=candidates)
+    case = Case(items, users, seeds, steps, algorithm, candidates, sessions, dimension)
+    result = read_constants(constants) if constants else measure_constants(algorithm, candidates)
+    prediction = predict(case, result["constants"])
+    result |= {"case": case.__dict__, "prediction": prediction}
+    result["checks"] = [checked(name, case, result["constants"]) for name in check]
+    print(format_scaling(result))
+    write_json(json, result)
+
+
+def measure_constants(algorithm: str, candidates: int | None) -> dict[str, Any]:
+    """Measure the points of an algorithm on this device and fit the constants."""
+    kind = "cpu" if jax.default_backend() == "cpu" else "other"
+    print("measuring the environment ...", flush=True)
+    sizes = {items: drawn_dataset(items, _USERS) for items in (SMALL, MIDDLE, LARGE)}
+    small = made(sizes[SMALL])
+    few, many = _BATCHES[kind]
+    environment = [environment_point(*small, sessions) for sessions in (few, many)]
+    environment.append(environment_point(*made(sizes[SMALL], "features"), many))
+    evaluation, training = [], []
+    for items, dataset in sizes.items():
+        # Tables of pairs would be computed for minutes; the agents do not see the difference.
+        env, params = small if items == SMALL else made(dataset, "features")
+        print(f"measuring the training with {items:,} items ...", flush=True)
+        training.append(training_point(env, params, algorithm, 1, candidates))
+        if items == SMALL:
+            training.append(training_point(env, params, algorithm, _MANY_SEEDS, candidates))
+            if candidates is not None:
+                training.append(training_point(env, params, algorithm, 1, 2 * candidates))
+        if items != MIDDLE:
+            print(f"measuring the evaluation with {items:,} items ...", flush=True)
+            count = _SESSIONS[items == LARGE]
+            evaluation.append(evaluation_point(dataset, env, params, algorithm, count))
+    points = {"environment": environment, "training": training, "evaluation": evaluation}
+    return {
+        "device": device_name(),
+        "jax": jax.__version__,
+        "device_memory": device_memory(),
+        "points": points,
+        "constants": {
+            "environment": environment_fit(environment),
+            "training": {training_kind(algorithm, candidates): training_fit(training)},
+            "evaluation": evaluation_fit(evaluation),
+        },
+    }
+
+
+def environment_fit(points: list[Point]) -> dict[str, Any]:
+    """Constants of a step of B sessions: alone, of each session, and of each number of its features."""
+    terms = [[1, p["sessions"], p["sessions"] * p["dimension"]] for p in points]
+    return {"seconds": fit(terms, [p["seconds"] for p in points])}
+
+
+def training_fit(points: list[Point]) -> dict[str, Any]:
+    """Constants of an iteration of S seeds with N items and C candidates, and of its memory."""
+    terms = [training_terms(p["seeds"], p["items"], p["candidates"]) for p in points]
+    known = [p["bytes"] for p in points]
+    return {
+        "seconds": fit(terms, [p["seconds"] for p in points]),
+        "bytes": [0.0] * 4 if None in known else fit(terms, known),
+        "compile_seconds": max(p["compile_seconds"] for p in points),
+        "steps_per_iteration": points[0]["steps_per_iteration"],
+    }
+
+
+def evaluation_fit(points: list[Point]) -> dict[str, Any]:
+    """Constants of a step of one session by kind of policy, and of ranking an item for a user."""
+    terms = [[1, p["items"]] for p in points]
+    return {
+        **{name: fit(terms, [p[name] for p in points]) for name in ("network", "fixed", "oracle")},
+        "compile_seconds": max(p["compile_seconds"] for p in points),
+        "ranking": max(p["ranking"] for p in points),
+    }
+
+
+def checked(name: str, case: Case, constants: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds of an iteration on a packed dataset, measured beside what the formula says for its items."""
+    dataset = load_dataset(name)
+    env, params = made(dataset)
+    print(f"checking the training on {dataset.name} with {env.num_items:,} items ...", flush=True)
+    point = training_point(env, params, case.algorithm, case.seeds, case.candidates)
+    entry = constants["training"][training_kind(case.algorithm, case.candidates)]
+    expected = value_of(
+        entry["seconds"], training_terms(case.seeds, env.num_items, case.candidates)
+    )
+    return {
+        "dataset": dataset.name,
+        **point,
+        "predicted_seconds": expected,
+        "ratio": expected / point["seconds"],
+    }
+
+
+def read_constants(path: Path) -> dict[str, Any]:
+    """The device and the constants in a file of an earlier call.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    try:
+        result = json_format.loads(path.read_text("utf-8"))
+        names = ("device", "jax", "device_memory", "points", "constants")
+        return {name: result[name] for name in names}
+    except FileNotFoundError:
+        raise InputError(f"--constants {path}: does not exist") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"--constants {path}: give a file that `python -m benchmarks scaling --json` wrote"
+        ) from None
+
+
+def format_scaling(result: Mapping[str, Any]) -> str:
+    """The prediction as text for a terminal."""
+    case, expected = result["case"], result["prediction"]
+    of = (
+        f"{case['seeds']} seeds of {case['steps']:,} steps"
+        if case["seeds"] > 1
+        else f"{case['steps']:,} steps"
+    )
+    chosen = "" if case["candidates"] is None else f" over {case['candidates']:,} candidates"
+    memory = result["device_memory"]
+    rows = [
+        (
+            f"{case['algorithm']}{chosen}, {of}",
+            f"{expected['training_seconds']:,.1f}",
+            f"{expected['training_compile_seconds']:.1f}",
+            f"{expected['training_steps_per_second']:,.0f}",
+            f"{expected['training_bytes'] / 1e9:.2f}",
+        ),
+        (
+            f"evaluation of {case['users']:,} users, baselines and seeds",
+            f"{expected['evaluation_seconds']:,.1f}",
+            f"{expected['evaluation_compile_seconds']:.1f}",
+            "",
+            "",
+        ),
+        (
+            f"environment alone, {case['sessions']:,} sessions at once",
+            "",
+            "",
+            f"{expected['environment_steps_per_second']:,.0f}",
+            f"{expected['environment_bytes'] / 1e9:.2f}",
+        ),
+    ]
+    lines = [
+        f"{case['items']:,} items, {case['users']:,} users, on {result['device']}, jax {result['jax']}",
+        format_table(("expected", "seconds", "compilation s", "steps/s", "GB"), rows),
+    ]
+    if expected["training_bytes"] > memory:
+        lines.append(f"this does not fit the device's memory of {memory / 1e9:.0f} GB")
+    lines += [
+        f"{check['dataset']}, {check['items']:,} items: an iteration takes {check['seconds']:.3f} s, and the "
+        f"formula says {check['predicted_seconds']:.3f} s: {check['ratio']:.2f} times as much"
+        for check in result["checks"]
+    ]
+    return "\n".join(lines)
