@@ -1,6 +1,6 @@
 """Checks of options that several benchmarks have."""
 
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from agents.algorithms.algorithm import AlgorithmConfig
@@ -31,7 +31,11 @@ def check_agent(name: str, option: str = "agent") -> None:
 
 
 def with_candidates(config: AlgorithmConfig, candidates: int | None) -> AlgorithmConfig:
-    """The same settings for a policy over C candidates in place of all items; None changes nothing.
+    """The same settings for a policy over C candidates in place of all items.
+
+    Args:
+        config: of an agent.
+        candidates: C; 0 for all items; None leaves it to the agent.
 
     Raises:
         InputError: there is no such setting, or it is out of bounds.
@@ -39,8 +43,37 @@ def with_candidates(config: AlgorithmConfig, candidates: int | None) -> Algorith
     if candidates is None:
         return config
     if "candidates" not in {field.name for field in fields(config)}:
+        if candidates == 0:
+            return config
         raise InputError(f"--candidates {candidates}: this agent chooses among all items only")
     changes: dict[str, Any] = {"candidates": candidates}
     changed = replace(config, **changes)
     changed.check()
     return changed
+
+
+@dataclass(frozen=True)
+class _Catalogue:
+    """What an algorithm asks of an environment to choose its number of candidates."""
+
+    num_items: int
+    window: int = 150
+    session_capacity: int = 100
+    repeats: str = "mask"
+
+
+def candidates_of(agent: str, candidates: int | None, items: int) -> int | None:
+    """Among how many candidates an agent chooses with N items, None for all of them.
+
+    Args:
+        agent: one of `ALGORITHMS`.
+        candidates: its setting: a number, 0 for all items, or None to leave it to the agent.
+        items: N.
+
+    Raises:
+        InputError: the agent refuses the number.
+    """
+    config = with_candidates(ALGORITHMS[agent].config(), candidates)
+    catalogue: Any = _Catalogue(items)
+    chosen: int | None = getattr(ALGORITHMS[agent].algorithm(catalogue, config), "candidates", None)
+    return chosen

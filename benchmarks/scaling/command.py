@@ -2,18 +2,20 @@
 
 import json as json_format
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks.checks import check_agent, check_counts
+from benchmarks.checks import candidates_of, check_agent, check_counts
 from benchmarks.hardware import device_memory, device_name
 from benchmarks.output import check_json, write_json
 from benchmarks.scaling.formulas import (
     Case,
     fit,
     predict,
+    training_constants,
     training_kind,
     training_terms,
     value_of,
@@ -34,6 +36,7 @@ _USERS = 500
 _SESSIONS = (64, 32)  # of the evaluation of a small and of a large catalogue
 _BATCHES = {"cpu": (64, 2048), "other": (1024, 65536)}
 _MANY_SEEDS = 4
+_FEWEST_CANDIDATES, _MOST_CANDIDATES = 200, 1_200  # more than a window, fewer than SMALL
 
 
 def run_scaling(
@@ -59,7 +62,8 @@ def run_scaling(
         seeds: trainings at once.
         steps: environment steps of each training.
         algorithm: one of ppo, trpo, a2c, dqn, with its default settings.
-        candidates: setting of the algorithm: choose among so many candidates in place of all items.
+        candidates: setting of the algorithm: choose among so many candidates, 0 for all items; without it, as
+            the algorithm does for such a catalogue.
         sessions: sessions at once, for the speed of the environment alone.
         dimension: length of the keyword vectors.
         constants: file that an earlier call wrote with --json, whose constants are used in place of new ones.
@@ -72,39 +76,42 @@ def run_scaling(
         items=items, users=users, seeds=seeds, steps=steps, sessions=sessions, dimension=dimension
     )
     if candidates is not None:
-        check_counts(candidates=candidates)
-    case = Case(items, users, seeds, steps, algorithm, candidates, sessions, dimension)
-    result = read_constants(constants) if constants else measure_constants(algorithm, candidates)
+        check_counts(least=0, candidates=candidates)
+    chosen = candidates_of(algorithm, candidates, items)
+    case = Case(items, users, seeds, steps, algorithm, chosen, sessions, dimension)
+    result = read_constants(constants) if constants else measure_constants(algorithm, chosen)
     prediction = predict(case, result["constants"])
     result |= {"case": case.__dict__, "prediction": prediction}
-    result["checks"] = [checked(name, case, result["constants"]) for name in check]
+    result["checks"] = [checked(name, case, candidates, result["constants"]) for name in check]
     print(format_scaling(result))
     write_json(json, result)
 
 
 def measure_constants(algorithm: str, candidates: int | None) -> dict[str, Any]:
-    """Measure the points of an algorithm on this device and fit the constants."""
+    """Measure the points of an algorithm on this device and fit the constants.
+
+    Args:
+        algorithm: its name.
+        candidates: C among which it chooses; None for all items.
+    """
     kind = "cpu" if jax.default_backend() == "cpu" else "other"
     print("measuring the environment ...", flush=True)
-    sizes = {items: drawn_dataset(items, _USERS) for items in (SMALL, MIDDLE, LARGE)}
-    small = made(sizes[SMALL])
+    datasets = {items: drawn_dataset(items, _USERS) for items in (SMALL, MIDDLE, LARGE)}
+    simulators = {SMALL: made(datasets[SMALL])}
+    # Tables of pairs would be computed for minutes; the agents do not see the difference.
+    simulators |= {items: made(datasets[items], "features") for items in (MIDDLE, LARGE)}
     few, many = _BATCHES[kind]
-    environment = [environment_point(*small, sessions) for sessions in (few, many)]
-    environment.append(environment_point(*made(sizes[SMALL], "features"), many))
-    evaluation, training = [], []
-    for items, dataset in sizes.items():
-        # Tables of pairs would be computed for minutes; the agents do not see the difference.
-        env, params = small if items == SMALL else made(dataset, "features")
-        print(f"measuring the training with {items:,} items ...", flush=True)
-        training.append(training_point(env, params, algorithm, 1, candidates))
-        if items == SMALL:
-            training.append(training_point(env, params, algorithm, _MANY_SEEDS, candidates))
-            if candidates is not None:
-                training.append(training_point(env, params, algorithm, 1, 2 * candidates))
-        if items != MIDDLE:
-            print(f"measuring the evaluation with {items:,} items ...", flush=True)
-            count = _SESSIONS[items == LARGE]
-            evaluation.append(evaluation_point(dataset, env, params, algorithm, count))
+    environment = [environment_point(*simulators[SMALL], sessions) for sessions in (few, many)]
+    environment.append(environment_point(*made(datasets[SMALL], "features"), many))
+    training = []
+    for items, seeds, chosen in training_sizes(candidates):
+        print(f"measuring the training of {seeds} seeds with {items:,} items ...", flush=True)
+        training.append(training_point(*simulators[items], algorithm, seeds, chosen))
+    evaluation = []
+    for items, count in zip((SMALL, LARGE), _SESSIONS, strict=True):
+        print(f"measuring the evaluation with {items:,} items ...", flush=True)
+        of_items = datasets[items], *simulators[items]
+        evaluation.append(evaluation_point(*of_items, algorithm, count))
     points = {"environment": environment, "training": training, "evaluation": evaluation}
     return {
         "device": device_name(),
@@ -117,6 +124,15 @@ def measure_constants(algorithm: str, candidates: int | None) -> dict[str, Any]:
             "evaluation": evaluation_fit(evaluation),
         },
     }
+
+
+def training_sizes(candidates: int | None) -> list[tuple[int, int, int]]:
+    """Items, seeds and setting of candidates of the measured trainings; 0 for all items."""
+    if candidates is None:
+        return [(SMALL, 1, 0), (SMALL, _MANY_SEEDS, 0), (MIDDLE, 1, 0), (LARGE, 1, 0)]
+    many = min(max(candidates, 2 * _FEWEST_CANDIDATES), _MOST_CANDIDATES)
+    few = many // 2
+    return [(SMALL, 1, many), (SMALL, _MANY_SEEDS, many), (SMALL, 1, few), (LARGE, 1, many)]
 
 
 def environment_fit(points: list[Point]) -> dict[str, Any]:
@@ -147,16 +163,17 @@ def evaluation_fit(points: list[Point]) -> dict[str, Any]:
     }
 
 
-def checked(name: str, case: Case, constants: Mapping[str, Any]) -> dict[str, Any]:
+def checked(
+    name: str, case: Case, candidates: int | None, constants: Mapping[str, Any]
+) -> dict[str, Any]:
     """Seconds of an iteration on a packed dataset, measured beside what the formula says for its items."""
     dataset = load_dataset(name)
-    env, params = made(dataset)
-    print(f"checking the training on {dataset.name} with {env.num_items:,} items ...", flush=True)
-    point = training_point(env, params, case.algorithm, case.seeds, case.candidates)
-    entry = constants["training"][training_kind(case.algorithm, case.candidates)]
-    expected = value_of(
-        entry["seconds"], training_terms(case.seeds, env.num_items, case.candidates)
-    )
+    items = dataset.num_items
+    case = replace(case, items=items, candidates=candidates_of(case.algorithm, candidates, items))
+    entry = training_constants(case, constants)
+    expected = value_of(entry["seconds"], training_terms(case.seeds, case.items, case.candidates))
+    print(f"checking the training on {dataset.name} with {items:,} items ...", flush=True)
+    point = training_point(*made(dataset), case.algorithm, case.seeds, candidates)
     return {
         "dataset": dataset.name,
         **point,

@@ -37,7 +37,7 @@ class Case:
         items, users: N and U.
         seeds, steps: S trainings of so many environment steps each.
         algorithm: ppo, a2c, trpo or dqn, with its default settings.
-        candidates: C, or None for a policy over all items.
+        candidates: C among which the policy chooses; None for all items.
         sessions: B sessions of the environment alone.
         dimension: D, length of the keyword vectors.
     """

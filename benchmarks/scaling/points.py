@@ -76,7 +76,10 @@ def environment_point(env: UserSimulator, params: EnvParams, sessions: int) -> P
 def training_point(
     env: UserSimulator, params: EnvParams, algorithm: str, seeds: int, candidates: int | None
 ) -> Point:
-    """Seconds of one iteration of S seeds, of compilation, and bytes of the program without the params."""
+    """Seconds of one iteration of S seeds, of compilation, and bytes of the program without the params.
+
+    `candidates` is the setting of the algorithm, and in the result the number that it chooses among, None for all.
+    """
     config = with_candidates(ALGORITHMS[algorithm].config(), candidates)
     config = replace(config, total_steps=config.steps_per_iteration)  # a call is one iteration
     trainer = ALGORITHMS[algorithm].algorithm(env, config)
@@ -89,7 +92,7 @@ def training_point(
     return {
         "items": env.num_items,
         "seeds": seeds,
-        "candidates": candidates,
+        "candidates": getattr(trainer, "candidates", None),
         "seconds": seconds,
         "compile_seconds": learner.compile_seconds,
         "bytes": None if needed is None else max(1, needed - tree_bytes(params)),

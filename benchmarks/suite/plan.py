@@ -1,7 +1,7 @@
 """The parts of `python -m benchmarks all`: which commands, with which sizes, and how long each may take."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from jaxsim import InputError
 
 CATALOGUES = (14_684, 65_019)
 """Items of the synthetic catalogues."""
+CPU_PATIENCE = 4
+"""How many times as long a part may take on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def parts_of(plan: Plan) -> list[Part]:
         _catalogues,
         _comparisons,
     )
-    return [part for build in builders for part in build(plan)]
+    patience = 1 if plan.accelerator else CPU_PATIENCE
+    parts = [part for build in builders for part in build(plan)]
+    return [replace(part, limit=patience * part.limit) for part in parts]
 
 
 def chosen_parts(parts: list[Part], only: tuple[str, ...], skip: tuple[str, ...]) -> list[Part]:

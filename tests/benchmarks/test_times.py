@@ -10,7 +10,7 @@ from agents.algorithms.a2c import A2C, A2CConfig
 from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.baselines import RandomPolicy
 from benchmarks import evaluation_time
-from benchmarks.checks import check_agent, check_counts, with_candidates
+from benchmarks.checks import candidates_of, check_agent, check_counts, with_candidates
 from benchmarks.training import seeds, to_oracle
 from benchmarks.training.learner import Learner
 from benchmarks.training.target import Attempt, spread_sessions
@@ -105,6 +105,9 @@ def test_a_setting_of_candidates_is_used_where_an_agent_has_one():
 
     with pytest.raises(InputError, match="--candidates 7: this agent chooses among all items only"):
         with_candidates(Without(), 7)
+    bare = Without()
+    assert with_candidates(bare, 0) is bare  # all items, as it does anyway
+    assert candidates_of("ppo", None, 1000) is None
 
 
 def test_unusable_options_are_one_line():

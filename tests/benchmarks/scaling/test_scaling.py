@@ -132,6 +132,17 @@ def test_unusable_options_are_one_line(tmp_path):
         command.run_scaling(constants=tmp_path / "other.json")
 
 
+def test_candidates_are_measured_where_they_are_chosen():
+    assert {chosen for _, _, chosen in command.training_sizes(None)} == {0}
+    for wanted in (151, 1024, 50_000):
+        sizes = command.training_sizes(wanted)
+        of_candidates = {chosen for _, _, chosen in sizes}
+        assert len(of_candidates) == 2
+        assert all(151 < chosen < items for items, _, chosen in sizes)
+        assert {seeds for _, seeds, _ in sizes} == {1, 4}
+        assert len({items for items, _, _ in sizes}) == 2
+
+
 @pytest.mark.slow
 def test_points_are_measured_and_fitted(monkeypatch):
     monkeypatch.setattr(command, "SMALL", 200)
