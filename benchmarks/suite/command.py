@@ -10,7 +10,14 @@ from benchmarks.output import check_file
 from benchmarks.rivals.command import interpreters_of
 from benchmarks.suite.plan import Plan, chosen_parts, parts_of
 from benchmarks.suite.report import format_runs, read_run
-from benchmarks.suite.running import DONE, Record, describe_machine, run_parts, write_record
+from benchmarks.suite.running import (
+    DONE,
+    Record,
+    describe_machine,
+    ended_with_its_parts,
+    run_parts,
+    write_record,
+)
 from jaxsim import InputError, load_dataset
 from jaxsim.files import check_writable, write_text
 
@@ -60,10 +67,13 @@ def run_all(
         about: Record = {**machine, "dataset": packed.name, "quick": quick}
         out.mkdir(parents=True, exist_ok=True)
         print(f"{len(parts)} parts on {machine['device']}", flush=True)
-        records = run_parts(
-            parts, plan, out, total_seconds, lambda done: write_record(out, about, done)
-        )
-    write_text(out / REPORT, format_runs([read_run(out), *others]))
+
+        def keep(done: list[Record]) -> None:
+            write_record(out, about, done)
+            write_text(out / REPORT, format_runs([read_run(out), *others]))
+
+        with ended_with_its_parts():
+            records = run_parts(parts, plan, out, total_seconds, keep)
     failed = sum(record["status"] != DONE for record in records)
     print(f"{len(parts) - failed} of {len(parts)} parts have a result; written to {out / REPORT}")
 

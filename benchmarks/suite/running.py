@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,20 @@ def run_logged(words: list[str], log: Path, limit: float) -> str:
         finally:
             _end_group(process)
     return DONE if code == 0 else f"failed: {reason_of(code, log)}"
+
+
+@contextmanager
+def ended_with_its_parts() -> Iterator[None]:
+    """Within this block SIGTERM, which `timeout` sends, also ends the part that runs."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -56,9 +56,8 @@ def test_another_process_is_read_from_its_last_line(tmp_path, monkeypatch):
     assert (row["error"], row["items"], row["step"]) == (None, 3, "recsim")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("jaxsim", marks=pytest.mark.slow), "gymnasium-vector"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["jaxsim", "gymnasium-vector"])
 def test_our_forms_make_as_many_steps_as_they_say(name, dataset, monkeypatch):
     made = own_forms.make
     monkeypatch.setattr(

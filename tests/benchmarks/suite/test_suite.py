@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from benchmarks.suite import command, running
@@ -100,6 +101,15 @@ def test_a_part_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
     assert not started.exists()
 
 
+def test_a_part_ends_with_the_run_that_is_ended(tmp_path):
+    code = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    begin = time.perf_counter()
+    with pytest.raises(SystemExit) as stop, running.ended_with_its_parts():
+        running.run_logged([sys.executable, "-c", code], tmp_path / "log", 50.0)
+    assert stop.value.code == 143
+    assert time.perf_counter() - begin < 30
+
+
 def test_parts_without_time_are_left_out(tmp_path):
     parts = [fake("import time; time.sleep(30)", "slow"), fake("pass", "next")]
     records = running.run_parts(parts, plan_of(), tmp_path, 0.5, lambda done: None)
@@ -175,6 +185,31 @@ def test_the_same_measurements_of_two_devices_stand_in_columns(tmp_path, capsys)
     assert "- seeds on cpu: 2 CPU cores: failed: no memory" in out.read_text()
     command.run_report((cpu,))
     assert "## throughput" in capsys.readouterr().out
+
+
+def test_a_run_writes_its_record_and_report_after_each_part(tmp_path, monkeypatch, dataset, capsys):
+    machine = {"device": "cpu", "accelerator": False, "device_memory": 1e9, "commit": "abc"}
+    monkeypatch.setattr(command, "load_dataset", lambda name: dataset)
+    monkeypatch.setattr(command, "describe_machine", lambda: machine)
+    parts = [fake("pass", "one"), fake("1 / 0", "two")]
+    monkeypatch.setattr(command, "parts_of", lambda plan: parts)
+    out = tmp_path / "new" / "run"
+    command.run_all(out, quick=True)
+    report = (out / command.REPORT).read_text()
+    assert "- two on cpu: failed: ZeroDivisionError: division by zero" in report
+    assert "- one: `python -m timeit -n 1 -r 1 pass`" in report
+    assert "1 of 2 parts have a result" in capsys.readouterr().out
+    assert json.loads((out / "all.json").read_text())["dataset"] == dataset.name
+    command.run_all(tmp_path / "second", only=("one",), beside=(out,))
+    assert "| cpu (1) | cpu (2) |" in (tmp_path / "second" / command.REPORT).read_text()
+
+
+@pytest.mark.slow
+def test_the_machine_is_described_in_another_process():
+    machine = running.describe_machine()
+    assert machine["device"].startswith(("cpu", "gpu"))
+    assert machine["jax"] == jax.__version__
+    assert machine["device_memory"] > 0
 
 
 def test_two_runs_of_one_device_are_numbered():
