@@ -28,10 +28,10 @@ from benchmarks.scaling.points import (
     made,
     training_point,
 )
+from benchmarks.scaling.report import format_scaling
 from jaxsim import InputError, load_dataset
-from jaxsim.tables import format_table
 
-SMALL, MIDDLE, LARGE = 1_500, 5_000, 15_000  # items of the measured points
+SMALL, MIDDLE, LARGE = 1_500, 4_000, 10_000  # items of the measured points
 _USERS = 500
 _SESSIONS = (64, 32)  # of the evaluation of a small and of a large catalogue
 _BATCHES = {"cpu": (64, 2048), "other": (1024, 65536)}
@@ -98,8 +98,7 @@ def measure_constants(algorithm: str, candidates: int | None) -> dict[str, Any]:
     print("measuring the environment ...", flush=True)
     datasets = {items: drawn_dataset(items, _USERS) for items in (SMALL, MIDDLE, LARGE)}
     simulators = {SMALL: made(datasets[SMALL])}
-    # Tables of pairs would be computed for minutes; the agents do not see the difference.
-    simulators |= {items: made(datasets[items], "features") for items in (MIDDLE, LARGE)}
+    simulators |= {MIDDLE: made(datasets[MIDDLE], "features"), LARGE: made(datasets[LARGE])}
     few, many = _BATCHES[kind]
     environment = [environment_point(*simulators[SMALL], sessions) for sessions in (few, many)]
     environment.append(environment_point(*made(datasets[SMALL], "features"), many))
@@ -198,50 +197,3 @@ def read_constants(path: Path) -> dict[str, Any]:
         raise InputError(
             f"--constants {path}: give a file that `python -m benchmarks scaling --json` wrote"
         ) from None
-
-
-def format_scaling(result: Mapping[str, Any]) -> str:
-    """The prediction as text for a terminal."""
-    case, expected = result["case"], result["prediction"]
-    of = (
-        f"{case['seeds']} seeds of {case['steps']:,} steps"
-        if case["seeds"] > 1
-        else f"{case['steps']:,} steps"
-    )
-    chosen = "" if case["candidates"] is None else f" over {case['candidates']:,} candidates"
-    memory = result["device_memory"]
-    rows = [
-        (
-            f"{case['algorithm']}{chosen}, {of}",
-            f"{expected['training_seconds']:,.1f}",
-            f"{expected['training_compile_seconds']:.1f}",
-            f"{expected['training_steps_per_second']:,.0f}",
-            f"{expected['training_bytes'] / 1e9:.2f}",
-        ),
-        (
-            f"evaluation of {case['users']:,} users, baselines and seeds",
-            f"{expected['evaluation_seconds']:,.1f}",
-            f"{expected['evaluation_compile_seconds']:.1f}",
-            "",
-            "",
-        ),
-        (
-            f"environment alone, {case['sessions']:,} sessions at once",
-            "",
-            "",
-            f"{expected['environment_steps_per_second']:,.0f}",
-            f"{expected['environment_bytes'] / 1e9:.2f}",
-        ),
-    ]
-    lines = [
-        f"{case['items']:,} items, {case['users']:,} users, on {result['device']}, jax {result['jax']}",
-        format_table(("expected", "seconds", "compilation s", "steps/s", "GB"), rows),
-    ]
-    if expected["training_bytes"] > memory:
-        lines.append(f"this does not fit the device's memory of {memory / 1e9:.0f} GB")
-    lines += [
-        f"{check['dataset']}, {check['items']:,} items: an iteration takes {check['seconds']:.3f} s, and the "
-        f"formula says {check['predicted_seconds']:.3f} s: {check['ratio']:.2f} times as much"
-        for check in result["checks"]
-    ]
-    return "\n".join(lines)

@@ -1,7 +1,7 @@
 """The formulas of docs/scaling.md: seconds and bytes of items, users, seeds and steps.
 
-Every formula is a sum of terms, constant times size, with constants from measured points. They are fitted by least
-squares of the relative errors and are never negative.
+Every formula is a sum of terms, constant times size, with constants from measured points. They are never negative,
+and fitted by least squares of the logarithms, so that half of a value is as wrong as twice of it.
 
     steps of B sessions    environment[0] + environment[1] B                       seconds a step of all sessions
     iteration of training  training[0] + S (training[1] + training[2] N + training[3] C)     seconds, S seeds
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import nnls
+from scipy.optimize import least_squares, nnls
 
 from jaxsim import InputError
 from jaxsim.catalogue import TABLE_BUDGET_BYTES
@@ -53,12 +53,19 @@ class Case:
 
 
 def fit(terms: Sequence[Sequence[float]], values: Sequence[float]) -> list[float]:
-    """Constants c >= 0 for which the sums of c times `terms` [P, K] are near the `values` [P], relatively."""
-    target = np.asarray(values, np.float64)
-    scaled = np.asarray(terms, np.float64) / target[:, None]
-    size = scaled.max(axis=0)  # so that the solver sees numbers of one size
-    size[size == 0] = 1.0
-    return (nnls(scaled / size, np.ones(len(target)))[0] / size).tolist()
+    """Constants c >= 0 for which the sums of c times `terms` [P, K] are near the `values` [P], relatively.
+
+    A column of zeros gets 0.
+    """
+    scaled = np.asarray(terms, np.float64) / np.asarray(values, np.float64)[:, None]
+    size = scaled.max(axis=0)
+    used = size > 0
+    unit = scaled[:, used] / size[used]  # so that the solver sees numbers of one size
+    start = np.maximum(nnls(unit, np.ones(len(unit)))[0], 1e-3)
+    found = least_squares(lambda c: np.log(unit @ c), start, bounds=(0.0, np.inf))
+    constants = np.zeros(len(size))
+    constants[used] = found.x / size[used]
+    return [float(c) for c in constants]
 
 
 def training_terms(
