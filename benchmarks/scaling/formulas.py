@@ -170,4 +170,5 @@ def evaluation_seconds(case: Case, evaluation: Mapping[str, Any]) -> float:
     of_step = sum(
         count * value_of(evaluation[kind], [1, case.items]) for kind, count in counts.items()
     )
-    return float(steps * of_step + evaluation["ranking"] * case.items * case.users)
+    ranking = value_of(evaluation["ranking"], [1, case.items * case.users])
+    return steps * of_step + ranking

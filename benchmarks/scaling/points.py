@@ -126,7 +126,7 @@ def evaluation_point(
         "users": len(users),
         **{name: row["seconds"] / steps for name, row in rows.items()},
         "compile_seconds": sum(row["first_seconds"] - row["seconds"] for row in rows.values()),
-        "ranking": ranking / (env.num_items * len(users)),
+        "ranking": ranking,
     }
 
 

@@ -83,7 +83,7 @@ def format_constants(result: Mapping[str, Any]) -> str:
         )
     ]
     rows += [
-        ("ranking an item for a user", "r", _micro([evaluation["ranking"]])),
+        ("ranking the items, and each of them for a user", "r0, r1", _micro(evaluation["ranking"])),
         ("compilation of the evaluation", "s", f"{evaluation['compile_seconds']:.1f}"),
     ]
     header = ("what", "constants", "microseconds, unless said otherwise")

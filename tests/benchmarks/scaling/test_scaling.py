@@ -37,7 +37,7 @@ CONSTANTS = {
         "fixed": [1e-6, 0.0],
         "oracle": [0.0, 1e-7],
         "compile_seconds": 7.0,
-        "ranking": 1e-9,
+        "ranking": [0.5, 1e-9],
     },
 }
 
@@ -58,7 +58,9 @@ def test_a_prediction_is_the_sum_of_its_terms():
     assert expected["environment_bytes"] == stored + 1000 * session_bytes()
     steps = 100 * 4 * 36.8
     of_step = 4 * (1e-5 + 2e-6) + 4 * 1e-6 + 2e-4
-    assert expected["evaluation_seconds"] == pytest.approx(steps * of_step + 2000 * 100 * 1e-9)
+    assert expected["evaluation_seconds"] == pytest.approx(
+        steps * of_step + 0.5 + 2000 * 100 * 1e-9
+    )
 
 
 def test_features_make_a_step_longer_and_tables_do_not():
