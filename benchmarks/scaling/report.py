@@ -65,14 +65,18 @@ def format_constants(result: Mapping[str, Any]) -> str:
         ),
     ]
     for name, entry in constants["training"].items():
+        used = 4 if name.endswith("candidates") else 3
+        times, sizes = (", ".join(f"{letter}{i}" for i in range(used)) for letter in "tm")
+        held = ", ".join(f"{x:,.0f}" for x in entry["bytes"][:used])
+        steps = entry["steps_per_iteration"]
         rows += [
             (
-                f"an iteration of {name}, R = {entry['steps_per_iteration']:,} steps",
-                "t0, t1, t2, t3",
-                _micro(entry["seconds"]),
+                f"an iteration of {name}, R = {steps:,} steps",
+                times,
+                _micro(entry["seconds"][:used]),
             ),
-            ("its bytes", "m0, m1, m2, m3", ", ".join(f"{x:,.0f}" for x in entry["bytes"])),
-            ("its compilation", "s", f"{entry['compile_seconds']:.1f}"),
+            ("its bytes", sizes, held),
+            ("its compilation, seconds", "", f"{entry['compile_seconds']:.1f}"),
         ]
     rows += [
         (f"a step of one session in an evaluation: {name}", "n0, n1", _micro(evaluation[kind]))
@@ -84,11 +88,14 @@ def format_constants(result: Mapping[str, Any]) -> str:
     ]
     rows += [
         ("ranking the items, and each of them for a user", "r0, r1", _micro(evaluation["ranking"])),
-        ("compilation of the evaluation", "s", f"{evaluation['compile_seconds']:.1f}"),
+        ("compilation of the evaluation, seconds", "", f"{evaluation['compile_seconds']:.1f}"),
     ]
     header = ("what", "constants", "microseconds, unless said otherwise")
     return format_table(header, rows, markdown=True, left=(0, 1))
 
 
 def _micro(seconds: list[float]) -> str:
-    return ", ".join(f"{1e6 * value:,.3g}" for value in seconds)
+    """Seconds as microseconds, with three significant digits; less than a nanosecond is 0."""
+    return ", ".join(
+        f"{float(f'{1e6 * value:.3g}'):,.10g}" if value >= 1e-9 else "0" for value in seconds
+    )

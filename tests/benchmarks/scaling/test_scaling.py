@@ -19,6 +19,7 @@ from benchmarks.scaling.formulas import (
     value_of,
 )
 from benchmarks.scaling.points import drawn_dataset, made
+from benchmarks.scaling.report import format_constants
 from benchmarks.throughput.step_cost import state_bytes, tree_bytes
 from jaxsim import InputError
 
@@ -120,6 +121,13 @@ def test_a_prediction_is_printed_from_stored_constants(tmp_path, capsys):
     written = json.loads(out.read_text())
     assert written["case"]["items"] == 2000
     assert written["prediction"]["training_seconds"] == pytest.approx(10 * (0.5 + 0.1 + 0.2))
+
+
+def test_constants_are_shown_in_microseconds():
+    text = format_constants({"constants": CONSTANTS})
+    assert "1,000, 1, 0.01" in text  # the environment's
+    assert "500,000, 100,000, 100 |" in text  # without candidates t3 is not shown
+    assert "0, 0.1 |" in text  # the oracle
 
 
 def test_unusable_options_are_one_line(tmp_path):
