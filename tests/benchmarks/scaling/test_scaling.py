@@ -159,10 +159,11 @@ def test_points_are_measured_and_fitted(monkeypatch):
     monkeypatch.setattr(command, "MIDDLE", 300)
     monkeypatch.setattr(command, "LARGE", 400)
     monkeypatch.setattr(command, "_USERS", 60)
+    monkeypatch.setattr(command, "training_sizes", lambda candidates: [(200, 1, 0), (200, 4, 0)])
     result = command.measure_constants("a2c", None)
     points = result["points"]
-    assert [p["items"] for p in points["training"]] == [200, 200, 300, 400]
-    assert [p["seeds"] for p in points["training"]] == [1, 4, 1, 1]
+    assert [p["items"] for p in points["evaluation"]] == [200, 400]
+    assert [p["seeds"] for p in points["training"]] == [1, 4]
     assert [p["dimension"] for p in points["environment"]] == [0, 0, 64]
     assert all(p["seconds"] > 0 for p in points["training"] + points["environment"])
     expected = predict(case_of(algorithm="a2c"), result["constants"])
