@@ -64,6 +64,7 @@ def parts_of(plan: Plan) -> list[Part]:
         _learning,
         _evaluation,
         _catalogues,
+        _options,
         _comparisons,
     )
     patience = 1 if plan.accelerator else CPU_PATIENCE
@@ -113,11 +114,6 @@ def _environment(plan: Plan) -> Iterable[Part]:
     yield _measurement(
         "throughput", "throughput", plan.dataset, arguments, 120 if plan.quick else 1500
     )
-    sessions = "16384" if plan.accelerator else "1024"
-    arguments = plan.choose(
-        f"--repeats 7 --sessions {sessions}", f"--repeats 3 --sessions {sessions}"
-    )
-    yield _measurement("options", "options", plan.dataset, arguments, 150 if plan.quick else 900)
     if plan.accelerator:
         few = "--decisions 2048 --sessions 1024 --repeats 1"
         arguments = plan.choose("--repeats 3", few)
@@ -173,6 +169,14 @@ def _catalogues(plan: Plan) -> Iterable[Part]:
             ):
                 continue  # minutes for a single iteration on two cores
             yield _measurement(f"{name}-{items}", name, folder, arguments, limit, build)
+
+
+def _options(plan: Plan) -> Iterable[Part]:
+    sessions = "16384" if plan.accelerator else "1024"
+    arguments = plan.choose(
+        f"--repeats 7 --sessions {sessions}", f"--repeats 3 --sessions {sessions}"
+    )
+    yield _measurement("options", "options", plan.dataset, arguments, 150 if plan.quick else 900)
 
 
 def _comparisons(plan: Plan) -> Iterable[Part]:
