@@ -1,6 +1,7 @@
 # make demo   set up, build MovieLens 100K, train a recommender, print and plot the result
 # make test   set up, run the tests that take a few minutes in all
 # make test-all   the same and the slow tests: kills, mutations, clusters, long trainings
+# make benchmark   set up, build MovieLens 100K, measure all speeds and sizes on this device; QUICK=1 for a quick look
 # make lint   set up, run the linter and the type checker
 #
 # Everything is installed into .venv from the versions in constraints.txt. EXTRAS adds optional dependencies:
@@ -9,10 +10,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 EXTRAS ?=
+QUICK ?=
 BIN = $(VENV)/bin
 comma = ,
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all benchmark lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m prep build ml-100k
@@ -23,6 +25,10 @@ test: $(VENV)/.installed-test$(EXTRAS)
 
 test-all: $(VENV)/.installed-test$(EXTRAS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+benchmark: $(VENV)/.installed-demo
+	$(BIN)/python -m prep build ml-100k
+	$(BIN)/python -m benchmarks all --out runs/benchmark $(if $(QUICK),--quick)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

@@ -28,7 +28,9 @@ from benchmarks.ablations.command import format_ablations
 from benchmarks.departure.command import format_departure
 from benchmarks.fidelity.exposure_report import format_exposure
 from benchmarks.fidelity.report import format_summary
+from benchmarks.rivals.command import format_rivals
 from benchmarks.satiation import format_satiation
+from benchmarks.scaling.report import format_constants, format_scaling
 from benchmarks.table6.report import format_rows
 from benchmarks.throughput.options import format_options
 from benchmarks.training.report import format_results
@@ -173,6 +175,9 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "departure": lambda result: _code(format_departure(result)),
     "visits": lambda result: _code(format_visits(result)),
     "satiation": lambda result: _code(format_satiation(result)),
+    "rivals": lambda result: format_rivals(result, markdown=True),
+    "scaling": lambda result: _code(format_scaling(result)),
+    "scaling-constants": format_constants,
     "options": lambda result: _code(format_options(result)),
     "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 from agents.algorithms.registry import ALGORITHMS
+from benchmarks.checks import check_counts
 from benchmarks.hardware import device_name
 from benchmarks.output import check_json, write_json
 from benchmarks.training.own_agents import Plan, own_row
@@ -37,6 +38,7 @@ def run_training(
     sessions: int = 512,
     seed: int = 0,
     torch_threads: int = 0,
+    iterations: int = 0,
     json: Path | None = None,
 ) -> None:
     """Measure how fast agents learn, beside Stable-Baselines3's.
@@ -51,6 +53,8 @@ def run_training(
         sessions: fixed sessions in which the reward is measured.
         seed: number of the set of fixed sessions, and seed of the first training.
         torch_threads: threads of Stable-Baselines3; 0 uses torch's own number. On a busy machine 1 is faster.
+        iterations: of a timed call of our agents' program; 0 takes those between two log lines. Fewer suit large
+            catalogues.
         json: also write the result here.
     """
     check_json(json)
@@ -60,13 +64,14 @@ def run_training(
             raise InputError(f"--{name} {value}: give a whole number from 1")
     if not 0 <= limit_seconds < float("inf"):
         raise InputError(f"--limit-seconds {limit_seconds}: give seconds, or 0 for no training")
+    check_counts(least=0, iterations=iterations)
     if torch_threads < 0:
         raise InputError(
             f"--torch-threads {torch_threads}: give a whole number, or 0 for torch's own"
         )
     comparison = import_sb3(torch_threads) if sb3 else None
     packed = load_dataset(dataset)
-    plan = Plan(repeats, limit_seconds, seeds, sessions, seed)
+    plan = Plan(repeats, limit_seconds, seeds, sessions, seed, iterations)
     result = measure(packed, names, plan, comparison)
     print(format_report(result))
     write_json(json, result)

@@ -1,13 +1,16 @@
 """A training of one of our agents: compiled, timed, and evaluated while it goes on."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from agents.algorithms.algorithm import Algorithm
+from agents.runs.training import training_functions
 from benchmarks.training.target import Attempt, Target
 from jaxsim import EnvParams
 
@@ -22,8 +25,10 @@ class Learner:
         algorithm: what is trained.
         params: of the environment.
         state: of the training.
-        program: (state, params) -> state and metrics after the iterations of one log interval; donates the state.
+        program: (state, params) -> state and metrics after some iterations; donates the state.
         compile_seconds: wall time of starting and compiling.
+        iterations: of one call.
+        seeds: trainings that the program runs at once; with more than one, arrays have a leading axis of them.
     """
 
     algorithm: Algorithm[Any]
@@ -31,16 +36,44 @@ class Learner:
     state: Any
     program: jax.stages.Compiled
     compile_seconds: float
+    seeds: int
+    iterations: int
 
     @classmethod
-    def compile(cls, algorithm: Algorithm[Any], params: EnvParams, seed: int) -> "Learner":
-        """Start a training and compile it."""
+    def compile(
+        cls, algorithm: Algorithm[Any], params: EnvParams, seed: int, iterations: int = 0
+    ) -> "Learner":
+        """Start a training and compile it.
+
+        Args:
+            algorithm: what is trained.
+            params: of the environment.
+            seed: of the training.
+            iterations: of one call; 0 takes those of a log interval.
+        """
         start = time.perf_counter()
         state = jax.block_until_ready(jax.jit(algorithm.init)(jax.random.key(seed), params))
-        count = algorithm.config.iterations_per_log
+        count = iterations or algorithm.config.iterations_per_log
         chunk = jax.jit(partial(algorithm.iterations, count=count), donate_argnums=0)
         program = chunk.lower(state, params).compile()
-        return cls(algorithm, params, state, program, time.perf_counter() - start)
+        return cls(algorithm, params, state, program, time.perf_counter() - start, 1, count)
+
+    @classmethod
+    def compile_seeds(
+        cls,
+        algorithm: Algorithm[Any],
+        params: EnvParams,
+        seed: int,
+        seeds: int,
+    ) -> "Learner":
+        """Start the trainings of `seeds` seeds at once, as `python -m agents train` does, and compile them."""
+        start = time.perf_counter()
+        functions = training_functions(algorithm)
+        keys = jnp.stack([jax.random.key(seed + index) for index in range(seeds)])
+        state = jax.block_until_ready(functions.init(keys, params, None))
+        program = functions.chunk.lower(state, params).compile()
+        count = algorithm.config.iterations_per_log
+        return cls(algorithm, params, state, program, time.perf_counter() - start, seeds, count)
 
     def restart(self, seed: int) -> None:
         """Start another training with the same program."""
@@ -48,9 +81,9 @@ class Learner:
 
     @property
     def steps_per_call(self) -> int:
-        """Environment steps of one call of the program."""
+        """Environment steps of one call of the program, of all seeds together."""
         config = self.algorithm.config
-        return config.iterations_per_log * config.steps_per_iteration
+        return self.seeds * self.iterations * config.steps_per_iteration
 
     def seconds(self, calls: int) -> float:
         """Wall time of some calls."""
@@ -79,3 +112,11 @@ class Learner:
             if attempt.reached_seconds is not None:
                 break
         return attempt
+
+    def attempts(self, target: Target, seeds: Iterable[int], limit: float) -> list[Attempt]:
+        """An attempt of each seed, one after the other."""
+        attempts = []
+        for seed in seeds:
+            self.restart(seed)
+            attempts.append(self.attempt(target, limit))
+        return attempts

@@ -29,6 +29,7 @@ class Plan:
     seeds: int
     sessions: int
     seed: int
+    iterations: int = 0
 
 
 def plain_config(name: str) -> AlgorithmConfig:
@@ -64,7 +65,8 @@ def own_row(
     equal = equal_samples(name, plain_config(name))
     print(f"{name}: measuring steps per second ...", flush=True)
     jax.clear_caches()  # a trace of another training would shorten the compilation
-    learner = Learner.compile(ALGORITHMS[name].algorithm(env, equal), params, plan.seed)
+    algorithm = ALGORITHMS[name].algorithm(env, equal)
+    learner = Learner.compile(algorithm, params, plan.seed, plan.iterations)
     variables = learner.algorithm.variables(learner.state)
     parameters = sum(x.size for x in jax.tree.leaves(variables))
     speed = Timing.of(learner.speeds(plan.repeats))
@@ -90,10 +92,8 @@ def own_attempts(
     config = plain_config(name)
     jax.clear_caches()
     learner = Learner.compile(ALGORITHMS[name].algorithm(env, config), params, plan.seed)
-    attempts = []
-    for seed in range(plan.seed, plan.seed + plan.seeds):
-        learner.restart(seed)
-        attempts.append(learner.attempt(target, plan.limit_seconds))
+    seeds = range(plan.seed, plan.seed + plan.seeds)
+    attempts = learner.attempts(target, seeds, plan.limit_seconds)
     seconds = median_seconds(attempts)
     total = None if seconds is None else seconds + learner.compile_seconds
     return {

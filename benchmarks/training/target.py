@@ -68,10 +68,17 @@ def like_rate_target(
         num_sessions: users, spread evenly over the session users of `params`; all of them if there are fewer.
         seed: number of the set of sessions; their PRNG key is made of SESSIONS_SEED + seed.
     """
-    all_users = fixed_sessions(jax.random.key(SESSIONS_SEED + seed), env, params, repeats=1)
-    count = min(num_sessions, len(all_users.users))
-    rows = np.linspace(0, len(all_users.users) - 1, count).astype(np.int32)
-    sessions = FixedSessions(*(x[rows] for x in all_users))
+    sessions = spread_sessions(env, params, num_sessions, seed)
     target = Target(env, params, sessions, reward=0.0)
     baseline = baselines(dataset, env, params)[BASELINE]
     return replace(target, reward=target.mean_reward(baseline))
+
+
+def spread_sessions(
+    env: UserSimulator, params: EnvParams, num_sessions: int, seed: int
+) -> FixedSessions:
+    """One fixed session each of `num_sessions` users, see `like_rate_target`."""
+    all_users = fixed_sessions(jax.random.key(SESSIONS_SEED + seed), env, params, repeats=1)
+    count = min(num_sessions, len(all_users.users))
+    rows = np.linspace(0, len(all_users.users) - 1, count).astype(np.int32)
+    return FixedSessions(*(x[rows] for x in all_users))
