@@ -147,7 +147,7 @@ class TrainState:
     sessions: Sessions
     iteration: jax.Array
     key: jax.Array
-    index: LikedBy | None
+    index: LikedBy | None = None
 
 
 ConfigT = TypeVar("ConfigT", bound=AlgorithmConfig)

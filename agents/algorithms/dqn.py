@@ -120,7 +120,7 @@ class ItemActions:
         return loss, {"loss": loss}
 
 
-@struct.dataclass
+@struct.dataclass(kw_only=True)
 class DQNState(TrainState):
     """The state of a training run; `variables` are the online network's.
 

@@ -20,7 +20,9 @@ from agents.algorithms.registry import ALGORITHMS
 from agents.runs.checkpoints import Checkpoints
 from agents.runs.training import train_seeds
 from tests.agents.algorithms.probes import PROBES, ProbeEnv
+from tests.agents.conftest import learnable_dataset
 from tests.agents.runs.training_process import walk
+from tests.conftest import simulator_of
 
 COMMON = {"total_steps": 2000, "num_envs": 8, "rollout_length": 4, "width": 8}
 ITERATIONS = 4
@@ -39,7 +41,7 @@ def make(name: str, **settings: Any) -> Algorithm:
     return kind(ProbeEnv(), config_type(**COMMON, **settings))
 
 
-def train(algorithm: Algorithm, start: Any, devices: int) -> Trained:
+def train(algorithm: Algorithm, params: Any, start: Any, devices: int) -> Trained:
     """One seed, from its state before training."""
     algorithm, layout = lay_out(algorithm, 1, devices)
 
@@ -49,14 +51,24 @@ def train(algorithm: Algorithm, start: Any, devices: int) -> Trained:
 
     axes = layout.state_axes
     placed = layout.place(run, (axes, None), (axes, layout.seeds_axis))
-    return Trained(*jax.jit(placed)(start, PROBES["masked"]))
+    return Trained(*jax.jit(placed)(start, params))
 
 
-def compare_training(algorithm: Algorithm) -> dict[str, float]:
+def compare_training(algorithm: Algorithm, params: Any) -> dict[str, float]:
     """Beside one device."""
     init = jax.jit(jax.vmap(algorithm.init, in_axes=(0, None)))
-    start = init(jax.random.key(0)[None], PROBES["masked"])
-    return compare(*(train(algorithm, start, devices) for devices in (1, 4)))
+    start = init(jax.random.key(0)[None], params)
+    return compare(*(train(algorithm, params, start, devices) for devices in (1, 4)))
+
+
+def among_candidates(name: str, **settings: Any) -> dict[str, float]:
+    """Training among candidates, beside one device: the devices draw the same ones."""
+    simulator = simulator_of(
+        learnable_dataset(), history_length=4, session_capacity=10, users="train"
+    )
+    config_type, kind = ALGORITHMS[name]
+    config = config_type(**COMMON, candidates=21, **settings)
+    return compare_training(kind(simulator.env, config), simulator.params)
 
 
 class Stop(Exception):
@@ -135,8 +147,10 @@ def compare_resumed(algorithm: Algorithm, num_seeds: int, folder: Path) -> dict[
 def main(out: Path) -> None:
     differences = {
         # With less damping, conjugate gradients magnify how a sum is rounded.
-        "trpo": compare_training(make("trpo", cg_damping=0.1)),
-        "dqn": compare_training(make("dqn", batch_size=16, replay_steps=64)),
+        "trpo": compare_training(make("trpo", cg_damping=0.1), PROBES["masked"]),
+        "dqn": compare_training(make("dqn", batch_size=16, replay_steps=64), PROBES["masked"]),
+        "candidates of a2c": among_candidates("a2c"),
+        "candidates of dqn": among_candidates("dqn", batch_size=16, replay_steps=64),
     }
     with tempfile.TemporaryDirectory() as folder:
         # The program of a run that goes on is that of the run before.

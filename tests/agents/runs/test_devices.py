@@ -14,7 +14,7 @@ from jaxsim import InputError
 from tests.agents.algorithms.probes import ProbeEnv
 from tests.paths import ROOT
 
-NAMES = ["ppo", "trpo", "dqn", "whole seeds"]
+NAMES = ["ppo", "trpo", "dqn", "whole seeds", "candidates of a2c", "candidates of dqn"]
 
 
 @pytest.fixture(scope="module")
