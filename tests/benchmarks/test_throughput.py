@@ -218,6 +218,7 @@ def written(small_runs, simulator, tmp_path_factory):
             repeats=2,
             votes=False,
             semantics=False,
+            devices=1,
             json=out,
             plot=plot,
         )
@@ -323,7 +324,7 @@ def test_sweep_ends_where_memory_does(simulator, small_runs, monkeypatch, capsys
 def test_sweep_ends_where_the_device_refuses_memory(simulator, monkeypatch):
     _, env, params = simulator
 
-    def refuse(env, params, batch, repeats):
+    def refuse(env, params, batch, repeats, spread):
         if batch > 4:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         return {"batch": batch}
@@ -344,6 +345,7 @@ def test_sweep_ends_where_the_device_refuses_memory(simulator, monkeypatch):
     [
         pytest.param({"repeats": 0}, "--repeats 0", id="repeats"),
         pytest.param({"batches": (4, 0)}, "--batches 0", id="batches"),
+        pytest.param({"devices": -1}, "--devices -1", id="devices"),
     ],
 )
 def test_bad_settings_are_one_line(settings_, message):
