@@ -27,20 +27,20 @@ def lowered_for_a_gpu(env, params) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("settings", "loops"),
+    "settings",
     [
-        pytest.param({}, 1, id="tables"),
-        pytest.param({"table_budget": 0}, 1, id="features and encoding"),
-        pytest.param({"cache_dtype": "bfloat16"}, 1, id="16 bits"),
+        pytest.param({}, id="tables"),
+        pytest.param({"table_budget": 0}, id="features and encoding"),
+        pytest.param({"cache_dtype": "bfloat16"}, id="16 bits"),
     ],
 )
-def test_a_step_has_one_loop_and_updates_the_states_in_place(dataset, settings, loops):
+def test_a_step_has_one_loop_and_updates_the_states_in_place(dataset, settings):
     """The loop begins the sessions that ended. Before each round a GPU's host waits for whether it goes on."""
     _, env, params = simulator_of(dataset, **settings)
     text, leaves = lowered_for_a_gpu(env, params)
-    assert text.count("stablehlo.while") == loops
-    # The host would wait for a branch, too; those between platforms are decided by a constant.
-    assert all(index.startswith("%c") for index in re.findall(r"stablehlo\.case\"?\((%\w+)", text))
+    assert text.count("stablehlo.while") == 1
+    # The host would wait for a branch, too, but not for those between platforms, which a constant decides.
+    assert ("stablehlo.case" in text) == (env.catalogue == "features")
     assert text.count("tf.aliasing_output") == leaves
     assert not re.search(r"[x<]f64", text)
     # Attention widens 16 bits as it reads them: no cache of float32 enters or leaves.
