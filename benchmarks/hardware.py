@@ -128,13 +128,18 @@ def use_cores(devices: int) -> int:
         InputError: there are not so many devices, and they are no CPU devices.
     """
     on_cpu = jax.default_backend() == "cpu"
-    wanted = devices or (len(os.sched_getaffinity(0)) if on_cpu else 1)
+    wanted = devices or (_cores() if on_cpu else 1)
     if wanted > jax.device_count():
         if not on_cpu:
             raise InputError(f"--devices {wanted}: JAX has {jax.device_count()} here")
         clear_backends()  # importing gymnax has started the CPU with one device
         jax.config.update("jax_num_cpu_devices", wanted)
     return wanted
+
+
+def _cores() -> int:
+    """How many cores this process may use; all of the machine where the system does not say."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def device_name() -> str:
