@@ -22,7 +22,7 @@ RUN_VERSION = 3
 # Options of the environment that earlier runs do not name, and what they had.
 LATER_OPTIONS: dict[str, Any] = {
     "taste": "posterior", "exposure": False, "departure": "constant", "visits": False, "horizon_days": None,
-    "satiation": None, "reward": "like", "slate_size": 1, "cache_dtype": "float32",
+    "satiation": None, "reward": "like", "slate_size": 1,
 }  # fmt: skip
 # Options that only an environment of slates has.
 SLATE_OPTIONS = ("position_effect", "outside_option", "unchosen")
