@@ -5,6 +5,8 @@ cosines to millionths after a float32 product, which may land on either side of 
 device that adds in another order moves its probability a little, and where that crosses one half the vote flips;
 the session then goes another way. JAX lets GPUs multiply float32 matrices at a lower precision unless
 `jax_default_matmul_precision`, or the program, says otherwise: both settings are compared, and their speeds.
+
+With `--cache-dtype bfloat16` the device stays the same, and f_sta's cache in 16 bits is compared with that in 32.
 """
 
 import contextlib
@@ -21,11 +23,16 @@ from flax import struct
 from benchmarks import hardware
 from benchmarks.hardware import Timing
 from benchmarks.output import check_json, write_json
+from benchmarks.throughput.measurement import calls_of
 from benchmarks.throughput.random_actions import draw_allowed
-from benchmarks.throughput.rollout import Runner
+from benchmarks.throughput.rollout import Runner, compare_in_turn
+from benchmarks.throughput.step_cost import state_bytes
 from jaxsim import Dataset, EnvParams, InputError, UserSimulator, load_dataset, make
+from jaxsim.dataset import TRAIN
 from jaxsim.ensemble import STA_THRESHOLD, Decision
+from jaxsim.sasrec import CacheDtype
 from jaxsim.similarity import COSINE_UNIT
+from jaxsim.user_models import Interaction
 
 CATALOGUES: tuple[Literal["tables", "features"], ...] = ("tables", "features")
 PRECISIONS = ("default", "highest")  # of float32 matrix products on the default device
@@ -68,6 +75,7 @@ def run_agreement(
     timed_sessions: int = 0,
     repeats: int = 5,
     seed: int = 0,
+    cache_dtype: CacheDtype = "float32",
     json: Path | None = None,
 ) -> None:
     """Compare the default device with the CPU: decisions, sessions from the same keys, and the price of precision.
@@ -80,6 +88,7 @@ def run_agreement(
         timed_sessions: sessions at once where speed is measured; 0 takes 1,024 on a CPU and 32,768 otherwise.
         repeats: timed runs of each speed; the median counts.
         seed: of everything random.
+        cache_dtype: "bfloat16" compares f_sta's cache in 16 bits with that in 32, both on the default device.
         json: also write the result here.
     """
     check_json(json)
@@ -94,8 +103,12 @@ def run_agreement(
             raise InputError(f"--{name} {value}: give a whole number from {least}")
     packed = load_dataset(dataset)
     timed = timed_sessions or (1024 if jax.default_backend() == "cpu" else 32768)
-    result = measure(packed, decisions, sessions, steps, timed, repeats, seed)
-    print(format_report(result))
+    if cache_dtype != "float32":
+        result = measure_cache(packed, cache_dtype, sessions, steps, timed, repeats, seed)
+        print(format_cache(result))
+    else:
+        result = measure(packed, decisions, sessions, steps, timed, repeats, seed)
+        print(format_report(result))
     write_json(json, result)
 
 
@@ -312,6 +325,123 @@ def speed_of(env: UserSimulator, params: EnvParams, sessions: int, repeats: int)
     }
 
 
+# ---- the type of the cache -------------------------------------------------------------------------------
+
+
+def measure_cache(
+    dataset: Dataset,
+    cache_dtype: CacheDtype,
+    sessions: int,
+    steps: int,
+    timed_sessions: int,
+    repeats: int,
+    seed: int,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Compare f_sta's cache in another type with that in float32, on the default device.
+
+    Decisions are on what users really rated after their initial histories, in that order, and the true labels
+    enter the history: both caches see the same. Sessions start from the same keys, with random allowed actions.
+
+    Returns:
+        The content of `--json`: decisions as `compare_decisions`, and their `count`; sessions as
+        `compare_sessions`; `speed` of both in turn, as `compare_in_turn`; `state_bytes` of one session.
+    """
+    device = jax.devices()[0]
+    made: dict[str, tuple[UserSimulator, EnvParams]] = {
+        "float32": make(dataset, **settings),
+        cache_dtype: make(dataset, **settings, cache_dtype=cache_dtype),
+    }
+    print("deciding on what users rated next ...", flush=True)
+    real = real_continuations(dataset, made["float32"][0].session_capacity)
+    judged = {name: jax.device_get(_judge(*pair, *real)) for name, pair in made.items()}
+    asked = np.asarray(real[0]) >= 0
+    kept = {name: jax.tree.map(lambda x: x[asked], decision) for name, decision in judged.items()}
+    print("playing sessions ...", flush=True)
+    played = {name: play(*pair, sessions, steps, device, seed) for name, pair in made.items()}
+    print("timing both in turn ...", flush=True)
+    runners = {name: Runner(*pair, timed_sessions, STEPS) for name, pair in made.items()}
+    calls = {name: calls_of(runner) for name, runner in runners.items()}
+    speed = compare_in_turn(runners, calls, STEPS * timed_sessions, "float32", repeats)
+    return {
+        "device": hardware.device_name(),
+        "jax": jax.__version__,
+        "dataset": dataset.name,
+        "cache_dtype": cache_dtype,
+        "decisions": {
+            "count": int(asked.sum()),
+            **compare_decisions(kept["float32"], kept[cache_dtype]),
+        },
+        "sessions": {
+            "count": sessions,
+            "steps": steps,
+            **compare_sessions(played["float32"], played[cache_dtype]),
+        },
+        "speed": {"sessions": timed_sessions, **speed},
+        "state_bytes": {name: state_bytes(*pair) for name, pair in made.items()},
+        "repeats": repeats,
+        "seed": seed,
+    }
+
+
+def real_continuations(dataset: Dataset, capacity: int) -> tuple[jax.Array, jax.Array]:
+    """What U users rated after their training interactions: items int32[U, S], -1 pads; labels int8[U, S]."""
+    arrays = dataset.arrays
+    later = np.flatnonzero(arrays["interaction_split"] != TRAIN)
+    user = dataset.interaction_user()[later]
+    counts = np.bincount(user, minlength=dataset.num_users)
+    position = np.arange(len(later)) - (np.cumsum(counts) - counts)[user]
+    first = position < capacity
+    cells = user[first], position[first]
+    items = np.full((dataset.num_users, capacity), -1, np.int32)
+    labels = np.zeros((dataset.num_users, capacity), np.int8)
+    items[cells] = arrays["interaction_item"][later[first]]
+    labels[cells] = arrays["interaction_label"][later[first]]
+    return jnp.asarray(items), jnp.asarray(labels)
+
+
+@partial(jax.jit, static_argnames="env")
+def _judge(env: UserSimulator, params: EnvParams, items: jax.Array, labels: jax.Array) -> Decision:
+    """The decision on each item of each user's continuation, after the ones before it: `Decision` [U, S]."""
+
+    def one_user(user: jax.Array, items: jax.Array, labels: jax.Array) -> Decision:
+        model = env.user_model
+
+        def step(state: Any, event: Any) -> tuple[Any, Decision]:
+            item, label, key = event
+            decision = model.decide(key, params, state, jnp.maximum(item, 0))
+            valid = item >= 0
+            slot = jnp.where(valid, state.length, env.window)
+            new = Interaction(jnp.maximum(item, 0), label, valid, slot, key)
+            return env._append(params, state, new), decision
+
+        start = env.reset_user(user, params)[1]
+        keys = jax.random.split(jax.random.key(0), len(items))
+        return jax.lax.scan(step, start, (items, labels, keys))[1]
+
+    users = jnp.arange(env.num_users, dtype=jnp.int32)
+    return jax.vmap(one_user)(users, items, labels)
+
+
+def format_cache(result: dict[str, Any]) -> str:
+    """The comparison of two types of the cache as text for a terminal."""
+    name, speed, held = result["cache_dtype"], result["speed"], result["state_bytes"]
+    of_name, decisions, sessions = speed[name], result["decisions"], result["sessions"]
+    return "\n".join(
+        [
+            f"{result['dataset']}: f_sta's cache in {name} beside float32, {result['device']}, "
+            f"jax {result['jax']}",
+            f"{decisions['count']:,} decisions on what users rated next, {sessions['count']:,} sessions of "
+            f"{sessions['steps']} steps:",
+            *_agreement_lines(decisions, sessions),
+            f"  {held[name]:,} bytes a session instead of {held['float32']:,}",
+            f"  {of_name['ratio']:.2f} ({of_name['low_quartile']:.2f} to {of_name['high_quartile']:.2f}) "
+            f"times the {speed['float32']['steps_per_second']:,.0f} steps/s of float32, "
+            f"{speed['sessions']:,} sessions at once",
+        ]
+    )
+
+
 # ---- report ----------------------------------------------------------------------------------------------
 
 
@@ -326,7 +456,17 @@ def format_report(result: dict[str, Any]) -> str:
 
 def row_line(row: dict[str, Any]) -> str:
     """One catalogue at one precision."""
-    decisions, sessions, speed = row["decisions"], row["sessions"], row["speed"]
+    speed = row["speed"]
+    return "\n".join(
+        [
+            f"{row['catalogue']}, {row['precision']} precision:",
+            *_agreement_lines(row["decisions"], row["sessions"]),
+            f"  {speed['steps_per_second']:,.0f} steps/s, {speed['sessions']:,} sessions at once",
+        ]
+    )
+
+
+def _agreement_lines(decisions: dict[str, Any], sessions: dict[str, Any]) -> list[str]:
     largest = decisions["largest_difference"]
     votes = ", ".join(
         f"{name} {share:.4%}" for name, share in zip(VOTES, decisions["equal_votes"], strict=True)
@@ -336,15 +476,11 @@ def row_line(row: dict[str, Any]) -> str:
         by = ", ".join(map("{} {}".format, VOTES, sessions["parted_by"]))
         first, median = sessions["first_step"], sessions["median_step"]
         parted = f"the others from step {first} on, at the median {median:g} ({by})"
-    return "\n".join(
-        [
-            f"{row['catalogue']}, {row['precision']} precision:",
-            f"  equal votes {votes}; responses {decisions['equal_responses']:.4%}",
-            f"  largest difference {largest['keywords']} keywords, {largest['cosine_millionths']} millionths of a "
-            f"cosine, {largest['sta_probability']:.2e} of f_sta's probability (mean "
-            f"{decisions['mean_difference_sta_probability']:.2e}); flips of f_sta {decisions['flips']}, "
-            f"within {decisions['flips_within']:.2e} of one half",
-            f"  identical sessions {sessions['identical']:.4%}, {parted}",
-            f"  {speed['steps_per_second']:,.0f} steps/s, {speed['sessions']:,} sessions at once",
-        ]
-    )
+    return [
+        f"  equal votes {votes}; responses {decisions['equal_responses']:.4%}",
+        f"  largest difference {largest['keywords']} keywords, {largest['cosine_millionths']} millionths of a "
+        f"cosine, {largest['sta_probability']:.2e} of f_sta's probability (mean "
+        f"{decisions['mean_difference_sta_probability']:.2e}); flips of f_sta {decisions['flips']}, "
+        f"within {decisions['flips_within']:.2e} of one half",
+        f"  identical sessions {sessions['identical']:.4%}, {parted}",
+    ]

@@ -14,6 +14,9 @@ from dataclasses import astuple, dataclass
 
 import jax
 import jax.numpy as jnp
+from jax.extend.backend import clear_backends
+
+from jaxsim import InputError
 
 # Far larger than any cache. The best size counts, because other users of a shared machine slow some of them down.
 # On a GPU smaller arrays take no longer than starting the program.
@@ -110,6 +113,33 @@ def matmul_rate(size: int, repeats: int) -> float:
     matrix = jax.random.uniform(jax.random.key(0), (size, size), jnp.float32)
     product = jax.jit(lambda a, b: jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST))
     return 2 * size**3 / repeated(lambda: product(matrix, matrix), repeats).median
+
+
+def use_cores(devices: int) -> int:
+    """Give JAX more than one CPU device if that is asked for. All arrays that were made before are lost then.
+
+    Args:
+        devices: how many are wanted; 0 for one, or on a CPU one for each core that this process may use.
+
+    Returns:
+        How many devices to use.
+
+    Raises:
+        InputError: there are not so many devices, and they are no CPU devices.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    wanted = devices or (_cores() if on_cpu else 1)
+    if wanted > jax.device_count():
+        if not on_cpu:
+            raise InputError(f"--devices {wanted}: JAX has {jax.device_count()} here")
+        clear_backends()  # importing gymnax has started the CPU with one device
+        jax.config.update("jax_num_cpu_devices", wanted)
+    return wanted
+
+
+def _cores() -> int:
+    """How many cores this process may use; all of the machine where the system does not say."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def device_name() -> str:

@@ -37,7 +37,7 @@ from jaxsim.ensemble import Decision, Evidence
 from jaxsim.errors import InputError
 from jaxsim.leaving import departure_of, leave, return_of
 from jaxsim.own_users import OwnUser, UserModel
-from jaxsim.sasrec import SASRec
+from jaxsim.sasrec import CacheDtype, SASRec
 from jaxsim.satiation import Satiation
 from jaxsim.signals import history_values
 from jaxsim.taste_users import DrawnTaste, Taste
@@ -62,7 +62,7 @@ _NAMED = (
 )  # fmt: skip
 _OPTIONS = {
     "exposure": False, "departure": "constant", "visits": False, "horizon_days": None, "own_model": None,
-    "reward": "like", "satiation": None,
+    "reward": "like", "satiation": None, "cache_dtype": "float32",
 }  # fmt: skip
 
 
@@ -86,20 +86,18 @@ class UserSimulator(environment.Environment):
     Attributes:
         sasrec: architecture of the statistic model.
         num_users: U.
-        history_length: the longest initial history.
-        session_capacity: the most interactions that a session can append.
+        history_length, session_capacity: the longest initial history, and the most that a session appends.
         semantics: "paper", "released", "calibrated" or "soft"; see `jaxsim.make`.
         repeats: "mask" forbids the items of the window, "allow" permits them.
         catalogue: how pairs of items are compared, "tables" or "features" (`PairTables`, `ItemFeatures`).
         prefixes: where reset gets f_sta's encoded history: from a "table" of all users, or "encode" to compute it
             at each reset.
         taste: whether the taste of a user of the taste model is the "posterior", or "latent"; see `jaxsim.make`.
-        exposure: whether probabilities are corrected for what users would have chosen; see `jaxsim.make`.
-        departure: whether the probability of leaving is "constant" or "fitted"; see `jaxsim.make`.
+        exposure, departure: corrections for what users would have chosen, and when they leave; see `jaxsim.make`.
         visits, horizon_days: whether users return, and the days of a life; None without. See `jaxsim.make`.
         own_model: a user's own model of users in place of the votes and the taste model; see `jaxsim.UserModel`.
         reward: what a response earns, "like", "rating", "duration" or a function of it; see `jaxsim.make`.
-        satiation: how users tire of the same thing in a row; see `jaxsim.make`.
+        satiation, cache_dtype: how users tire, and the type of f_sta's cached keys and values; see `jaxsim.make`.
         defaults: params to use when none are passed.
     """
 
@@ -119,6 +117,7 @@ class UserSimulator(environment.Environment):
     own_model: UserModel | None = None
     reward: rewards.Reward = "like"
     satiation: Satiation = None
+    cache_dtype: CacheDtype = "float32"
     defaults: HeldParams | None = None
 
     def __repr__(self) -> str:
@@ -150,7 +149,8 @@ class UserSimulator(environment.Environment):
         if self.semantics in TASTE_SEMANTICS:
             model = DrawnTaste if self.draws_taste else Taste
             return model(self.window, self.history_length, self.semantics, self.satiation)
-        return Votes(self.sasrec, self.window, self.history_length, self.semantics)
+        settings = self.window, self.history_length, self.semantics, self.cache_dtype
+        return Votes(self.sasrec, *settings)
 
     @property
     def draws_taste(self) -> bool:

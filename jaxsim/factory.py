@@ -25,7 +25,7 @@ from jaxsim.exposure import build_exposure_model
 from jaxsim.further_options import FurtherOptions, make_with_options
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
 from jaxsim.rewards import Reward, check_reward
-from jaxsim.sasrec import SASRec, restore
+from jaxsim.sasrec import CacheDtype, SASRec, restore
 from jaxsim.satiation import Satiation, build_satiation, check_satiation
 from jaxsim.settings import check_settings
 from jaxsim.signal_params import SignalKind, build_signals, known_values
@@ -44,7 +44,7 @@ DEPARTURE_PROBABILITY = 0.025
 # Settings that are static fields of the environment.
 _STATIC = (
     "history_length", "session_capacity", "semantics", "repeats", "taste", "exposure", "departure", "visits",
-    "horizon_days", "reward", "satiation",
+    "horizon_days", "reward", "satiation", "cache_dtype",
 )  # fmt: skip
 
 
@@ -70,6 +70,7 @@ class _Settings:
     satiation: Any
     visits: Literal[False, True] = False
     horizon_days: float | None = None
+    cache_dtype: CacheDtype = "float32"
 
 
 def make(
@@ -119,7 +120,8 @@ def make(
             them. "like": the like alone, which takes less work. "auto": all if `reward` is not "like".
         satiation: how users of the taste model tire of the same thing in a row: as "fitted", by a number from 0,
             or by a function of `Redundancy`, which is tried first; `jaxsim.satiation` says what each means.
-        further: `slate_size` and others of slates (`SlateOptions`); `visits` and `horizon_days` (`VisitOptions`).
+        further: `slate_size` and others of slates (`SlateOptions`); `visits` and `horizon_days` (`VisitOptions`);
+            `cache_dtype` (`CacheOptions`).
 
     Returns:
         The environment (static settings; with slates a `SlateSimulator`) and its params (a pytree of arrays).
@@ -201,10 +203,11 @@ def _with_prefixes(
     histories: Histories, sasrec: SASRec, variables: dict, settings: _Settings, budget: int
 ) -> Histories:
     """The histories with f_sta's encoding, if its table is wanted."""
-    size, users = prefix_bytes(sasrec, settings.history_length), len(histories.length)
+    dtype, users = settings.cache_dtype, len(histories.length)
+    size = prefix_bytes(sasrec, settings.history_length, dtype)
     if not _use_prefix_table(settings.prefixes, users, size, budget):
         return histories
-    return replace(histories, prefix=_encode_histories(sasrec, variables, histories))
+    return replace(histories, prefix=_encode_histories(sasrec, dtype, variables, histories))
 
 
 def _with_posteriors(
@@ -301,10 +304,10 @@ def build_histories(
     )
 
 
-def prefix_bytes(sasrec: SASRec, history_length: int) -> int:
+def prefix_bytes(sasrec: SASRec, history_length: int, cache_dtype: CacheDtype = "float32") -> int:
     """Size of f_sta's encoding of one user's history, in bytes."""
-    position = 2 * sasrec.num_blocks * sasrec.width + len(sasrec.decays)
-    return 4 * (position * history_length + sasrec.width)
+    keys_values = 2 * sasrec.num_blocks * sasrec.width * jnp.dtype(cache_dtype).itemsize
+    return (keys_values + 4 * len(sasrec.decays)) * history_length + 4 * sasrec.width
 
 
 def posterior_bytes(history_length: int, signals: Signals | None = None) -> int:
@@ -323,12 +326,19 @@ def _use_prefix_table(kind: PrefixKind, num_users: int, user_bytes: int, budget:
     return kind == "table" or (kind == "auto" and needed <= budget)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encode_histories(sasrec: SASRec, variables: dict, histories: Histories) -> Prefix:
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encode_histories(
+    sasrec: SASRec, dtype: CacheDtype, variables: dict, histories: Histories
+) -> Prefix:
     """f_sta's encoding of all users' histories."""
+
+    def encode(history: tuple[jax.Array, ...]) -> Prefix:
+        prefix = encode_history(sasrec, variables, *history)
+        return replace(prefix, key_values=prefix.key_values.stored_as(dtype))
+
     # lax.map in batches: all users at once would hold U attention matrices.
     return jax.lax.map(
-        lambda history: encode_history(sasrec, variables, *history),
+        encode,
         (histories.items, histories.likes, histories.length),
         batch_size=256,
     )

@@ -1,4 +1,4 @@
-"""Options of `jaxsim.make` beyond its own arguments: slates, and users who return."""
+"""Options of `jaxsim.make` beyond its own arguments: slates, users who return, and f_sta's cache."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,9 +9,11 @@ from annotated_types import Gt
 from jaxsim.dataset import Dataset
 from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
+from jaxsim.sasrec import CacheDtype
 from jaxsim.settings import check_settings
 from jaxsim.slate_options import SlateOptions, make_items_or_slates
 from jaxsim.types import EnvParams
+from jaxsim.user_models import TASTE_SEMANTICS
 from jaxsim.visits import HORIZON_DAYS
 
 
@@ -27,7 +29,19 @@ class VisitOptions(TypedDict, total=False):
     horizon_days: float | None
 
 
-class FurtherOptions(SlateOptions, VisitOptions, total=False):
+class CacheOptions(TypedDict, total=False):
+    """The argument of `jaxsim.make` for f_sta's cache.
+
+    Attributes:
+        cache_dtype: of the keys and values that sessions and stored prefixes keep: "float32" (the default), or
+            "bfloat16" in half the memory; they are rounded to 8 significant bits, and f_sta votes a little
+            differently (docs/scaling.md). Products and sums stay float32.
+    """
+
+    cache_dtype: CacheDtype
+
+
+class FurtherOptions(SlateOptions, VisitOptions, CacheOptions, total=False):
     """All of these options."""
 
 
@@ -39,6 +53,13 @@ class Visits:
     horizon_days: Annotated[float, Gt(0)] | None = None
 
 
+@dataclass(frozen=True)
+class Cache:
+    """`CacheOptions` with defaults and bounds."""
+
+    cache_dtype: CacheDtype = "float32"
+
+
 def make_with_options(
     options: FurtherOptions,
     dataset: Dataset,
@@ -48,7 +69,7 @@ def make_with_options(
     """The environment and its params, with these options.
 
     Args:
-        options: of slates and of visits.
+        options: of slates, of visits and of the cache.
         dataset: as `jaxsim.make`.
         settings: all other settings of `jaxsim.make`, a frozen dataclass.
         make: (dataset, settings) -> the environment of single items and its params.
@@ -60,6 +81,8 @@ def make_with_options(
     unknown = sorted(set(options) - set(FurtherOptions.__annotations__))
     if unknown:
         raise TypeError(f"make() got an unexpected keyword argument {unknown[0]!r}")
+    cache_dtype = _checked_cache(_those_of(CacheOptions, options), settings.semantics)
+    settings = replace(settings, cache_dtype=cache_dtype)
     visits = _checked(_those_of(VisitOptions, options))
     horizon = HORIZON_DAYS if visits.horizon_days is None else float(visits.horizon_days)
     if visits.visits:
@@ -77,3 +100,15 @@ def _checked(options: VisitOptions) -> Visits:
     if visits.horizon_days is not None and not visits.visits:
         raise InputError("horizon_days is a setting of visits: give visits=True with it")
     return visits
+
+
+def _checked_cache(options: CacheOptions, semantics: str) -> CacheDtype:
+    cache = Cache(**options)
+    check_settings(cache)
+    # A user model of one's own has one of these semantics, too.
+    if cache.cache_dtype != "float32" and semantics in TASTE_SEMANTICS:
+        raise InputError(
+            f"cache_dtype={cache.cache_dtype!r} is of f_sta's cache, and semantics={semantics!r} does not ask "
+            "f_sta: leave it out"
+        )
+    return cache.cache_dtype

@@ -17,7 +17,7 @@ is projected and added to the encoder's output. The 5 is a prior: a user without
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import chex
 import jax
@@ -37,6 +37,9 @@ RESIDUAL_SMOOTHING = 5.0
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
+CacheDtype = Literal["float32", "bfloat16"]
+
+
 @struct.dataclass
 class KeyValues:
     """What is cached of T tokens: attention keys and values, one array for each block, and sums of residuals.
@@ -45,7 +48,8 @@ class KeyValues:
     be copied first.
 
     Attributes:
-        keys, values: for each block, float32[..., T, width].
+        keys, values: for each block, float32[..., T, width]; or uint16, the bits of bfloat16. (To write one
+            position of bfloat16 itself, XLA makes float32 of the whole cache on a CPU, and back.)
         residuals: float32[..., T, D], the sum of the residuals up to each token for each of D decays; None if the
             model has no decays.
     """
@@ -53,6 +57,12 @@ class KeyValues:
     keys: tuple[jax.Array, ...]
     values: tuple[jax.Array, ...]
     residuals: jax.Array | None = None
+
+    def stored_as(self, dtype: CacheDtype) -> "KeyValues":
+        """The same with keys and values of another type; sums of residuals stay float32."""
+        bits = jnp.uint16 if dtype == "bfloat16" else jnp.float32
+        keys, values = (tuple(_narrow(x, bits) for x in part) for part in (self.keys, self.values))
+        return KeyValues(keys, values, self.residuals)
 
 
 class _Block(nn.Module):
@@ -225,7 +235,8 @@ class SASRec(nn.Module):
 
         Args:
             item, like: int32[], int8[], the token.
-            cache: keys and values [T, width] for each block; the first `length` are valid, the others finite.
+            cache: keys and values [T, width] for each block; the first `length` are valid, the others finite. The
+                token's are rounded to their type.
             length: int32[], number of tokens before this one; if it is T or more, nothing is written.
 
         Returns:
@@ -236,8 +247,8 @@ class SASRec(nn.Module):
         keys, values = [], []
         for block, old_keys, old_values in zip(self.blocks, cache.keys, cache.values, strict=True):
             query, key, value = block.project(x)
-            keys.append(old_keys.at[length].set(key, mode="drop"))
-            values.append(old_values.at[length].set(value, mode="drop"))
+            keys.append(old_keys.at[length].set(_narrow(key, old_keys.dtype), mode="drop"))
+            values.append(old_values.at[length].set(_narrow(value, old_values.dtype), mode="drop"))
             heads = zip(
                 jnp.split(query, self.num_heads),
                 jnp.split(keys[-1], self.num_heads, axis=1),
@@ -293,10 +304,25 @@ class SASRec(nn.Module):
 def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, valid: jax.Array) -> jax.Array:
     """One head's attention of a query [d] on the valid bool[T] of T keys and values [T, d], float32[d]."""
     # On CPUs a matrix-vector product reads the cache 20 times faster than a sum of products, and one head at a
-    # time needs no transposition.
+    # time needs no transposition. Values of 16 bits are widened first: products and sums are float32.
+    keys, values = _widen(keys), _widen(values)
     scores = jnp.einsum("d,sd->s", query, keys, precision=_PRECISION)
     weights = jax.nn.softmax(jnp.where(valid, scores, -jnp.inf))
     return jnp.einsum("s,sd->d", weights, values, precision=_PRECISION)
+
+
+def _narrow(x: jax.Array, dtype: Any) -> jax.Array:
+    """Numbers float32[...] as they are cached: as they are, or uint16, the bits of the nearest bfloat16."""
+    if x.dtype == dtype:
+        return x
+    return jax.lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16)
+
+
+def _widen(x: jax.Array) -> jax.Array:
+    """Cached numbers as float32[...]: a bfloat16 is the upper half of a float32."""
+    if x.dtype == jnp.float32:
+        return x
+    return jax.lax.bitcast_convert_type(x.astype(jnp.uint32) << 16, jnp.float32)
 
 
 def _split(x: jax.Array, num_heads: int) -> jax.Array:

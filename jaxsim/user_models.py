@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxsim import ensemble
 from jaxsim.ensemble import Decision, Evidence, Response
-from jaxsim.sasrec import SASRec
+from jaxsim.sasrec import CacheDtype, SASRec
 from jaxsim.signals import Context, Signals
 from jaxsim.types import EnvParams, EnvState, Prefix
 
@@ -102,12 +102,14 @@ class Votes:
         window: W.
         history_length: H.
         semantics: "paper" or "released".
+        cache_dtype: of the keys and values that a session keeps.
     """
 
     sasrec: SASRec
     window: int
     history_length: int
     semantics: str
+    cache_dtype: CacheDtype = "float32"
 
     def start(self, params: EnvParams, arrival: Arrival) -> Fields:
         """f_sta's encoding of a user's initial history, with H positions."""
@@ -117,7 +119,8 @@ class Votes:
             prefix = encode_history(self.sasrec, params.sasrec, *history)
         else:
             prefix = jax.tree.map(lambda x: x[user], histories.prefix)
-        return {"hidden": prefix.hidden, "key_values": prefix.key_values}
+        key_values = prefix.key_values.stored_as(self.cache_dtype)
+        return {"hidden": prefix.hidden, "key_values": key_values}
 
     def pad(self, params: EnvParams, state: EnvState) -> EnvState:
         """The state of a new session with room for W positions."""

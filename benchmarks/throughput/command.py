@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from benchmarks.hardware import use_cores
 from benchmarks.output import check_json, check_plot, write_json, write_plot
 from benchmarks.throughput.measurement import default_batches, measure
 from benchmarks.throughput.plot import plot_throughput
@@ -22,6 +23,7 @@ def run_throughput(
     catalogue: CatalogueKind = "auto",
     prefixes: PrefixKind = "auto",
     table_budget: int = TABLE_BUDGET_BYTES,
+    devices: int = 0,
     json: Path | None = None,
     plot: Path | None = None,
 ) -> None:
@@ -37,6 +39,7 @@ def run_throughput(
         catalogue: of `jaxsim.make`: how item pairs are compared.
         prefixes: of `jaxsim.make`: whether the encoded initial histories of f_sta are stored.
         table_budget: of `jaxsim.make`: bytes for tables that are computed in advance.
+        devices: how many devices the sessions are split over; 0 takes one, or on a CPU one for each core.
         json: also write the result here.
         plot: also draw it here (PNG, or the format that the name ends in).
     """
@@ -46,15 +49,18 @@ def run_throughput(
         raise InputError(f"--repeats {repeats}: give a whole number from 1")
     if any(batch < 1 for batch in batches):
         raise InputError(f"--batches {min(batches)}: give whole numbers from 1")
+    if devices < 0:
+        raise InputError(f"--devices {devices}: give a whole number from 0")
     packed = load_dataset(dataset)
+    devices = use_cores(devices)
     print(f"preparing the simulator of {packed.name} ...", flush=True)
     settings = {"catalogue": catalogue, "prefixes": prefixes, "table_budget": table_budget}
-    result = measure(packed, batches or default_batches(), repeats, settings)
+    result = measure(packed, batches or default_batches(), repeats, settings, devices)
     if semantics and packed.taste is not None:
         print("measuring every semantics in turn ...", flush=True)
         sizes = tuple(row["batch"] for row in result["rows"])
         copy = result["measured"]["copy_bytes_per_second"]
-        result["semantics"] = measure_semantics(packed, sizes, repeats, settings, copy)
+        result["semantics"] = measure_semantics(packed, sizes, repeats, settings, copy, devices)
     if votes:
         print("measuring each vote alone; this takes minutes, --no-votes skips it ...", flush=True)
         result["votes"] = measure_votes(repeats, table_budget)

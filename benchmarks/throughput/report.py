@@ -19,6 +19,7 @@ def format_report(result: dict[str, Any]) -> str:
         f"made in {result['make_seconds']:.1f} s",
         "",
         *_speed_lines(result),
+        *_device_lines(result["rows"]),
         "",
         *_bound_lines(result),
         "",
@@ -51,6 +52,26 @@ def _speed_lines(result: dict[str, Any]) -> list[str]:
         f"{reset['without_reset']:,.0f}: ratio {reset['ratio']:.3f} "
         f"({reset['low_quartile']:.3f} to {reset['high_quartile']:.3f}), {reset['batch']:,} sessions",
     ]
+
+
+def _device_lines(rows: list[Row]) -> list[str]:
+    """How much faster several devices are than one."""
+    header = ("sessions", "devices", "steps/s on one", "ratio", "(quartiles)")
+    table = [
+        (
+            f"{row['batch']:,}",
+            str(row["devices"]),
+            f"{row['one_device']['steps_per_second']:,.0f}",
+            f"{row['one_device']['ratio']:.2f}",
+            f"({row['one_device']['low_quartile']:.2f} to {row['one_device']['high_quartile']:.2f})",
+        )
+        for row in rows
+        if "one_device" in row
+    ]
+    if not table:
+        return []
+    title = "sessions split over devices, beside the same program on one device, in turn"
+    return ["", title, *format_table(header, table, left=()).splitlines()]
 
 
 def _bound_lines(result: dict[str, Any]) -> list[str]:

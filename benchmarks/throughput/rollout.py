@@ -6,23 +6,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from benchmarks.hardware import Timing
 from benchmarks.throughput.random_actions import draw_allowed, draw_allowed_slate
-from jaxsim import EnvParams, SlateSimulator, UserSimulator
+from jaxsim import EnvParams, SlateSimulator, UserSimulator, over_sessions
 
 AnySimulator = UserSimulator | SlateSimulator
 
 
-@functools.partial(jax.jit, static_argnames=("env", "num_sessions"))
-def start(env: AnySimulator, key: jax.Array, params: EnvParams, num_sessions: int) -> Any:
-    """Fresh sessions, leaves [num_sessions, ...]."""
+@functools.partial(jax.jit, static_argnames=("env", "num_sessions", "mesh"))
+def start(
+    env: AnySimulator,
+    key: jax.Array,
+    params: EnvParams,
+    num_sessions: int,
+    mesh: Mesh | None = None,
+) -> Any:
+    """Fresh sessions, leaves [num_sessions, ...], split over the devices of a mesh if there is one."""
     keys = jax.random.split(key, num_sessions)
-    return jax.vmap(env.reset, (0, None))(keys, params)[1]
+    begin = jax.vmap(env.reset, (0, None))
+    return (begin if mesh is None else over_sessions(begin, mesh))(keys, params)[1]
 
 
 @functools.partial(
-    jax.jit, static_argnames=("env", "num_steps", "resets"), donate_argnames=("states",)
+    jax.jit, static_argnames=("env", "num_steps", "resets", "mesh"), donate_argnames=("states",)
 )
 def rollout(
     env: AnySimulator,
@@ -31,6 +39,7 @@ def rollout(
     params: EnvParams,
     num_steps: int,
     resets: bool = True,
+    mesh: Mesh | None = None,
 ) -> tuple[Any, jax.Array]:
     """Step B sessions, each with a random allowed action drawn from its observation.
 
@@ -41,10 +50,33 @@ def rollout(
         num_steps: T.
         resets: use `env.step`, which resets automatically; otherwise `env.step_env`, the same without resets (the
             sessions must then stay within their capacity).
+        mesh: of `jaxsim.make_mesh`; each of its devices steps a share of the sessions. Params lie on all of them.
 
     Returns:
         The states after, and the share of likes, float32[].
     """
+    if mesh is None:
+        return _rollout(env, states, key, params, num_steps, resets)
+
+    def on_device(states: Any, key: jax.Array, params: EnvParams) -> tuple[Any, jax.Array]:
+        # From the same key every device would draw the same numbers.
+        own_key = jax.random.fold_in(key, jax.lax.axis_index(mesh.axis_names[0]))
+        states, likes = _rollout(env, states, own_key, params, num_steps, resets)
+        return states, likes[None]
+
+    states, likes = over_sessions(on_device, mesh, (0, None, None))(states, key, params)
+    return states, likes.mean()
+
+
+def _rollout(
+    env: AnySimulator,
+    states: Any,
+    key: jax.Array,
+    params: EnvParams,
+    num_steps: int,
+    resets: bool,
+) -> tuple[Any, jax.Array]:
+    """`rollout` on one device."""
     num_sessions = states.time.shape[0]
 
     def act(key: jax.Array, state: Any) -> jax.Array:
@@ -85,12 +117,15 @@ class Runner:
         num_sessions: int,
         num_steps: int,
         resets: bool = True,
+        mesh: Mesh | None = None,
     ) -> None:
-        self._env, self._params, self._num_sessions = env, params, num_sessions
+        self._env, self._params, self._num_sessions, self._mesh = env, params, num_sessions, mesh
         self._calls = 0
         self.restart()
         begin = time.perf_counter()
-        lowered = rollout.lower(env, self.states, jax.random.key(0), params, num_steps, resets)
+        lowered = rollout.lower(
+            env, self.states, jax.random.key(0), params, num_steps, resets, mesh
+        )
         self.program = lowered.compile()
         self.compile_seconds = time.perf_counter() - begin
         self.likes = jnp.float32(0)
@@ -98,7 +133,8 @@ class Runner:
     def restart(self) -> None:
         """Start all sessions again."""
         key = jax.random.key(self._calls)
-        self.states = jax.block_until_ready(start(self._env, key, self._params, self._num_sessions))
+        states = start(self._env, key, self._params, self._num_sessions, self._mesh)
+        self.states = jax.block_until_ready(states)
 
     def seconds(self, calls: int) -> float:
         """Wall time of `calls` calls of the program, until the last result is ready."""

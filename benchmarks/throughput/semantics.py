@@ -5,7 +5,13 @@ from typing import Any
 import jax
 
 from benchmarks.hardware import device_memory
-from benchmarks.throughput.measurement import MEMORY_SHARE, STEPS, calls_of
+from benchmarks.throughput.measurement import (
+    MEMORY_SHARE,
+    STEPS,
+    calls_of,
+    runner_on,
+    spread_over,
+)
 from benchmarks.throughput.rollout import Runner, compare_in_turn
 from benchmarks.throughput.step_cost import state_bytes, step_bytes, tree_bytes
 from jaxsim import Dataset, make
@@ -23,6 +29,7 @@ def measure_semantics(
     repeats: int,
     settings: dict[str, Any],
     copy_bytes_per_second: float,
+    devices: int = 1,
 ) -> list[Row]:
     """A row for each semantics and batch size; all semantics of a batch size run in turn.
 
@@ -32,6 +39,7 @@ def measure_semantics(
         repeats: timed runs of each figure.
         settings: further arguments of `jaxsim.make`.
         copy_bytes_per_second: what the device copies, for the bound.
+        devices: as for `measure`.
 
     Returns:
         `semantics`, `batch`, `steps_per_second` (median), `compile_seconds`, `state_bytes` and `step_bytes` of one
@@ -39,14 +47,17 @@ def measure_semantics(
         runs, with its `low_quartile` and `high_quartile`.
     """
     made = {name: make(dataset, **settings, semantics=name) for name in SEMANTICS}
-    fixed = sum(tree_bytes(params) for _, params in made.values())
+    spread = {name: spread_over(devices, params) for name, (_, params) in made.items()}
+    fixed = devices * sum(tree_bytes(params) for _, params in made.values())
     of_session = sum(state_bytes(env, params) for env, params in made.values())
     rows = []
     for batch in batches:
         if fixed + batch * of_session > MEMORY_SHARE * device_memory():
             break
         jax.clear_caches()
-        runners: dict[str, Runner] = {name: Runner(*made[name], batch, STEPS) for name in SEMANTICS}
+        runners: dict[str, Runner] = {
+            name: runner_on(*made[name], batch, STEPS, spread=spread[name]) for name in SEMANTICS
+        }
         calls: dict[str, int] = {name: calls_of(runner) for name, runner in runners.items()}
         results = compare_in_turn(runners, calls, STEPS * batch, BASE, repeats)
         for name, (env, params) in made.items():

@@ -18,14 +18,16 @@ _POSITION_BYTES = 13
 def step_bytes(env: UserSimulator, params: EnvParams) -> int:
     """Bytes of one step of one session: 2 blocks W width 4 + 17 W with pair tables.
 
-    The first term is f_sta's cache. The second is the window, where 4 bytes per position are the code of the pair;
+    The first term is f_sta's cache, with 2 in place of 4 where it is bfloat16.
+    The second is the window, where 4 bytes per position are the code of the pair;
     with item features these are the keywords, embedding and categories of the item. Small parts are left out:
     writing one position, weights, the candidate's own row, the reset of one session in 37.
     """
     if params.taste is not None:
         return _taste_bytes(env, params)
     model = env.sasrec
-    cache = 2 * model.num_blocks * env.window * model.width * 4
+    of_number = jnp.dtype(env.cache_dtype).itemsize
+    cache = 2 * model.num_blocks * env.window * model.width * of_number
     return cache + env.window * (_POSITION_BYTES + pair_bytes(params))
 
 

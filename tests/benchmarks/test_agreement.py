@@ -18,6 +18,8 @@ from benchmarks.agreement import (
     play,
     random_histories,
 )
+from benchmarks.throughput import measurement
+from jaxsim.dataset import TRAIN
 from tests.conftest import CAPACITY, HISTORY
 
 COUNT, STEPS = 64, 2 * CAPACITY
@@ -127,6 +129,34 @@ def test_measurement_and_report(dataset, monkeypatch):
     report = format_report(result)
     assert "identical sessions 100.0000%, none differs" in report
     assert "features, highest precision" in report
+
+
+@pytest.mark.slow
+def test_types_of_the_cache_are_compared_on_what_users_rated_next(dataset, monkeypatch):
+    monkeypatch.setattr(measurement, "_RUN_SECONDS", 0.001)
+    monkeypatch.setattr(agreement, "STEPS", 2)
+    sizes = {"history_length": HISTORY, "session_capacity": CAPACITY, "users": "all"}
+    items, labels = agreement.real_continuations(dataset, CAPACITY)
+    user = 3
+    of_user = dataset.interaction_user() == user
+    later = np.flatnonzero(of_user & (dataset.arrays["interaction_split"] != TRAIN))[:CAPACITY]
+    np.testing.assert_array_equal(
+        items[user, : len(later)], dataset.arrays["interaction_item"][later]
+    )
+    np.testing.assert_array_equal(
+        labels[user, : len(later)], dataset.arrays["interaction_label"][later]
+    )
+    assert (items[user, len(later) :] == -1).all()
+    result = agreement.measure_cache(dataset, "bfloat16", 16, STEPS, 4, 1, 0, **sizes)
+    decisions = result["decisions"]
+    assert decisions["count"] == int((items >= 0).sum())
+    assert 0 < decisions["largest_difference"]["sta_probability"] < 0.02
+    assert decisions["equal_votes"][:2] == [1.0, 1.0]
+    assert decisions["equal_votes"][2] > 0.97
+    assert result["sessions"]["identical"] > 0.5
+    assert result["state_bytes"]["bfloat16"] < result["state_bytes"]["float32"]
+    assert json.loads(json.dumps(result)) == result
+    assert f"{decisions['count']:,} decisions" in agreement.format_cache(result)
 
 
 def test_precision_reaches_matrix_products():

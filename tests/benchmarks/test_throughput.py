@@ -1,6 +1,9 @@
 """The figures of `python -m benchmarks throughput`, and the random actions that it steps with."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +26,7 @@ from benchmarks.throughput.step_cost import state_bytes, step_bytes, step_flops,
 from jaxsim import InputError, SASRec
 from tests.conftest import CAPACITY, HISTORY, simulator_of
 from tests.factory import random_dataset
+from tests.paths import ROOT
 
 BATCH = 6
 STEPS = 2  # in one call of the compiled program
@@ -106,6 +110,53 @@ def test_rollout_without_resets_goes_on_until_it_is_restarted(runner_of):
     assert (runner.states.session_length == CAPACITY).all()
     runner.restart()
     assert (runner.states.time == 0).all()
+
+
+TWO_DEVICES = """
+import jax
+import numpy as np
+from benchmarks.hardware import use_cores
+from benchmarks.throughput import measurement
+from tests.conftest import simulator_of
+from tests.factory import random_dataset
+
+assert use_cores(2) == jax.device_count() == 2
+_, env, params = simulator_of(random_dataset(0))
+measurement._RUN_SECONDS, measurement.STEPS = 0.001, 2
+spread = measurement.spread_over(2, params)
+runner = measurement.runner_on(env, params, 6, 2, spread=spread)
+runner.seconds(calls=1)
+assert len(runner.states.time.sharding.device_set) == 2
+items = np.asarray(runner.states.items)
+assert (items[:3] != items[3:]).any()  # the devices draw different sessions and actions
+row = measurement.measure_batch(env, params, 6, 1, spread)
+assert row["devices"] == 2 and row["one_device"]["ratio"] > 0
+row = measurement.measure_batch(env, params, 3, 1, spread)
+assert row["devices"] == 1 and "one_device" not in row
+"""
+
+
+@pytest.mark.slow  # a process of its own, because the number of devices is fixed when JAX starts
+def test_sessions_split_over_two_devices_of_a_cpu():
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    environment.pop("XLA_FLAGS", None)
+    subprocess.run([sys.executable, "-c", TWO_DEVICES], env=environment, cwd=ROOT, check=True)
+
+
+def test_a_cpu_has_a_device_for_each_core_and_other_devices_cannot_be_added(monkeypatch):
+    changed = []
+    monkeypatch.setattr(hardware, "clear_backends", lambda: changed.append("cleared"))
+    monkeypatch.setattr(jax.config, "update", lambda name, value: changed.append((name, value)))
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 4})
+    assert hardware.use_cores(1) == 1
+    assert changed == []
+    assert hardware.use_cores(0) == 3
+    assert changed == ["cleared", ("jax_num_cpu_devices", 3)]
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert hardware.use_cores(0) == 1
+    with pytest.raises(InputError, match="--devices 2: JAX has 1 here"):
+        hardware.use_cores(2)
 
 
 # ---- what a step costs -----------------------------------------------------------------------------------
@@ -218,6 +269,7 @@ def written(small_runs, simulator, tmp_path_factory):
             repeats=2,
             votes=False,
             semantics=False,
+            devices=1,
             json=out,
             plot=plot,
         )
@@ -252,6 +304,10 @@ def test_report_names_each_batch_and_the_bound(written):
     for row in result["rows"]:
         assert f"{row['steps_per_second']:,.0f}" in report
     assert f"bound {result['bound_steps_per_second']:,.0f} steps/s" in report
+    one = {"steps_per_second": 123.4, "ratio": 1.89, "low_quartile": 1.8, "high_quartile": 1.9}
+    split = [{**row, "devices": 2, "one_device": one} for row in result["rows"]]
+    assert "123   1.89  (1.80 to 1.90)" in format_report({**result, "rows": split})
+    assert "on one device" not in report
     fast = {**result, "bound_steps_per_second": 1.0}
     assert "can pass the bound" in format_report(fast)
     slow = {**result, "bound_steps_per_second": 1e12}
@@ -323,7 +379,7 @@ def test_sweep_ends_where_memory_does(simulator, small_runs, monkeypatch, capsys
 def test_sweep_ends_where_the_device_refuses_memory(simulator, monkeypatch):
     _, env, params = simulator
 
-    def refuse(env, params, batch, repeats):
+    def refuse(env, params, batch, repeats, spread):
         if batch > 4:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         return {"batch": batch}
@@ -344,6 +400,7 @@ def test_sweep_ends_where_the_device_refuses_memory(simulator, monkeypatch):
     [
         pytest.param({"repeats": 0}, "--repeats 0", id="repeats"),
         pytest.param({"batches": (4, 0)}, "--batches 0", id="batches"),
+        pytest.param({"devices": -1}, "--devices -1", id="devices"),
     ],
 )
 def test_bad_settings_are_one_line(settings_, message):

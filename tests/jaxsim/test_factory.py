@@ -4,13 +4,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxsim
 from jaxsim import InputError
-from tests.conftest import (
-    simulator_of,
-)
+from jaxsim.factory import prefix_bytes
+from tests.conftest import HISTORY, simulator_of
 from tests.factory import make_dataset, random_dataset
 
 
@@ -36,12 +36,42 @@ from tests.factory import make_dataset, random_dataset
             "tables of 40 items.*table_budget of 9: raise",
         ),
         ({"prefixes": "table", "table_budget": 9}, "23 histories.*table_budget leaves: raise"),
+        ({"cache_dtype": "float16"}, "cache_dtype is 'float16': give one of float32, bfloat16"),
+        (
+            {"cache_dtype": "bfloat16", "semantics": "calibrated"},
+            "cache_dtype='bfloat16' is of f_sta's cache, and semantics='calibrated' does not ask f_sta",
+        ),
     ],
 )
 def test_settings_that_cannot_be_served_are_refused(dataset, settings, message):
     with pytest.raises(InputError, match=message) as caught:
         simulator_of(dataset, **settings)
     assert "\n" not in str(caught.value)
+
+
+def test_a_cache_of_sixteen_bits_takes_half_the_memory(dataset):
+    sizes, runs = {}, []
+    for name, settings in {
+        "float32": {"cache_dtype": "float32"},
+        "table": {"cache_dtype": "bfloat16", "prefixes": "table"},
+        "encode": {"cache_dtype": "bfloat16", "prefixes": "encode"},
+    }.items():
+        _, env, params = simulator_of(dataset, **settings)
+        state = env.reset_user(3, params)[1]
+        cached = jax.tree.leaves((state.key_values.keys, state.key_values.values))
+        sizes[name] = sum(x.nbytes for x in cached)
+        prefix = params.histories.prefix
+        if prefix is not None:
+            actual = sum(x.nbytes for x in jax.tree.leaves(prefix))
+            assert actual == 23 * prefix_bytes(env.sasrec, HISTORY, env.cache_dtype)
+        if name != "float32":
+            assert "cache_dtype='bfloat16'" in repr(env)
+            item = jnp.argmax(env.action_mask(env.get_obs(state), params)).astype(jnp.int32)
+            _, state, reward, *_ = env.step(jax.random.key(0), state, item, params)
+            runs.append((state.hidden, reward))
+    assert sizes["table"] == sizes["encode"] == sizes["float32"] / 2
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), *runs)
+    assert simulator_of(dataset).env == simulator_of(dataset, cache_dtype="float32").env
 
 
 def test_a_name_is_not_a_dataset():

@@ -7,7 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jaxsim import InputError
-from jaxsim.sasrec import SASRec, restore
+from jaxsim.sasrec import KeyValues, SASRec, _widen, restore
 from tests import reference
 from tests.factory import sasrec_weights
 
@@ -143,6 +143,44 @@ def test_token_by_token_is_the_whole_window(encode, encode_token, split):
         hidden, cache = encode_token(items[position], likes[position], cache, position)
         np.testing.assert_allclose(hidden, whole[position], atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), cache, expected)
+
+
+def test_sixteen_bits_are_those_of_bfloat16():
+    rng = np.random.default_rng(0)
+    numbers = np.concatenate([rng.normal(size=100), [0.0, -0.0, 1.0, 1 + 2**-8, 1 + 3 * 2**-8]])
+    cache = KeyValues((jnp.float32(numbers),), (jnp.float32(-numbers),), jnp.float32([3.3]))
+    stored = cache.stored_as("bfloat16")
+    assert stored.keys[0].dtype == stored.values[0].dtype == jnp.uint16
+    assert stored.residuals is cache.residuals
+    rounded = jnp.float32(numbers).astype(jnp.bfloat16).astype(jnp.float32)
+    np.testing.assert_array_equal(_widen(stored.keys[0]), rounded)
+    np.testing.assert_array_equal(_widen(stored.values[0]), -rounded)
+    # By hand: between 1 and 2 they are multiples of 2**-7, and halves go to the even one.
+    np.testing.assert_array_equal(_widen(stored.keys[0])[-3:], [1, 1, 1 + 2 * 2**-7])
+    for again in (stored.stored_as("bfloat16"), cache.stored_as("float32").stored_as("bfloat16")):
+        np.testing.assert_array_equal(again.keys[0], stored.keys[0])
+
+
+def test_a_cache_of_sixteen_bits_is_one_of_rounded_numbers(encode, encode_token):
+    """The products are those of float32: only what is stored is rounded."""
+    items, likes = random_history(4)
+    split = WINDOW // 2
+    used = np.arange(WINDOW)[:, None] < split
+    _, cache = encode(items, likes)
+    cache = jax.tree.map(lambda x: jnp.where(used, x, 0), cache)
+    narrow, exact = cache.stored_as("bfloat16"), cache
+    for position in range(split, WINDOW):
+        rounded = KeyValues(*(tuple(map(_widen, x)) for x in (narrow.keys, narrow.values)),
+                            narrow.residuals)  # fmt: skip
+        wide, _ = encode_token(items[position], likes[position], rounded, position)
+        hidden, narrow = encode_token(items[position], likes[position], narrow, position)
+        plain, exact = encode_token(items[position], likes[position], exact, position)
+        # `wide` differs in the token's own key and value, which the narrow cache rounds.
+        np.testing.assert_allclose(hidden, wide, atol=0.03)
+        np.testing.assert_allclose(hidden, plain, atol=0.05)
+        assert narrow.keys[0].dtype == jnp.uint16
+    for new, old in zip(narrow.keys, exact.keys, strict=True):
+        np.testing.assert_allclose(_widen(new), old, rtol=0.05, atol=0.05)
 
 
 def test_a_token_past_the_window_changes_no_cache(encode, encode_token):
