@@ -10,6 +10,7 @@ import jax
 from agents.algorithms.algorithm import Algorithm
 from benchmarks.training.target import Attempt, Target
 from jaxsim import EnvParams
+from jaxsim.compilation_cache import compiled_anew
 
 RUN_SECONDS = 2.0  # a timed run repeats the compiled program until it is at least this long
 
@@ -35,12 +36,13 @@ class Learner:
     @classmethod
     def compile(cls, algorithm: Algorithm[Any], params: EnvParams, seed: int) -> "Learner":
         """Start a training and compile it."""
-        start = time.perf_counter()
-        state = jax.block_until_ready(jax.jit(algorithm.init)(jax.random.key(seed), params))
-        count = algorithm.config.iterations_per_log
-        chunk = jax.jit(partial(algorithm.iterations, count=count), donate_argnums=0)
-        program = chunk.lower(state, params).compile()
-        return cls(algorithm, params, state, program, time.perf_counter() - start)
+        with compiled_anew():
+            start = time.perf_counter()
+            state = jax.block_until_ready(jax.jit(algorithm.init)(jax.random.key(seed), params))
+            count = algorithm.config.iterations_per_log
+            chunk = jax.jit(partial(algorithm.iterations, count=count), donate_argnums=0)
+            program = chunk.lower(state, params).compile()
+            return cls(algorithm, params, state, program, time.perf_counter() - start)
 
     def restart(self, seed: int) -> None:
         """Start another training with the same program."""
