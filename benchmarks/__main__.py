@@ -9,6 +9,7 @@ from benchmarks.fidelity.exposure_report import run_exposure
 from benchmarks.quotes import run_quotes
 from benchmarks.satiation import run_satiation
 from benchmarks.search import search
+from benchmarks.seeds import run_seeds
 from benchmarks.statistic_model import search_statistic_model
 from benchmarks.table1 import run_table1
 from benchmarks.table2 import run_table2
@@ -35,6 +36,7 @@ if __name__ == "__main__":
             "options": run_options,
             "agreement": run_agreement,
             "training": run_training,
+            "seeds": run_seeds,
             "table1": run_table1,
             "table2": run_table2,
             "table6": run_table6,

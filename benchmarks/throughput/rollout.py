@@ -2,7 +2,8 @@
 
 import functools
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -113,8 +114,17 @@ class Runner:
         return time.perf_counter() - begin
 
 
+class Timed(Protocol):
+    """A compiled program that can be called and timed."""
+
+    compile_seconds: float
+
+    def seconds(self, calls: int) -> float:
+        """Wall time of `calls` calls of the program."""
+
+
 def compare_in_turn(
-    runners: dict[str, Runner], calls: dict[str, int], steps: int, base: str, repeats: int
+    runners: Mapping[str, Timed], calls: dict[str, int], steps: int, base: str, repeats: int
 ) -> dict[str, dict[str, float]]:
     """Run several programs one after the other, again and again.
 
