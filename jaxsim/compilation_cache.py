@@ -91,8 +91,10 @@ def use_compilation_cache() -> Path | None:
         if name.upper() not in os.environ:
             config.update(name, value)
     config.update("jax_compilation_cache_dir", str(folder))
-    # JAX goes on without a program that it cannot read or write, and says so in two lines with a path of its own.
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+    # JAX goes on without a program that it cannot read or write, or that is larger than the folder may be. It says
+    # so in two lines with a path of its own.
+    for message in ("Error (reading|writing) persistent compilation cache", "Cache value for key"):
+        warnings.filterwarnings("ignore", message)
     return folder
 
 

@@ -46,6 +46,13 @@ def over_runs(
             pairs = zip(args, in_axes, strict=True)
             return function(*(next(left) if axis == 0 else arg for arg, axis in pairs))
 
-        return jax.lax.map(one, own, batch_size=at_once if at_once > 1 else None)
+        def apart(values: list[Any]) -> Any:
+            # XLA would compile a run together with what takes it out of the arrays of all runs. There is nothing
+            # to take out of the arrays of a single run, and it would be rounded differently.
+            return jax.lax.optimization_barrier(one(jax.lax.optimization_barrier(values)))
+
+        if at_once == 1:
+            return jax.lax.map(apart, own)
+        return jax.lax.map(one, own, batch_size=at_once)
 
     return mapped

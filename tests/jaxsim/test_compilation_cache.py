@@ -204,8 +204,8 @@ def test_the_next_start_reads_what_the_first_has_compiled_with_the_same_bits(tmp
 @pytest.mark.slow
 def test_a_small_limit_removes_programs_and_breaks_nothing(tmp_path):
     cache = tmp_path / "cache"
-    limit = {"JAX_COMPILATION_CACHE_MAX_SIZE": "4000"}
+    limit = {"JAX_COMPILATION_CACHE_MAX_SIZE": "9000"}
     bits = {start(cache, **limit)[1] for _ in range(2)}
     assert len(bits) == 1
     folder = cache / "compiled" / machine_name()
-    assert sum(path.stat().st_size for path in folder.glob("*-cache")) <= 4000
+    assert sum(path.stat().st_size for path in folder.glob("*-cache")) <= 9000

@@ -54,7 +54,7 @@ def test_one_at_a_time_is_a_loop_over_a_program_without_an_axis_of_runs():
 
 def agent(name: str):
     config, kind = ALGORITHMS[name]
-    settings = {"total_steps": 320, "num_envs": 4, "rollout_length": 2, "width": 4}
+    settings = {"total_steps": 320, "num_envs": 4, "rollout_length": 4, "width": 4}
     extra = {"batch_size": 8, "replay_steps": 64} if name == "dqn" else {}
     extra |= {"num_minibatches": 2} if name == "ppo" else {}
     return kind(ProbeEnv(), config(**settings, **extra))
