@@ -199,9 +199,7 @@ def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvPara
         visits=build_visits(dataset) if settings.visits else None,
         satiation=tiring,
     )
-    return env, jax.block_until_ready(
-        params
-    )  # whatever does not fit is an error here, and not later
+    return env, params
 
 
 def _with_prefixes(

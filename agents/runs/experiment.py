@@ -46,7 +46,7 @@ from agents.runs.metrics import (
 )
 from agents.runs.progress import Training, split_seeds
 from agents.runs.seeds import choose_at_once
-from agents.runs.training import NUM_KEYS, check_seeds, train_seeds
+from agents.runs.training import NUM_KEYS, check_seeds, compile_seeds, train_seeds
 from jaxsim import (
     Dataset,
     EnvParams,
@@ -144,6 +144,8 @@ class RunOptions:
     """Keep the latest checkpoints in the finished run folder."""
     tensorboard: bool = False
     """Also write the metrics for TensorBoard."""
+    dry_run: bool = False
+    """Prepare and compile, so that the same run starts at once, but train nothing and write no run folder."""
 
     def check(self) -> None:
         """Raise an InputError for the first option that is not valid."""
@@ -205,8 +207,12 @@ def train_run(
     settings.check()
     options.check()
     experiment.check()
-    check_output(out, options.overwrite, options.resume)
+    if not options.dry_run:
+        check_output(out, options.overwrite, options.resume)
     run = _prepare(algorithm, settings, experiment)
+    if options.dry_run:
+        _compile(run)
+        return
     with unfinished_run(out, run.config, options.resume) as partial:
         training = _train_in(partial, run, options)
         run = replace(run, config=_with_cost(run.config, training))
@@ -258,6 +264,15 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         f"{config.num_seeds} seeds, on {config.machine['device']}"
     )
     return run
+
+
+def _compile(run: PreparedRun) -> None:
+    """Compile the training of a run."""
+    config = run.algorithm.config
+    items = item_start(run.dataset, config.item_embedding, config.width)
+    seeds, devices, at_once = run.config.num_seeds, run.config.devices, run.config.at_once
+    compile_seeds(run.algorithm, run.params, seeds, items, devices, at_once)
+    print("nothing is trained: this is a dry run")
 
 
 def _train_in(partial: Path, run: PreparedRun, options: RunOptions) -> Training:

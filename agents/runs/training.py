@@ -119,15 +119,13 @@ def train_seeds(
     check_seeds(seed, num_seeds)
     algorithm, layout = lay_out(algorithm, num_seeds, devices)
     at_once = choose_at_once(num_seeds, at_once)
-    functions = training_functions(algorithm, layout, at_once)
-    if layout.mesh is not None:
-        params = place_params(params, layout.mesh)
-    keys = jnp.stack([jax.random.key(seed + index) for index in range(num_seeds)])
+    seeds = seed + np.arange(num_seeds)
     with advice_if_out_of_memory(_advice(algorithm, num_seeds, at_once)):
-        compiled, start = _prepare(algorithm, functions, (keys, params, items), checkpoints)
-        loop = _ChunkLoop(
-            compiled, params, seed + np.arange(num_seeds), _steps_per_chunk(algorithm), checkpoints
-        )
+        if layout.mesh is not None:
+            params = place_params(params, layout.mesh)
+        functions = training_functions(algorithm, layout, at_once)
+        compiled, start = _prepare(algorithm, functions, (_keys(seeds), params, items), checkpoints)
+        loop = _ChunkLoop(compiled, params, seeds, _steps_per_chunk(algorithm), checkpoints)
         end = loop.run(start, writers)
     return Training(
         variables=_on_default_device(algorithm.variables(end.state), layout),
@@ -136,6 +134,35 @@ def train_seeds(
         compile_seconds=end.compile_seconds,
         seconds=end.seconds,
     )
+
+
+def compile_seeds(
+    algorithm: Algorithm,
+    params: EnvParams,
+    num_seeds: int,
+    items: ItemStart | None = None,
+    devices: int = 1,
+    at_once: int | None = None,
+) -> None:
+    """Compile what `train_seeds` runs with these arguments, and start all seeds, but train none.
+
+    If programs are kept (`jaxsim.compilation_cache`), a training with the same settings then starts at once.
+
+    Raises:
+        InputError: see `train_seeds`.
+    """
+    check_seeds(0, num_seeds)
+    algorithm, layout = lay_out(algorithm, num_seeds, devices)
+    at_once = choose_at_once(num_seeds, at_once)
+    with advice_if_out_of_memory(_advice(algorithm, num_seeds, at_once)):
+        if layout.mesh is not None:
+            params = place_params(params, layout.mesh)
+        functions = training_functions(algorithm, layout, at_once)
+        _prepare(algorithm, functions, (_keys(np.arange(num_seeds)), params, items), None)
+
+
+def _keys(seeds: np.ndarray) -> jax.Array:
+    return jnp.stack([jax.random.key(seed) for seed in seeds.tolist()])
 
 
 def _advice(algorithm: Algorithm, num_seeds: int, at_once: int) -> str:
