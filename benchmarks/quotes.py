@@ -29,7 +29,6 @@ from benchmarks.departure.command import format_departure
 from benchmarks.fidelity.exposure_report import format_exposure
 from benchmarks.fidelity.report import format_summary
 from benchmarks.satiation import format_satiation
-from benchmarks.seeds import format_seeds
 from benchmarks.table6.report import format_rows
 from benchmarks.throughput.options import format_options
 from benchmarks.training.report import format_results
@@ -175,7 +174,6 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "visits": lambda result: _code(format_visits(result)),
     "satiation": lambda result: _code(format_satiation(result)),
     "options": lambda result: _code(format_options(result)),
-    "seeds": lambda result: _code(format_seeds(result)),
     "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,
 }
