@@ -19,6 +19,7 @@ comma = ,
 demo: $(VENV)/.installed-demo
 	$(BIN)/python -m prep build ml-100k
 	$(BIN)/python -m agents train dqn --dataset ml-100k --seeds 3 --out runs/demo --overwrite
+	$(BIN)/python -m agents train dqn --dataset ml-100k --seeds 3 --dry-run
 
 test: $(VENV)/.installed-test$(EXTRAS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

@@ -20,6 +20,7 @@ from benchmarks.table6.command import run_table6
 from benchmarks.throughput.command import run_throughput
 from benchmarks.throughput.options import run_options
 from benchmarks.training.command import run_training
+from benchmarks.training.seed_order import run_seed_order
 from benchmarks.training.seeds import run_seeds
 from benchmarks.training.to_oracle import run_to_oracle
 from benchmarks.validity.command import run_validity
@@ -42,6 +43,7 @@ COMMANDS: Commands = {
     "agreement": run_agreement,
     "training": run_training,
     "seeds": run_seeds,
+    "seed-order": run_seed_order,
     "to-oracle": run_to_oracle,
     "evaluation": run_evaluation,
     "table1": run_table1,

@@ -176,8 +176,3 @@ def peak_process_bytes() -> int:
     """Peak bytes of this process in main memory."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that a device has no memory left."""
-    return "RESOURCE_EXHAUSTED" in str(error) or "Out of memory" in str(error)

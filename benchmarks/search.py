@@ -24,6 +24,7 @@ from agents.evaluation.sessions import FixedSessions, fixed_sessions, run_sessio
 from agents.runs.config import describe_machine
 from agents.runs.item_start import item_start
 from agents.runs.memory import check_memory
+from agents.runs.seeds import choose_at_once, over_runs
 from benchmarks.output import check_json, write_json
 from benchmarks.table2 import PRESETS, Preset
 from jaxsim import EnvParams, InputError, Semantics, UserSimulator, load_dataset, make
@@ -99,12 +100,12 @@ def train_trials(
     def train_all(
         settings: dict[str, jax.Array], params: EnvParams, items: ItemStart | None
     ) -> Any:
-        def over_seeds(values: dict[str, jax.Array]) -> Any:
-            return jax.vmap(train, (0, None, None, None))(keys, values, params, items)
+        def train_seeds(values: dict[str, jax.Array]) -> Any:
+            at_once = choose_at_once(seeds)
+            return over_runs(train, (0, None, None, None), at_once)(keys, values, params, items)
 
-        # A CPU gains nothing from trials side by side: their arrays leave its caches, and compiling takes minutes.
-        one_by_one = jax.default_backend() == "cpu"
-        return jax.lax.map(over_seeds, settings) if one_by_one else jax.vmap(over_seeds)(settings)
+        trials = len(jax.tree.leaves(settings)[0])
+        return over_runs(train_seeds, (0,), choose_at_once(trials))(settings)
 
     return train_all(settings, params, items)
 

@@ -10,18 +10,26 @@ reports an unknown command as an unrecognised option.
 
 import contextlib
 import functools
+import gc
 import inspect
 import io
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import tyro
 
+from jaxsim.compilation_cache import use_compilation_cache
 from jaxsim.errors import InputError
+from jaxsim.out_of_memory import describe_out_of_memory, is_out_of_memory
 from jaxsim.tables import format_table
 
 Commands = Mapping[str, "Callable[..., Any] | Commands"]
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000  # Python's own number is 700
+_LESS_MEMORY = (
+    "ask for less at a time (sessions, batches, seeds), or end other programs that use the device"
+)
 
 
 def main(commands: Commands, prog: str, description: str, args: list[str] | None = None) -> None:
@@ -32,7 +40,8 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
             options.
         prog: how users call the program, for the usage text.
         description: one sentence on what the program is for.
-        args: arguments to parse in place of `sys.argv[1:]`.
+        args: arguments to parse in place of `sys.argv[1:]`. Then the process is the caller's, and nothing of it is
+            changed. Otherwise compiled programs are kept, see `jaxsim.compilation_cache`.
 
     Raises:
         SystemExit: code 2 for unusable input or an unusable file (one line on standard error), 130 when
@@ -49,9 +58,17 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
             if name not in command:
                 raise InputError(f"{prog}: unknown command {name!r}; known: {', '.join(command)}")
             command, prog = command[name], f"{prog} {name}"
-        _parse(command, prog, rest)()
+        bound = _parse(command, prog, rest)
+        if args is None:
+            _prepare_process()
+        bound()
     except InputError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: {describe_out_of_memory(error)}: {_LESS_MEMORY}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
         print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
@@ -59,6 +76,15 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _prepare_process() -> None:
+    """What makes a command start faster."""
+    use_compilation_cache()
+    # What the imports made stays to the end, and tracing makes many objects and little garbage. Collections that
+    # leave out the one and are rarer during the other save a tenth of the time until a training begins.
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
 
 
 def _parse(function: Callable[..., Any], prog: str, args: list[str]) -> Callable[[], Any]:

@@ -23,6 +23,7 @@ from jaxsim.environment import UserSimulator
 from jaxsim.errors import InputError
 from jaxsim.exposure import build_exposure_model
 from jaxsim.further_options import FurtherOptions, make_with_options
+from jaxsim.out_of_memory import advice_if_out_of_memory
 from jaxsim.own_users import UserModel, check_alone, check_model, choose_semantics
 from jaxsim.rewards import Reward, check_reward
 from jaxsim.sasrec import CacheDtype, SASRec, restore
@@ -149,6 +150,10 @@ def _checked(settings: _Settings, dataset: Any) -> _Settings:
     return settings
 
 
+@advice_if_out_of_memory(
+    'to make a smaller simulator, lower table_budget, or use catalogue="features", prefixes="encode" or a shorter '
+    "history_length"
+)
 def _make(dataset: Dataset, settings: _Settings) -> tuple[UserSimulator, EnvParams]:
     session_users = _session_users(dataset, settings.users)
     sasrec, variables = restore(dataset.manifest["sasrec"], dataset.sasrec)

@@ -351,7 +351,9 @@ def restore(
         raise InputError(
             f"manifest.json: the statistic model's architecture is not usable ({error}); build the dataset again"
         ) from None
-    tree = unflatten_dict({tuple(name.split("/")): jnp.asarray(w) for name, w in weights.items()})
+    # Copies, put on the device at once: `jnp.asarray` would compile a program for every shape.
+    copies = {tuple(name.split("/")): np.array(w) for name, w in weights.items()}
+    tree = unflatten_dict(jax.device_put(copies))
     expected = jax.eval_shape(
         lambda: model.init(
             jax.random.key(0),

@@ -42,6 +42,7 @@ class RunConfig:
         num_seeds: number of training seeds.
         evaluation_seed: seed of the fixed sessions.
         devices: number of devices that share the training.
+        seeds_at_once: seeds that a device trains side by side; None, as in runs of earlier versions, for all.
         machine: device and library versions.
         steps, seconds, compile_seconds: cost of training, see `Training`; 0 until training has ended.
         run_version: version of this format.
@@ -60,11 +61,17 @@ class RunConfig:
     steps: int = 0
     seconds: float = 0.0
     compile_seconds: float = 0.0
+    seeds_at_once: int | None = None
     run_version: int = RUN_VERSION
 
     def write(self, folder: Path) -> None:
         """Write config.json, whole or not at all."""
         write_text(folder / CONFIG_FILE, json.dumps(asdict(self), indent=2) + "\n")
+
+    @property
+    def at_once(self) -> int:
+        """Number of seeds that a device trains side by side."""
+        return self.seeds_at_once or self.num_seeds
 
     def make_options(self) -> dict[str, Any]:
         """The options of `jaxsim.make` that build this environment."""
@@ -104,6 +111,7 @@ class RunConfig:
         names = ("algorithm", "seed", "evaluation_seed", "devices")
         values = {name: getattr(self, name) for name in names}
         values |= {"seeds": self.num_seeds, "build of the dataset": self.dataset_digest[:12]}
+        values["seeds_at_once"] = self.at_once
         return {**values, **self.environment, **self.settings}
 
 

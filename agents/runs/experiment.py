@@ -12,6 +12,7 @@ from agents.algorithms.parallel import lay_out
 from agents.algorithms.policy import Simulator
 from agents.evaluation.evaluate import Evaluation, evaluate
 from agents.evaluation.plots import learning_curve
+from agents.evaluation.sessions import batch_size
 from agents.runs.checkpoints import CHECKPOINT_EVERY, Checkpoints
 from agents.runs.config import (
     SLATE_OPTIONS,
@@ -44,7 +45,8 @@ from agents.runs.metrics import (
     check_tensorboard,
 )
 from agents.runs.progress import Training, split_seeds
-from agents.runs.training import NUM_KEYS, check_seeds, train_seeds
+from agents.runs.seeds import choose_at_once
+from agents.runs.training import NUM_KEYS, check_seeds, compile_seeds, train_seeds
 from jaxsim import (
     Dataset,
     EnvParams,
@@ -56,6 +58,7 @@ from jaxsim import (
     make,
 )
 from jaxsim.departure import DepartureKind
+from jaxsim.out_of_memory import advice_if_out_of_memory
 from jaxsim.rewards import SignalName
 from jaxsim.settings import check_settings
 
@@ -67,7 +70,7 @@ class Experiment:
     dataset: str = "ml-100k"
     """Name of a dataset that `python -m prep build` has built, or path of a packed folder."""
     seeds: Annotated[int, Ge(1)] = 3
-    """Number of seeds to train at once."""
+    """Number of seeds to train."""
     seed: Annotated[int, Ge(0), Lt(NUM_KEYS)] = 0
     """The first seed; the others follow it."""
     evaluation_seed: Annotated[int, Ge(0), Lt(NUM_KEYS)] = 1_000_000
@@ -109,6 +112,8 @@ class Experiment:
     """Largest number of recommendations in a session."""
     devices: Annotated[int, Ge(1)] = 1
     """Devices that share the work: each gets whole seeds if possible, otherwise sessions of every seed."""
+    seeds_at_once: Annotated[int, Ge(1)] | None = None
+    """Seeds that a device trains side by side; the others follow. By default 1 on a CPU and all elsewhere."""
 
     def check(self) -> None:
         """Raise an InputError for the first value that is not valid."""
@@ -139,6 +144,8 @@ class RunOptions:
     """Keep the latest checkpoints in the finished run folder."""
     tensorboard: bool = False
     """Also write the metrics for TensorBoard."""
+    dry_run: bool = False
+    """Prepare and compile, so that the same run starts at once, but train nothing and write no run folder."""
 
     def check(self) -> None:
         """Raise an InputError for the first option that is not valid."""
@@ -166,15 +173,19 @@ class PreparedRun:
             variables: the variables of the network of each seed.
         """
         name, policy_of = self.config.algorithm, self.algorithm.policy_of
-        return evaluate(
-            self.dataset,
-            self.env,
-            self.params,
-            {name: [policy_of(x) for x in variables]},
-            jax.random.key(self.config.evaluation_seed),
-            {name: (self.config.steps, self.config.seconds)},
-            sampled={name: [policy_of(x, sampled=True) for x in variables]},
-        )
+        with advice_if_out_of_memory(
+            f"the evaluation runs {batch_size(self.env.num_items):,} sessions at once; end other programs that use the device, or "
+            "evaluate on one with more memory"
+        ):
+            return evaluate(
+                self.dataset,
+                self.env,
+                self.params,
+                {name: [policy_of(x) for x in variables]},
+                jax.random.key(self.config.evaluation_seed),
+                {name: (self.config.steps, self.config.seconds)},
+                sampled={name: [policy_of(x, sampled=True) for x in variables]},
+            )
 
 
 def train_run(
@@ -196,8 +207,12 @@ def train_run(
     settings.check()
     options.check()
     experiment.check()
-    check_output(out, options.overwrite, options.resume)
+    if not options.dry_run:
+        check_output(out, options.overwrite, options.resume)
     run = _prepare(algorithm, settings, experiment)
+    if options.dry_run:
+        _compile(run)
+        return
     with unfinished_run(out, run.config, options.resume) as partial:
         training = _train_in(partial, run, options)
         run = replace(run, config=_with_cost(run.config, training))
@@ -238,16 +253,26 @@ def _prepare(algorithm: str, settings: AlgorithmConfig, experiment: Experiment) 
         num_seeds=experiment.seeds,
         evaluation_seed=experiment.evaluation_seed,
         devices=experiment.devices,
+        seeds_at_once=choose_at_once(experiment.seeds, experiment.seeds_at_once),
         machine=describe_machine(),
     )
     run = PreparedRun(config, dataset, env, params, config.make_algorithm(env))
     lay_out(run.algorithm, config.num_seeds, config.devices)  # raises if it cannot be split
-    check_memory(run.algorithm, params, config.num_seeds, config.devices)
+    check_memory(run.algorithm, params, config.num_seeds, config.devices, config.at_once)
     print(
         f"{algorithm} on {dataset.name}: {env.num_items:,} items, {len(params.session_users):,} training users, "
         f"{config.num_seeds} seeds, on {config.machine['device']}"
     )
     return run
+
+
+def _compile(run: PreparedRun) -> None:
+    """Compile the training of a run."""
+    config = run.algorithm.config
+    items = item_start(run.dataset, config.item_embedding, config.width)
+    seeds, devices, at_once = run.config.num_seeds, run.config.devices, run.config.at_once
+    compile_seeds(run.algorithm, run.params, seeds, items, devices, at_once)
+    print("nothing is trained: this is a dry run")
 
 
 def _train_in(partial: Path, run: PreparedRun, options: RunOptions) -> Training:
@@ -269,6 +294,7 @@ def _train_in(partial: Path, run: PreparedRun, options: RunOptions) -> Training:
             checkpoints=checkpoints,
             writers=writers,
             devices=run.config.devices,
+            at_once=run.config.at_once,
         )
     except KeyboardInterrupt:
         option = "--resume in place of --overwrite" if options.overwrite else "--resume"
@@ -304,6 +330,7 @@ def repeat_run(config: Path, options: RunOptions, dataset: str | None = None) ->
         seed=saved.seed,
         evaluation_seed=saved.evaluation_seed,
         devices=saved.devices,
+        seeds_at_once=saved.at_once,
         **saved.make_options(),
     )
     train_run(saved.algorithm, saved.make_settings(), experiment, options)

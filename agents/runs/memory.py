@@ -1,6 +1,7 @@
 """Estimates the memory of a training run before anything is compiled, and refuses a run that does not fit."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import psutil
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.rollout import slate_size_of
 from agents.algorithms.trpo import TRPOConfig
+from agents.runs.seeds import choose_at_once
 from jaxsim import EnvParams, InputError
 
-# The buffers of the state are reused from chunk to chunk, but inside a chunk XLA works on a copy. A gradient step
+# The buffers of the state are reused from chunk to chunk, but inside a chunk XLA works on a copy; if seeds follow
+# one another, the one in progress has a copy of its own. A gradient step
 # holds several arrays with a score of every item, for each step of its batch; TRPO also holds what its products
 # with the Fisher matrix reuse. For one seed with 65,000 items and default settings, the estimate is 0.94 to 1.18
 # times the state and temporaries that XLA's memory analysis gives on a CPU.
@@ -30,24 +33,31 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def training_bytes(
-    algorithm: Algorithm, params: EnvParams, num_seeds: int, devices: int = 1
+    algorithm: Algorithm,
+    params: EnvParams,
+    num_seeds: int,
+    devices: int = 1,
+    at_once: int | None = None,
 ) -> int:
     """Estimate of the bytes that training needs on each device, for its states and for temporary arrays.
 
     On one device the params are not counted, because they are there already. On several devices each gets a copy.
-    Nothing is computed or allocated.
+    Nothing is computed or allocated. The arguments are those of `agents.runs.training.train_seeds`.
     """
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_seeds))
-    state = jax.eval_shape(jax.vmap(algorithm.init, in_axes=(0, None)), keys, params)
+    state = jax.eval_shape(algorithm.init, jax.random.key(0), params)
     per_step = _scores_bytes(algorithm) + _encoder_bytes(algorithm.config, state)
     config = algorithm.config
-    steps = num_seeds * max(config.num_envs, config.steps_per_gradient)
+    steps = max(config.num_envs, config.steps_per_gradient)
     if _splits_sessions(num_seeds, devices):
-        state_bytes = _own_bytes(algorithm.state_axes, state, devices)
+        own_seeds, state_bytes = num_seeds, _own_bytes(algorithm.state_axes, state, devices)
+        steps_bytes = steps * per_step // devices
     else:
-        state_bytes = _bytes(state) // devices
+        own_seeds, state_bytes = num_seeds // devices, _bytes(state)
+        steps_bytes = steps * per_step
+    beside = min(choose_at_once(num_seeds, at_once), own_seeds)
+    states = STATE_COPIES * own_seeds + (beside if beside < own_seeds else 0)
     copied = _bytes(params) if devices > 1 else 0
-    return STATE_COPIES * state_bytes + steps * per_step // devices + copied
+    return states * state_bytes + beside * steps_bytes + copied
 
 
 def _splits_sessions(num_seeds: int, devices: int) -> bool:
@@ -98,8 +108,14 @@ def free_bytes(device: jax.Device) -> int:
     return free
 
 
-def check_memory(algorithm: Algorithm, params: EnvParams, num_seeds: int, devices: int = 1) -> None:
-    """Check that a run fits the memory of the devices that share it.
+def check_memory(
+    algorithm: Algorithm,
+    params: EnvParams,
+    num_seeds: int,
+    devices: int = 1,
+    at_once: int | None = None,
+) -> None:
+    """Check that a run fits the memory of the devices that share it; arguments as in `training_bytes`.
 
     Raises:
         InputError: it does not fit. The message has the estimate, the free memory and the largest num_envs that
@@ -109,24 +125,27 @@ def check_memory(algorithm: Algorithm, params: EnvParams, num_seeds: int, device
     free = free_bytes(device)
     if device.platform == "cpu":  # CPU devices share one memory
         free //= devices
-    needed = training_bytes(algorithm, params, num_seeds, devices)
+    at_once = choose_at_once(num_seeds, at_once)
+    needed = training_bytes(algorithm, params, num_seeds, devices, at_once)
     if needed <= free:
         return
-    largest = _largest_num_envs(algorithm, params, num_seeds, devices, free)
+
+    def fits(resized: Algorithm) -> bool:
+        return training_bytes(resized, params, num_seeds, devices, at_once) <= free
+
+    step = devices if _splits_sessions(num_seeds, devices) else 1
+    largest = _largest_num_envs(algorithm, fits, step)
     where = f" on each of {devices} devices" if devices > 1 else ""
     remedy = f"num_envs of {largest} would fit" if largest else "no num_envs would fit"
     raise InputError(
         f"num_envs is {algorithm.config.num_envs}: with it, training {num_seeds} seeds needs about "
         f"{needed / 1e9:,.1f} GB{where}, but {max(free, 0) / 1e9:,.1f} GB are free on {device.platform}; "
-        f"{remedy}, or train fewer seeds"
+        f"{remedy}, or train fewer seeds{'' if at_once == 1 else ', or fewer at once'}"
     )
 
 
-def _largest_num_envs(
-    algorithm: Algorithm, params: EnvParams, num_seeds: int, devices: int, free: int
-) -> int:
-    """The largest num_envs that fits and that the devices and the other settings allow; 0 if there is none."""
-    step = devices if _splits_sessions(num_seeds, devices) else 1
+def _largest_num_envs(algorithm: Algorithm, fits: Callable[[Algorithm], bool], step: int) -> int:
+    """The largest multiple of `step` that fits as num_envs and that the other settings allow; 0 if none does."""
 
     def resized(num_envs: int) -> Algorithm | None:
         if num_envs % step:
@@ -138,13 +157,13 @@ def _largest_num_envs(
         except InputError:
             return None
 
-    def fits(num_envs: int) -> bool:
+    def some_fits(num_envs: int) -> bool:
         # The estimate needs a valid config: take the largest valid num_envs up to this one.
         candidate = next(filter(None, map(resized, range(num_envs, 0, -1))), None)
-        return candidate is None or training_bytes(candidate, params, num_seeds, devices) <= free
+        return candidate is None or fits(candidate)
 
     low, high = 0, algorithm.config.num_envs
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        low, high = (middle, high) if some_fits(middle) else (low, middle)
     return next((n for n in range(low, 0, -1) if resized(n)), 0)

@@ -16,7 +16,10 @@ from agents.algorithms.parallel import ONE_DEVICE, Layout, lay_out
 from agents.runs.checkpoints import Checkpoints
 from agents.runs.metrics import Measurement, MetricsLog, MetricsWriter
 from agents.runs.progress import Progress, Training
+from agents.runs.seeds import choose_at_once, over_runs
 from jaxsim import EnvParams, InputError, place_params
+from jaxsim.compilation_cache import programs_read
+from jaxsim.out_of_memory import advice_if_out_of_memory
 
 NUM_KEYS = 2**32  # `jax.random.key` uses 32 bits of a seed
 
@@ -34,8 +37,16 @@ class TrainingFunctions(NamedTuple):
     chunk: Any
 
 
-def training_functions(algorithm: Algorithm, layout: Layout = ONE_DEVICE) -> TrainingFunctions:
-    """The training of several seeds, on one device or as `agents.algorithms.parallel.lay_out` places it."""
+def training_functions(
+    algorithm: Algorithm, layout: Layout = ONE_DEVICE, at_once: int = 1
+) -> TrainingFunctions:
+    """The training of several seeds.
+
+    Args:
+        algorithm: as each device runs it.
+        layout: one device, or what `agents.algorithms.parallel.lay_out` chooses.
+        at_once: number of seeds that a device computes side by side; see `agents.runs.seeds`.
+    """
     seeds = layout.seeds_axis
 
     def chunk(state: Any, params: EnvParams) -> tuple[Any, tuple[Any, dict[str, jax.Array], Any]]:
@@ -43,8 +54,8 @@ def training_functions(algorithm: Algorithm, layout: Layout = ONE_DEVICE) -> Tra
         state, (totals, diagnostics) = algorithm.iterations(state, params, count)
         return state, (totals, diagnostics, _is_finite((state.variables, state.optimiser)))
 
-    init = jax.vmap(algorithm.init, in_axes=(0, None, None))
-    chunk_of_seeds = jax.vmap(chunk, in_axes=(0, None))
+    init = over_runs(algorithm.init, (0, None, None), at_once)
+    chunk_of_seeds = over_runs(chunk, (0, None), at_once)
     state_axes = layout.state_axes
     return TrainingFunctions(
         init=jax.jit(layout.place(init, (seeds, None, None), state_axes)),
@@ -83,8 +94,9 @@ def train_seeds(
     checkpoints: Checkpoints | None = None,
     writers: Sequence[MetricsWriter] = (),
     devices: int = 1,
+    at_once: int | None = None,
 ) -> Training:
-    """Train seeds `seed`, ..., `seed + num_seeds - 1` at once.
+    """Train seeds `seed`, ..., `seed + num_seeds - 1` in one program.
 
     Args:
         algorithm: the algorithm on its environment.
@@ -96,22 +108,25 @@ def train_seeds(
             the same bits as a run that was never stopped.
         writers: receive the metrics of each chunk.
         devices: number of devices to split the run over, see `agents.algorithms.parallel.lay_out`.
+        at_once: number of seeds that a device computes side by side; None to choose by the device, see
+            `agents.runs.seeds`. With 1 a seed has the same bits whatever seeds train beside it.
 
     Raises:
         InputError: a seed is out of range, the devices cannot share the run, no checkpoint can be read, or
-            training diverged: a diagnostic, or a number of a network or its optimiser, became infinite or NaN.
+            training diverged: a diagnostic, or a number of a network or its optimiser, became infinite or NaN; or
+            a device has no memory left, with the settings to lower.
     """
     check_seeds(seed, num_seeds)
     algorithm, layout = lay_out(algorithm, num_seeds, devices)
-    functions = training_functions(algorithm, layout)
-    if layout.mesh is not None:
-        params = place_params(params, layout.mesh)
-    keys = jnp.stack([jax.random.key(seed + index) for index in range(num_seeds)])
-    compiled, start = _prepare(algorithm, functions, (keys, params, items), checkpoints)
-    loop = _ChunkLoop(
-        compiled, params, seed + np.arange(num_seeds), _steps_per_chunk(algorithm), checkpoints
-    )
-    end = loop.run(start, writers)
+    at_once = choose_at_once(num_seeds, at_once)
+    seeds = seed + np.arange(num_seeds)
+    with advice_if_out_of_memory(_advice(algorithm, num_seeds, at_once)):
+        if layout.mesh is not None:
+            params = place_params(params, layout.mesh)
+        functions = training_functions(algorithm, layout, at_once)
+        compiled, start = _prepare(algorithm, functions, (_keys(seeds), params, items), checkpoints)
+        loop = _ChunkLoop(compiled, params, seeds, _steps_per_chunk(algorithm), checkpoints)
+        end = loop.run(start, writers)
     return Training(
         variables=_on_default_device(algorithm.variables(end.state), layout),
         log=MetricsLog(end.log).frame(),
@@ -119,6 +134,47 @@ def train_seeds(
         compile_seconds=end.compile_seconds,
         seconds=end.seconds,
     )
+
+
+def compile_seeds(
+    algorithm: Algorithm,
+    params: EnvParams,
+    num_seeds: int,
+    items: ItemStart | None = None,
+    devices: int = 1,
+    at_once: int | None = None,
+) -> None:
+    """Compile what `train_seeds` runs with these arguments, and start all seeds, but train none.
+
+    If programs are kept (`jaxsim.compilation_cache`), a training with the same settings then starts at once.
+
+    Raises:
+        InputError: see `train_seeds`.
+    """
+    check_seeds(0, num_seeds)
+    algorithm, layout = lay_out(algorithm, num_seeds, devices)
+    at_once = choose_at_once(num_seeds, at_once)
+    with advice_if_out_of_memory(_advice(algorithm, num_seeds, at_once)):
+        if layout.mesh is not None:
+            params = place_params(params, layout.mesh)
+        functions = training_functions(algorithm, layout, at_once)
+        _prepare(algorithm, functions, (_keys(np.arange(num_seeds)), params, items), None)
+
+
+def _keys(seeds: np.ndarray) -> jax.Array:
+    return jnp.stack([jax.random.key(seed) for seed in seeds.tolist()])
+
+
+def _advice(algorithm: Algorithm, num_seeds: int, at_once: int) -> str:
+    """What to lower if training runs out of memory."""
+    config = algorithm.config
+    values = {"num_envs": config.num_envs, "seeds at once": at_once, "seeds": num_seeds}
+    # Not every algorithm has all of them. `candidates` is not a number if every item gets a score.
+    names = ("rollout_length", "batch_size", "replay_steps", "candidates")
+    values |= {name: getattr(config, name) for name in names if hasattr(config, name)}
+    lower = ", ".join(f"{name} ({x})" for name, x in values.items() if (x or 0) > 1)
+    choose = "" if values.get("candidates", 1) else ", or choose a number of candidates"
+    return f"to train with less memory, lower {lower}{choose}"
 
 
 def _steps_per_chunk(algorithm: Algorithm) -> int:
@@ -152,7 +208,9 @@ def _prepare(
         jax.eval_shape(functions.init, *arguments),
         init.output_shardings,
     )
+    read = programs_read()
     compiled = functions.chunk.lower(template, params).compile()
+    source = " (from the cache)" if programs_read() > read else ""
     progress = checkpoints.restore(template) if checkpoints else None
     if progress is None:
         state = jax.block_until_ready(init(*arguments))
@@ -161,7 +219,7 @@ def _prepare(
     steps = _steps_per_chunk(algorithm)
     done, total = progress.chunks * steps, LOG_POINTS * steps
     action = f"continuing after {done:,} of" if done else "training for"
-    print(f"compiled in {seconds:.1f} s; {action} {total:,} steps per seed", flush=True)
+    print(f"compiled in {seconds:.1f} s{source}; {action} {total:,} steps per seed", flush=True)
     return compiled, replace(progress, compile_seconds=progress.compile_seconds + seconds)
 
 

@@ -22,6 +22,7 @@ from benchmarks.hardware import Device, Timing
 from benchmarks.throughput.rollout import Runner, compare_in_turn
 from benchmarks.throughput.step_cost import state_bytes, step_bytes, step_flops, tree_bytes
 from jaxsim import Dataset, EnvParams, InputError, UserSimulator, make, make_mesh, place_params
+from jaxsim.out_of_memory import is_out_of_memory
 
 CPU_BATCHES = (256, 1024, 4096, 16384)
 OTHER_BATCHES = (256, 1024, 4096, 16384, 65536, 262144, 1048576)
@@ -148,7 +149,7 @@ def measure_batches(
         try:
             rows.append(measure_batch(env, params, batch, repeats, spread))
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if not (isinstance(error, MemoryError) or hardware.is_out_of_memory(error)):
+            if not is_out_of_memory(error):
                 raise
             print(f"{batch:,} sessions do not fit the device's memory", flush=True)
             break

@@ -11,11 +11,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from benchmarks.hardware import Timing, device_memory, is_out_of_memory, repeated
+from benchmarks.hardware import Timing, device_memory, repeated
 from benchmarks.throughput.step_cost import tree_bytes
 from jaxsim import Decision, SASRec
 from jaxsim.catalogue import Catalogue, ItemFeatures, PairTables
 from jaxsim.ensemble import decide
+from jaxsim.out_of_memory import is_out_of_memory
 from jaxsim.sasrec import KeyValues
 from prep.statistic_model import SASRecTraining
 

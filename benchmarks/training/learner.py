@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from agents.algorithms.algorithm import Algorithm
+from agents.runs.seeds import choose_at_once
 from agents.runs.training import training_functions
 from benchmarks.training.target import Attempt, Target
 from jaxsim import EnvParams
+from jaxsim.compilation_cache import compiled_anew
 
 RUN_SECONDS = 2.0  # a timed run repeats the compiled program until it is at least this long
 
@@ -51,12 +53,13 @@ class Learner:
             seed: of the training.
             iterations: of one call; 0 takes those of a log interval.
         """
-        start = time.perf_counter()
-        state = jax.block_until_ready(jax.jit(algorithm.init)(jax.random.key(seed), params))
-        count = iterations or algorithm.config.iterations_per_log
-        chunk = jax.jit(partial(algorithm.iterations, count=count), donate_argnums=0)
-        program = chunk.lower(state, params).compile()
-        return cls(algorithm, params, state, program, time.perf_counter() - start, 1, count)
+        with compiled_anew():
+            start = time.perf_counter()
+            state = jax.block_until_ready(jax.jit(algorithm.init)(jax.random.key(seed), params))
+            count = iterations or algorithm.config.iterations_per_log
+            chunk = jax.jit(partial(algorithm.iterations, count=count), donate_argnums=0)
+            program = chunk.lower(state, params).compile()
+            return cls(algorithm, params, state, program, time.perf_counter() - start, 1, count)
 
     @classmethod
     def compile_seeds(
@@ -65,15 +68,25 @@ class Learner:
         params: EnvParams,
         seed: int,
         seeds: int,
+        at_once: int | None = None,
     ) -> "Learner":
-        """Start the trainings of `seeds` seeds at once, as `python -m agents train` does, and compile them."""
-        start = time.perf_counter()
-        functions = training_functions(algorithm)
-        keys = jnp.stack([jax.random.key(seed + index) for index in range(seeds)])
-        state = jax.block_until_ready(functions.init(keys, params, None))
-        program = functions.chunk.lower(state, params).compile()
-        count = algorithm.config.iterations_per_log
-        return cls(algorithm, params, state, program, time.perf_counter() - start, seeds, count)
+        """Start the trainings of `seeds` seeds, as `python -m agents train` does, and compile them.
+
+        Args:
+            algorithm: what is trained.
+            params: of the environment.
+            seed: the first one.
+            seeds: their number.
+            at_once: how many are trained side by side; None chooses by the device.
+        """
+        with compiled_anew():
+            start = time.perf_counter()
+            functions = training_functions(algorithm, at_once=at_once or choose_at_once(seeds))
+            keys = jnp.stack([jax.random.key(seed + index) for index in range(seeds)])
+            state = jax.block_until_ready(functions.init(keys, params, None))
+            program = functions.chunk.lower(state, params).compile()
+            count = algorithm.config.iterations_per_log
+            return cls(algorithm, params, state, program, time.perf_counter() - start, seeds, count)
 
     def restart(self, seed: int) -> None:
         """Start another training with the same program."""

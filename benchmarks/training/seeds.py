@@ -12,10 +12,11 @@ import jax
 from agents.algorithms.algorithm import AlgorithmConfig
 from agents.algorithms.registry import ALGORITHMS
 from benchmarks.checks import check_agent, check_counts, with_candidates
-from benchmarks.hardware import Timing, device_name, is_out_of_memory, program_bytes
+from benchmarks.hardware import Timing, device_name, program_bytes
 from benchmarks.output import check_json, write_json
 from benchmarks.training.learner import Learner
 from jaxsim import EnvParams, InputError, UserSimulator, load_dataset, make
+from jaxsim.out_of_memory import is_out_of_memory
 from jaxsim.tables import format_table
 
 Row = dict[str, Any]

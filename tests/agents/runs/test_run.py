@@ -116,6 +116,26 @@ def test_a_run_folder_holds_everything(finished):
     assert mine[["seeds", "steps"]].to_numpy().tolist() == [[2, 160]] * 2
 
 
+def test_runs_from_before_seeds_followed_one_another_are_repeated_side_by_side(finished, run):
+    new = load_config(finished)
+    assert new.seeds_at_once == new.at_once == 1  # on a CPU
+    content = json.loads((run / "config.json").read_text())
+    del content["seeds_at_once"]
+    (run / "config.json").write_text(json.dumps(content))
+    old = load_config(run)
+    assert old.at_once == 2
+    assert new.differences(old) == ["seeds_at_once is 1, not 2"]
+
+
+@pytest.mark.slow
+def test_a_dry_run_compiles_and_writes_no_run(pack, tmp_path, capsys):
+    run_training(pack, tmp_path / "run", dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+    out = capsys.readouterr().out
+    assert "compiled in " in out
+    assert out.endswith("nothing is trained: this is a dry run\n")
+
+
 @pytest.mark.slow
 def test_loaded_policies_recommend_as_those_trained(pack, finished):
     env, params = jaxsim.make(jaxsim.load_dataset(pack), **WINDOW)

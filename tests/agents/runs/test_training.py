@@ -232,20 +232,26 @@ def test_the_estimate_is_of_states_and_scores():
     state = 4 * (6 + 1 + 2) + 10 * 50
     scores = 4 * 10 * 3 * 7
     expected = 3 * (memory.STATE_COPIES * state + memory.SCORE_COPIES * scores)
-    assert memory.training_bytes(algorithm, None, 3) == expected
+    assert memory.training_bytes(algorithm, None, 3, at_once=3) == expected
+    # One after the other: states of all seeds, one in progress, and its scores.
+    expected = (3 * memory.STATE_COPIES + 1) * state + memory.SCORE_COPIES * scores
+    assert memory.training_bytes(algorithm, None, 3, at_once=1) == expected
+    alone = memory.STATE_COPIES * state + memory.SCORE_COPIES * scores
+    assert memory.training_bytes(algorithm, None, 1, at_once=1) == alone
 
 
 def test_each_device_has_its_share():
     algorithm = walk(num_envs=12, rollout_length=1)
     params = jnp.zeros(1000)
     # Three seeds on each of two devices, beside a copy of the params.
-    alone = memory.training_bytes(algorithm, params, 3)
-    assert memory.training_bytes(algorithm, params, 6, devices=2) == alone + 4000
+    for at_once in (1, 2, 3):
+        alone = memory.training_bytes(algorithm, params, 3, at_once=at_once)
+        assert memory.training_bytes(algorithm, params, 6, 2, at_once) == alone + 4000
     # Four devices cannot share six seeds: sessions are split, networks are not.
     state = 4 * (6 + 1 + 2) + 12 * 50 // 4
     scores = 4 * 12 * 7 // 4
     expected = 6 * (memory.STATE_COPIES * state + memory.SCORE_COPIES * scores) + 4000
-    assert memory.training_bytes(algorithm, params, 6, devices=4) == expected
+    assert memory.training_bytes(algorithm, params, 6, devices=4, at_once=6) == expected
 
 
 @pytest.mark.parametrize(
@@ -259,7 +265,7 @@ def test_encoders_hold_the_window_of_every_step(encoder, copies):
             num_envs=8, rollout_length=rollout_length, num_minibatches=1, width=8, encoder=encoder,
             item_embedding="logs" if encoder == "residual" else "learned",
         )  # fmt: skip
-        return memory.training_bytes(PPO(ProbeEnv(), config), PROBES["masked"], 2)
+        return memory.training_bytes(PPO(ProbeEnv(), config), PROBES["masked"], 2, at_once=2)
 
     per_step = 4 * (memory.SCORE_COPIES * NUM_ITEMS + copies * 8 * (HISTORY + CAPACITY))
     assert estimate(5) - estimate(3) == 2 * 8 * 2 * per_step
@@ -270,7 +276,7 @@ def test_slates_of_trpo_hold_scores_of_every_place(dataset):
 
     def estimate(rollout_length: int) -> int:
         config = TRPOConfig(num_envs=8, rollout_length=rollout_length, width=8)
-        return memory.training_bytes(TRPO(env, config), params, 2)
+        return memory.training_bytes(TRPO(env, config), params, 2, at_once=2)
 
     copies = memory.TRPO_SCORE_COPIES + K * memory.TRPO_PLACE_COPIES
     assert estimate(8) - estimate(4) == 4 * 8 * 2 * 4 * copies * env.num_items
