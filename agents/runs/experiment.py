@@ -173,8 +173,9 @@ class PreparedRun:
             variables: the variables of the network of each seed.
         """
         name, policy_of = self.config.algorithm, self.algorithm.policy_of
+        sessions = batch_size(self.env.num_items)
         with advice_if_out_of_memory(
-            f"the evaluation runs {batch_size(self.env.num_items):,} sessions at once; end other programs that use the device, or "
+            f"the evaluation runs {sessions:,} sessions at once; end other programs that use the device, or "
             "evaluate on one with more memory"
         ):
             return evaluate(
