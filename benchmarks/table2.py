@@ -84,7 +84,7 @@ Preset = Literal["default", "personal", "planning"]
 
 _FROM_LOGS: dict[str, Any] = {"encoder": "residual", "item_embedding": "logs"}
 # More passes over fewer sessions than the defaults have, as these agents were tuned.
-_PATIENT_PPO = {"num_envs": 64, "rollout_length": 16, "num_epochs": 4}
+_PATIENT_PPO = {"num_envs": 64, "rollout_length": 16, "num_epochs": 4, "num_minibatches": 4}
 PERSONAL: dict[str, dict[str, Any]] = {
     "ppo": {**_FROM_LOGS, **_PATIENT_PPO, "log_odds_scale": 5.0},
     "trpo": {**_FROM_LOGS, "log_odds_scale": 5.0},

@@ -140,8 +140,8 @@ class OnPolicy(Algorithm[ConfigT]):
         state, experience, totals = acting.collect_experience(
             replace(state, key=key, variables=take(variables, rows)), params, candidates
         )
-        # Windows are seldom full, so this is room for the histories of sessions that begin in the rollout as well.
-        room = self.config.num_envs * experience.obs.items.shape[-1]
+        # Windows are half full on average, and share items; if there is no room for one, it leaves the windows.
+        room = self.config.num_envs * experience.obs.items.shape[-1] // 2
         windows = window_rows(experience.obs, num_items, min(num_items, room), self.axis_name)
         rows = Rows(candidates, windows)
         learning = self.with_tables(len(candidates), len(windows))

@@ -25,9 +25,9 @@ class PPOConfig(JointLossConfig):
     """Number of sessions that run at the same time."""
     rollout_length: Annotated[int, Ge(1)] = 8
     """Steps of each session in one rollout."""
-    num_epochs: Annotated[int, Ge(1)] = 2
+    num_epochs: Annotated[int, Ge(1)] = 1
     """Passes over each rollout."""
-    num_minibatches: Annotated[int, Ge(1)] = 4
+    num_minibatches: Annotated[int, Ge(1)] = 8
     """Gradient steps in an epoch. Each has the same number of steps from every session."""
     clip_range: Annotated[float, Gt(0)] = 0.2
     """Bound on the change of an item's probability ratio from 1; beyond it the gradient is cut."""

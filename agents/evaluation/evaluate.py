@@ -1,6 +1,8 @@
 """What policies earn on fixed sessions, beside the baselines: the rows of the table, and warnings."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ TOTAL_REWARD_FACTOR = 12.0
 REPEAT_WARNING_SHARE = 0.5
 DISTINCT_WARNING_ITEMS = 10
 SATURATION_WARNING_SHARE = 0.9
+_MOST_RUNS = 8  # policies that run at once on a CPU; each has sessions of its own in memory
 
 PolicyKey = tuple[str, str]  # name and mode
 Cost = tuple[
@@ -130,17 +133,35 @@ def _run_policies(
     runs = len(sessions) * sum(map(len, policies.values()))
     print(f"evaluating {len(policies)} policies, {runs} runs on fixed sessions ...", flush=True)
     outcomes: dict[str, dict[PolicyKey, list[Outcome]]] = {}
-    with tqdm(total=runs, desc="evaluate", unit="run", disable=None, delay=1) as progress:
-        for group, group_sessions in sessions.items():
-            outcomes[group] = {}
-            for (name, mode), seeds in policies.items():
-                progress.set_postfix_str(f"{name}, {mode}, {group} users")
-                outcomes[group][name, mode] = []
-                for policy in seeds:
-                    outcome = run_sessions(env, params, policy, group_sessions)
-                    outcomes[group][name, mode].append(outcome)
-                    progress.update()
+    with (
+        tqdm(total=runs, desc="evaluate", unit="run", disable=None, delay=1) as progress,
+        ThreadPoolExecutor(_runs_at_once()) as pool,
+    ):
+
+        def run(policy: EvaluatedPolicy, of_group: FixedSessions) -> Outcome:
+            outcome = run_sessions(env, params, policy, of_group)
+            progress.update()
+            return outcome
+
+        started = {
+            group: {
+                key: [pool.submit(run, policy, of_group) for policy in seeds]
+                for key, seeds in policies.items()
+            }
+            for group, of_group in sessions.items()
+        }
+        try:
+            for group, by_policy in started.items():
+                outcomes[group] = {key: [x.result() for x in xs] for key, xs in by_policy.items()}
+        except BaseException:  # also Ctrl-C: what has not begun is left out
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return outcomes
+
+
+def _runs_at_once() -> int:
+    """How many policies run at once: on a CPU a run uses little more than one core."""
+    return min(os.cpu_count() or 1, _MOST_RUNS) if jax.default_backend() == "cpu" else 1
 
 
 def _returns(seeds: Sequence[Outcome]) -> np.ndarray:
