@@ -214,7 +214,7 @@ def test_learning_on_rows_is_learning_on_whole_tables(learnable, name):
 
 def test_log_probabilities_among_candidates_are_exact(learnable):
     _, env, params = learnable
-    agent = PPO(env, PPOConfig(**COMMON, rollout_length=4))
+    agent = PPO(env, PPOConfig(**COMMON, rollout_length=4, num_minibatches=4))
     state = agent.init(jax.random.key(0), params)
     noisy = jax.tree.map(
         lambda x: x + jax.random.normal(jax.random.key(x.size), x.shape), state.variables

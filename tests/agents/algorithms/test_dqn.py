@@ -144,7 +144,13 @@ def test_it_recommends_only_what_is_allowed(learnable, ten_iterations):
 def test_it_learns_what_everyone_likes(learnable):
     _, env, params = learnable
     config = DQNConfig(
-        total_steps=6000, num_envs=16, rollout_length=4, width=16, batch_size=64, replay_steps=512
+        total_steps=6000,
+        num_envs=16,
+        rollout_length=4,
+        width=16,
+        batch_size=64,
+        replay_steps=512,
+        gradient_steps=2,
     )
     training = train_seeds(DQN(env, config), params, seed=5, num_seeds=2)
     log = training.log

@@ -196,7 +196,7 @@ def test_seeds_and_settings_side_by_side_are_those_alone(kind, config):
         (PPOConfig(gae_lambda=-0.1), "gae_lambda"),
         (PPOConfig(ent_coef=float("nan")), "ent_coef"),
         (PPOConfig(gamma=1.0), "gamma"),
-        (PPOConfig(num_envs=1, num_minibatches=16), "which normalising makes 0"),
+        (PPOConfig(num_envs=1, num_minibatches=8), "which normalising makes 0"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )

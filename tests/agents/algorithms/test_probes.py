@@ -30,7 +30,7 @@ COMMON = {"num_envs": 16, "width": 16, "gamma": GAMMA, "learning_rate": 1e-2}
 SETTINGS = {
     "ppo": {
         "num_envs": 32, "total_steps": 40_000, "rollout_length": 8, "ent_coef": 0.02, "vf_coef": 2.0,
-        "learning_rate": 5e-3,
+        "learning_rate": 5e-3, "num_epochs": 4, "num_minibatches": 4,
     },
     "a2c": {
         "num_envs": 32, "total_steps": 120_000, "rollout_length": 4, "ent_coef": 0.02, "vf_coef": 1.0,
@@ -38,7 +38,7 @@ SETTINGS = {
     },
     "trpo": {"total_steps": 40_000, "rollout_length": 8, "target_kl": 0.05},
     "dqn": {
-        "num_envs": 32, "total_steps": 40_000, "batch_size": 128, "replay_steps": 512,
+        "num_envs": 32, "total_steps": 40_000, "batch_size": 128, "replay_steps": 512, "gradient_steps": 2,
         "tau": 0.05,
     },
 }  # fmt: skip

@@ -233,7 +233,7 @@ def test_slates_of_what_is_best_in_the_long_run_are_learned(dataset):
         position_effect=-1.5, history_length=4,
     )  # fmt: skip
     config = DQNConfig(
-        total_steps=60_000, num_envs=32, rollout_length=4, width=16, batch_size=128, gamma=0.8,
+        total_steps=60_000, num_envs=32, rollout_length=4, width=16, batch_size=128, gradient_steps=2, gamma=0.8,
         replay_steps=512, learning_rate=5e-3, tau=0.02,
     )  # fmt: skip
     agent = DQN(env, config)

@@ -156,7 +156,9 @@ def main(out: Path) -> None:
         # The program of a run that goes on is that of the run before.
         jax.config.update("jax_compilation_cache_dir", f"{folder}/compiled")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-        differences["ppo"] = compare_resumed(make("ppo"), 1, Path(folder) / "ppo")
+        differences["ppo"] = compare_resumed(
+            make("ppo", num_minibatches=4), 1, Path(folder) / "ppo"
+        )
         differences["whole seeds"] = compare_resumed(walk(), 4, Path(folder) / "walk")
     out.write_text(json.dumps(differences))
 

@@ -442,7 +442,7 @@ def test_a_folder_that_is_not_a_run_is_one_line(tmp_path, finished):
     [
         (["train", "sarsa"], "unknown command 'sarsa'; known: ppo, trpo, a2c, dqn"),
         (["train", "dqn", "--seeds", "0"], "seeds is 0: give a whole number from 1"),
-        (["train", "ppo", "--rollout-length", "6"], "must be a multiple of num_minibatches (4)"),
+        (["train", "ppo", "--rollout-length", "6"], "must be a multiple of num_minibatches (8)"),
         (
             ["train", "dqn", "--resume", "--out", "no-such-run"],
             "no-such-run: there is no run to resume",
