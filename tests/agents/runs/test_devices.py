@@ -36,8 +36,9 @@ def differences(tmp_path_factory) -> dict:
 def test_four_devices_agree_with_one(differences, name):
     difference = differences[name]
     assert difference["devices"] == 4
-    # The same items, responses and ends; only gradients are summed in another order.
-    assert difference["sessions"] == 0
+    # The same items, responses and ends; only gradients are summed in another order. With candidates the sessions
+    # are those of a simulator, whose state has floats that depend on how many sessions a device computes.
+    assert difference["sessions"] <= (1e-6 if "candidates" in name else 0)
     assert difference["variables"] < 1e-4
     assert difference["state"] < 1e-3
     assert difference["account"] < 1e-3
