@@ -33,7 +33,13 @@ from jaxsim.gymnasium_adapter import GymnasiumEnv
 
 NUM_ENVS = 8  # the same everywhere, for one compilation
 SMALL = DQNConfig(
-    total_steps=320, num_envs=4, rollout_length=2, batch_size=4, replay_steps=64, width=4
+    total_steps=320,
+    num_envs=4,
+    rollout_length=2,
+    batch_size=4,
+    replay_steps=64,
+    width=4,
+    gradient_steps=2,
 )
 
 

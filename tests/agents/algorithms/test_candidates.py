@@ -87,10 +87,8 @@ def test_candidates_are_different_items_and_all_kinds_are_drawn(started):
     assert (total > 0).all()
     # What is in histories is drawn more often than what is not.
     assert total[known > 0].mean() > 1.2 * total[known == 0].mean()
-    np.testing.assert_array_equal(
-        draw(jax.random.key(3), index, obs, params, COUNT, NUM_ENVS),
-        draw_candidates(jax.random.key(3), index, obs, params, COUNT, NUM_ENVS),
-    )
+    drawn = [draw(jax.random.key(3), index, obs, params, COUNT, NUM_ENVS) for _ in range(2)]
+    np.testing.assert_array_equal(*drawn)
 
 
 def test_neighbours_are_liked_by_someone_who_liked_the_same(started):
@@ -128,7 +126,7 @@ def test_neighbours_are_liked_by_someone_who_liked_the_same(started):
 def test_rows_are_taken_and_put_back(learnable):
     _, env, params = learnable
     agent = PPO(env, PPOConfig(**COMMON))
-    state = agent.init(jax.random.key(0), params)
+    state = jax.jit(agent.init)(jax.random.key(0), params)
     trees = (state.variables, state.optimiser)
     rows = Rows(jnp.array([3, 1, NUM_ITEMS]), jnp.array([0, 7]))
     local = take(trees, rows)
@@ -177,9 +175,8 @@ ON_POLICY = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["a2c", *(pytest.param(x, marks=pytest.mark.slow) for x in ("ppo", "trpo"))]
-)
+@pytest.mark.slow  # compiles the training twice
+@pytest.mark.parametrize("name", ON_POLICY)
 def test_learning_on_rows_is_learning_on_whole_tables(learnable, name):
     """From the same rollout among candidates, the first update is the same with all rows as with a few."""
     _, env, params = learnable
@@ -189,7 +186,7 @@ def test_learning_on_rows_is_learning_on_whole_tables(learnable, name):
     end, _ = jax.jit(agent.iterate)(start, params)
 
     key, key_candidates = jax.random.split(start.key)
-    candidates = agent._draw_candidates(key_candidates, start, params)
+    candidates = jax.jit(agent._draw_candidates)(key_candidates, start, params)
     acting = agent.with_tables(COUNT, NUM_ITEMS)
     collected, experience, _ = jax.jit(acting.collect_experience)(
         start.replace(key=key, variables=take(start.variables, Rows(candidates))),
@@ -215,11 +212,11 @@ def test_learning_on_rows_is_learning_on_whole_tables(learnable, name):
 def test_log_probabilities_among_candidates_are_exact(learnable):
     _, env, params = learnable
     agent = PPO(env, PPOConfig(**COMMON, rollout_length=4, num_minibatches=4))
-    state = agent.init(jax.random.key(0), params)
+    state = jax.jit(agent.init)(jax.random.key(0), params)
     noisy = jax.tree.map(
         lambda x: x + jax.random.normal(jax.random.key(x.size), x.shape), state.variables
     )
-    candidates = agent._draw_candidates(jax.random.key(5), state, params)
+    candidates = jax.jit(agent._draw_candidates)(jax.random.key(5), state, params)
     acting = agent.with_tables(COUNT, NUM_ITEMS)
     local = state.replace(variables=take(noisy, Rows(candidates)))
     _, experience, _ = jax.jit(acting.collect_experience)(local, params, candidates)
@@ -234,6 +231,7 @@ def test_log_probabilities_among_candidates_are_exact(learnable):
         np.testing.assert_allclose(batch.log_probability[step], expected, atol=1e-4)
 
 
+@pytest.mark.slow  # compiles a training
 def test_the_first_gradient_step_of_dqn_on_rows_is_that_on_whole_tables(learnable):
     _, env, params = learnable
     agent = DQN(env, DQNConfig(**COMMON, **DQN_SETTINGS))
@@ -247,7 +245,7 @@ def test_the_first_gradient_step_of_dqn_on_rows_is_that_on_whole_tables(learnabl
         variables=jax.tree.map(jnp.add, state.variables, noise),
         target=jax.tree.map(jnp.subtract, state.target, noise),
     )
-    candidates = agent._draw_candidates(jax.random.key(3), state, params)
+    candidates = jax.jit(agent._draw_candidates)(jax.random.key(3), state, params)
     key = jax.random.key(4)
     end, _ = jax.jit(agent.update)(key, state, params, candidates)
 
