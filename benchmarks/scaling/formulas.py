@@ -7,7 +7,7 @@ and fitted by least squares of the logarithms, so that half of a value is as wro
     iteration of training  training[0] + S (training[1] + training[2] N + training[3] C)     seconds, S seeds
     evaluation             evaluation[0] + evaluation[1] N                         seconds a step of one session
 
-With candidates the network scores C of the N items; the embeddings of all N are still updated. Without them C is
+With candidates the network scores C of the N items, and little else still grows with N. Without them C is
 0.
 """
 

@@ -158,7 +158,7 @@ def test_items_without_a_row_leave_the_window():
     np.testing.assert_array_equal(local.responses, [1, 0, -1, 0])
 
 
-def among(agent, batch_masks, candidates):
+def among(batch_masks, candidates):
     """Masks bool[n, N] of all items that allow what masks bool[n, C] of the candidates allow."""
     whole = jnp.zeros((*batch_masks.shape[:-1], NUM_ITEMS), bool)
     return whole.at[..., candidates].set(batch_masks)
@@ -194,7 +194,7 @@ def test_learning_on_rows_is_learning_on_whole_tables(learnable, name):
         candidates,
     )
     whole = experience.replace(
-        item=candidates[experience.item], mask=among(agent, experience.mask, candidates)
+        item=candidates[experience.item], mask=among(experience.mask, candidates)
     )
     expected, _ = jax.jit(agent.learn)(collected.replace(variables=start.variables), whole, params)
     moved = 0.0
