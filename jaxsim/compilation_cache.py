@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import sys
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ _CPU_FIELDS = (
     "CPU variant", "CPU part", "Features", "isa", "cpu",
 )  # fmt: skip
 
-_events: Counter[str] = Counter()
+_events: Counter[tuple[int, str]] = Counter()  # by thread: programs may be compiled side by side
 _HIT = "/jax/compilation_cache/cache_hits"
 
 
@@ -68,8 +69,10 @@ def use_compilation_cache() -> Path | None:
         InputError: `SWITCH` is neither "on" nor "off".
     """
     if not _events:
-        _events["listening"] = 1
-        jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
+        _events[0, "listening"] = 1
+        jax.monitoring.register_event_listener(
+            lambda event, **_: _events.update([(threading.get_ident(), event)])
+        )
     switch = os.environ.get(SWITCH) or "on"
     if switch not in ("on", "off"):
         raise InputError(f"{SWITCH} is {switch!r}: give on or off")
@@ -99,8 +102,8 @@ def use_compilation_cache() -> Path | None:
 
 
 def programs_read() -> int:
-    """How many programs this process has read from a cache since `use_compilation_cache` was called."""
-    return _events[_HIT]
+    """How many programs this thread has read from a cache since `use_compilation_cache` was called."""
+    return _events[threading.get_ident(), _HIT]
 
 
 @contextmanager

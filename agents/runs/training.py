@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,64 +12,16 @@ import numpy as np
 
 from agents.algorithms.algorithm import LOG_POINTS, Algorithm
 from agents.algorithms.networks import ItemStart
-from agents.algorithms.parallel import ONE_DEVICE, Layout, lay_out
+from agents.algorithms.parallel import Layout, lay_out
 from agents.runs.checkpoints import Checkpoints
 from agents.runs.metrics import Measurement, MetricsLog, MetricsWriter
+from agents.runs.programs import TrainingFunctions, compile_programs, training_functions
 from agents.runs.progress import Progress, Training
-from agents.runs.seeds import choose_at_once, over_runs
+from agents.runs.seeds import choose_at_once
 from jaxsim import EnvParams, InputError, place_params
-from jaxsim.compilation_cache import programs_read
 from jaxsim.out_of_memory import advice_if_out_of_memory
 
 NUM_KEYS = 2**32  # `jax.random.key` uses 32 bits of a seed
-
-
-class TrainingFunctions(NamedTuple):
-    """The jitted functions of a run of S seeds.
-
-    Attributes:
-        init: (keys [S], params, items) -> state.
-        chunk: (state, params) -> (state, (totals, diagnostics, is_finite bool[S])): the training between two lines
-            of the log. It reuses the buffers of the state that it is given.
-    """
-
-    init: Any
-    chunk: Any
-
-
-def training_functions(
-    algorithm: Algorithm, layout: Layout = ONE_DEVICE, at_once: int = 1
-) -> TrainingFunctions:
-    """The training of several seeds.
-
-    Args:
-        algorithm: as each device runs it.
-        layout: one device, or what `agents.algorithms.parallel.lay_out` chooses.
-        at_once: number of seeds that a device computes side by side; see `agents.runs.seeds`.
-    """
-    seeds = layout.seeds_axis
-
-    def chunk(state: Any, params: EnvParams) -> tuple[Any, tuple[Any, dict[str, jax.Array], Any]]:
-        count = algorithm.config.iterations_per_log
-        state, (totals, diagnostics) = algorithm.iterations(state, params, count)
-        return state, (totals, diagnostics, _is_finite((state.variables, state.optimiser)))
-
-    init = over_runs(algorithm.init, (0, None, None), at_once)
-    chunk_of_seeds = over_runs(chunk, (0, None), at_once)
-    state_axes = layout.state_axes
-    return TrainingFunctions(
-        init=jax.jit(layout.place(init, (seeds, None, None), state_axes)),
-        chunk=jax.jit(
-            layout.place(chunk_of_seeds, (state_axes, None), (state_axes, seeds)),
-            donate_argnums=0,
-        ),
-    )
-
-
-def _is_finite(tree: Any) -> jax.Array:
-    """Whether all floats of a tree are finite, bool[]."""
-    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all()
 
 
 def check_seeds(seed: int, num_seeds: int) -> None:
@@ -124,7 +76,8 @@ def train_seeds(
         if layout.mesh is not None:
             params = place_params(params, layout.mesh)
         functions = training_functions(algorithm, layout, at_once)
-        compiled, start = _prepare(algorithm, functions, (_keys(seeds), params, items), checkpoints)
+        arguments = (_keys(seeds), params, items)
+        compiled, start = _prepare(algorithm, functions, arguments, layout, checkpoints)
         loop = _ChunkLoop(compiled, params, seeds, _steps_per_chunk(algorithm), checkpoints)
         end = loop.run(start, writers)
     return Training(
@@ -158,7 +111,8 @@ def compile_seeds(
         if layout.mesh is not None:
             params = place_params(params, layout.mesh)
         functions = training_functions(algorithm, layout, at_once)
-        _prepare(algorithm, functions, (_keys(np.arange(num_seeds)), params, items), None)
+        arguments = (_keys(np.arange(num_seeds)), params, items)
+        _prepare(algorithm, functions, arguments, layout, None)
 
 
 def _keys(seeds: np.ndarray) -> jax.Array:
@@ -186,6 +140,7 @@ def _prepare(
     algorithm: Algorithm,
     functions: TrainingFunctions,
     arguments: tuple[jax.Array, EnvParams, ItemStart | None],
+    layout: Layout,
     checkpoints: Checkpoints | None,
 ) -> tuple[Any, Progress]:
     """Compile a run, and find its start: the latest checkpoint if there is one, otherwise a new state.
@@ -194,6 +149,7 @@ def _prepare(
         algorithm: the algorithm of `functions`.
         functions: the functions to compile.
         arguments: the arguments of `functions.init`: keys [S], params, item vectors.
+        layout: that `functions` are of.
         checkpoints: of the run.
 
     Returns:
@@ -202,25 +158,18 @@ def _prepare(
     keys, params, _ = arguments
     print(f"compiling the training of {len(keys)} seeds ...", flush=True)
     start = time.perf_counter()
-    init = functions.init.lower(*arguments).compile()
-    template = jax.tree.map(
-        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        jax.eval_shape(functions.init, *arguments),
-        init.output_shardings,
-    )
-    read = programs_read()
-    compiled = functions.chunk.lower(template, params).compile()
-    source = " (from the cache)" if programs_read() > read else ""
-    progress = checkpoints.restore(template) if checkpoints else None
+    programs = compile_programs(functions, arguments, params, layout)
+    source = " (from the cache)" if programs.from_cache else ""
+    progress = checkpoints.restore(programs.template) if checkpoints else None
     if progress is None:
-        state = jax.block_until_ready(init(*arguments))
+        state = jax.block_until_ready(programs.init(*arguments))
         progress = Progress(state, 0, "", 0.0, 0.0)
     seconds = time.perf_counter() - start
     steps = _steps_per_chunk(algorithm)
     done, total = progress.chunks * steps, LOG_POINTS * steps
     action = f"continuing after {done:,} of" if done else "training for"
     print(f"compiled in {seconds:.1f} s{source}; {action} {total:,} steps per seed", flush=True)
-    return compiled, replace(progress, compile_seconds=progress.compile_seconds + seconds)
+    return programs.chunk, replace(progress, compile_seconds=progress.compile_seconds + seconds)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from agents.algorithms.algorithm import Algorithm
+from agents.runs.programs import (
+    TrainingFunctions,
+    compile_programs,
+    jit_functions,
+    training_functions,
+)
 from agents.runs.seeds import choose_at_once
-from agents.runs.training import training_functions
 from benchmarks.training.target import Attempt, Target
 from jaxsim import EnvParams
 from jaxsim.compilation_cache import compiled_anew
@@ -53,13 +58,9 @@ class Learner:
             seed: of the training.
             iterations: of one call; 0 takes those of a log interval.
         """
-        with compiled_anew():
-            start = time.perf_counter()
-            state = jax.block_until_ready(jax.jit(algorithm.init)(jax.random.key(seed), params))
-            count = iterations or algorithm.config.iterations_per_log
-            chunk = jax.jit(partial(algorithm.iterations, count=count), donate_argnums=0)
-            program = chunk.lower(state, params).compile()
-            return cls(algorithm, params, state, program, time.perf_counter() - start, 1, count)
+        count = iterations or algorithm.config.iterations_per_log
+        functions = jit_functions(algorithm.init, partial(algorithm.iterations, count=count))
+        return cls._compile(algorithm, params, functions, jax.random.key(seed), 1, count)
 
     @classmethod
     def compile_seeds(
@@ -79,14 +80,29 @@ class Learner:
             seeds: their number.
             at_once: how many are trained side by side; None chooses by the device.
         """
+        functions = training_functions(algorithm, at_once=at_once or choose_at_once(seeds))
+        keys = jnp.stack([jax.random.key(seed + index) for index in range(seeds)])
+        count = algorithm.config.iterations_per_log
+        return cls._compile(algorithm, params, functions, keys, seeds, count)
+
+    @classmethod
+    def _compile(
+        cls,
+        algorithm: Algorithm[Any],
+        params: EnvParams,
+        functions: TrainingFunctions,
+        keys: jax.Array,
+        seeds: int,
+        iterations: int,
+    ) -> "Learner":
+        """Compile what the other two describe, and start it."""
         with compiled_anew():
-            start = time.perf_counter()
-            functions = training_functions(algorithm, at_once=at_once or choose_at_once(seeds))
-            keys = jnp.stack([jax.random.key(seed + index) for index in range(seeds)])
-            state = jax.block_until_ready(functions.init(keys, params, None))
-            program = functions.chunk.lower(state, params).compile()
-            count = algorithm.config.iterations_per_log
-            return cls(algorithm, params, state, program, time.perf_counter() - start, seeds, count)
+            begin = time.perf_counter()
+            arguments = (keys, params, None)
+            programs = compile_programs(functions, arguments, params)
+            state = jax.block_until_ready(programs.init(*arguments))
+            seconds = time.perf_counter() - begin
+        return cls(algorithm, params, state, programs.chunk, seconds, seeds, iterations)
 
     def restart(self, seed: int) -> None:
         """Start another training with the same program."""

@@ -11,8 +11,9 @@ import pytest
 
 from agents.algorithms.a2c import A2C, A2CConfig
 from agents.algorithms.registry import ALGORITHMS
+from agents.runs.programs import training_functions
 from agents.runs.seeds import choose_at_once, over_runs
-from agents.runs.training import train_seeds, training_functions
+from agents.runs.training import train_seeds
 from tests.agents.algorithms.probes import PROBES, ProbeEnv
 from tests.agents.runs.device_process import numbers
 
