@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxsim.chunking import in_chunks
+from jaxsim.chunking import in_chunks, map_where
 from jaxsim.errors import InputError
 from jaxsim.keyword_matching import count_common_bits, is_shared, pack_members, shared_table
 from jaxsim.similarity import NO_COSINE, cosine_table, cosines, in_millionths, unit_vectors
@@ -29,6 +29,7 @@ _COSINE_MASK, _SHARED_MASK = (1 << _COSINE_BITS) - 1, (1 << _SHARED_BITS) - 1
 _ROWS_AT_ONCE = 1024
 # The embeddings that 16 sessions gather for their histories fit in a CPU's cache.
 _SESSIONS_AT_ONCE = 16
+_NEEDED_AT_ONCE = 16  # history items whose embeddings are read at a time, if not all are needed
 # Use bit sets when the vocabulary needs at most 4 words per keyword: comparing two lists of K keywords costs K^2
 # comparisons, comparing two bit sets one operation for each word.
 _WORDS_PER_KEYWORD = 4
@@ -67,8 +68,23 @@ class PairTables:
         """N."""
         return self.codes.shape[0]
 
-    def compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
-        """An item int32[] with others int32[...], each in its polarity int32[...]: `Pairs` [...]."""
+    def same_category(self, item: jax.Array, others: jax.Array, side: jax.Array) -> jax.Array:
+        """`compare(item, others, side).same_category`."""
+        return self.compare(
+            item, others, side
+        ).same_category  # in one program the gather is done once
+
+    def compare(
+        self,
+        item: jax.Array,
+        others: jax.Array,
+        side: jax.Array,
+        needed: jax.Array | None = None,
+    ) -> Pairs:
+        """An item int32[] with others int32[...], each in its polarity int32[...]: `Pairs` [...].
+
+        `needed` is that of `ItemFeatures.compare`. Here all pairs are known.
+        """
         return _decode(self.codes[item, side, others])
 
     def compare_all(self, item: jax.Array, side: jax.Array) -> Pairs:
@@ -97,10 +113,31 @@ class ItemFeatures:
         """N."""
         return self.keywords.shape[0]
 
-    def compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
-        """An item int32[] with others int32[...], each in its polarity int32[...]: `Pairs` [...]."""
+    def same_category(self, item: jax.Array, others: jax.Array, side: jax.Array) -> jax.Array:
+        """`compare(item, others, side).same_category`, without the rest."""
+        categories = self.categories[others]
+        own = jnp.broadcast_to(self.categories[item], categories.shape)
+        return (own & categories).any(axis=-1)
+
+    def compare(
+        self,
+        item: jax.Array,
+        others: jax.Array,
+        side: jax.Array,
+        needed: jax.Array | None = None,
+    ) -> Pairs:
+        """An item int32[] with others int32[...], each in its polarity int32[...]: `Pairs` [...].
+
+        Args:
+            item, others, side: see above.
+            needed: bool[...], the pairs whose cosine is wanted; in others it may be any number. A CPU reads only
+                the embeddings of these. `others` then has one axis.
+        """
         # The results are integers, so no gradient is lost; a batch in chunks could not pass one.
-        return _compare_in_chunks(jax.lax.stop_gradient(self), item, others, side)
+        features = jax.lax.stop_gradient(self)
+        if needed is None:
+            return _compare_in_chunks(features, item, others, side)
+        return _compare_needed_in_chunks(features, item, others, side, needed)
 
     def compare_all(self, item: jax.Array, side: jax.Array) -> Pairs:
         """An item int32[] with all items, in one polarity int32[]: `Pairs` [N]."""
@@ -119,14 +156,33 @@ class ItemFeatures:
         return self.keywords if self.keyword_bits is None else self.keyword_bits
 
     def _compare(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
+        return self._compare_rest(item, others, side, self._cosine(item, others, side))
+
+    def _compare_needed(
+        self, item: jax.Array, others: jax.Array, side: jax.Array, needed: jax.Array
+    ) -> Pairs:
+        cosine = map_where(
+            lambda rows: self._cosine(item, *rows),
+            needed,
+            (others, side),
+            _NEEDED_AT_ONCE,
+            NO_COSINE,
+        )
+        return self._compare_rest(item, others, side, cosine)
+
+    def _cosine(self, item: jax.Array, others: jax.Array, side: jax.Array) -> jax.Array:
         # One product with both polarities of the item reads the gathered embeddings only once.
         both = cosines(self.embedding[item], self.embedding[others, side])
-        return self._compare_rest(
-            item, others, side, jnp.where(side > 0, both[..., 1], both[..., 0])
-        )
+        return jnp.where(side > 0, both[..., 1], both[..., 0])
 
-    def _compare_by_sums(self, item: jax.Array, others: jax.Array, side: jax.Array) -> Pairs:
-        """`_compare` with sums of products, which a GPU's compiler fuses with the gathers."""
+    def _compare_by_sums(
+        self,
+        item: jax.Array,
+        others: jax.Array,
+        side: jax.Array,
+        needed: jax.Array | None = None,
+    ) -> Pairs:
+        """`compare` with sums of products, which a GPU's compiler fuses with the gathers."""
         positive = (side > 0)[..., None]
         own = jnp.where(positive, self.embedding[item, 1], self.embedding[item, 0])
         product = jnp.sum(own * self.embedding[others, side], axis=-1)
@@ -136,8 +192,7 @@ class ItemFeatures:
         self, item: jax.Array, others: jax.Array, side: jax.Array, cosine: jax.Array
     ) -> Pairs:
         own = jnp.where((side > 0)[..., None], self.words[item, 1], self.words[item, 0])
-        categories = self.categories[others]
-        same = (jnp.broadcast_to(self.categories[item], categories.shape) & categories).any(axis=-1)
+        same = self.same_category(item, others, side)
         return self._pairs(same, own, self.words[others, side], cosine)
 
     def _pairs(
@@ -154,6 +209,9 @@ class ItemFeatures:
 
 _compare_in_chunks = in_chunks(
     ItemFeatures._compare, _SESSIONS_AT_ONCE, elsewhere=ItemFeatures._compare_by_sums
+)
+_compare_needed_in_chunks = in_chunks(
+    ItemFeatures._compare_needed, _SESSIONS_AT_ONCE, elsewhere=ItemFeatures._compare_by_sums
 )
 
 

@@ -1,4 +1,4 @@
-"""Batches processed a chunk at a time, where that is faster."""
+"""Batches processed a chunk at a time, or only where it is needed, where that is faster."""
 
 from collections.abc import Callable
 from functools import partial
@@ -55,3 +55,46 @@ def in_chunks(
         return result, jax.tree.map(lambda _: True, result)
 
     return chunked
+
+
+def map_where(
+    function: Callable[[Any], jax.Array],
+    needed: jax.Array,
+    rows: Any,
+    size: int,
+    other: jax.typing.ArrayLike,
+) -> jax.Array:
+    """The function of the rows that are needed, `size` of them at a time until all are done.
+
+    It pays where few rows are needed: the time is that of the chunks that they fill.
+
+    Args:
+        function: of rows with leading axis `size`, to values of one number a row.
+        needed: bool[B].
+        rows: pytree, leading axis B.
+        size: number of rows in a chunk.
+        other: the value of the other rows, of the function's dtype.
+
+    Returns:
+        Values [B].
+    """
+    count = needed.shape[0]
+    others = jnp.full(count, jnp.asarray(other))
+    if count == 0:
+        return others
+    place = jnp.cumsum(needed, dtype=jnp.int32) - 1
+    # Positions of the needed rows, then `count`, with room for a last chunk that is not full.
+    order = jnp.full(count + size, count, jnp.int32)
+    order = order.at[jnp.where(needed, place, count + size)].set(
+        jnp.arange(count, dtype=jnp.int32), mode="drop"
+    )
+    total = needed.sum(dtype=jnp.int32)
+
+    def chunk(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        first, values = carry
+        positions = jax.lax.dynamic_slice(order, (first,), (size,))
+        inside = jnp.minimum(positions, count - 1)
+        found = function(jax.tree.map(lambda x: x[inside], rows))
+        return first + size, values.at[positions].set(found, mode="drop")
+
+    return jax.lax.while_loop(lambda carry: carry[0] < total, chunk, (jnp.int32(0), others))[1]

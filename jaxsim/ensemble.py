@@ -115,8 +115,9 @@ def decide(
     """
     chex.assert_rank([candidate, items, likes, sta_logit], [0, 1, 1, 0])
     others, side = jnp.maximum(items, 0), (likes > 0).astype(jnp.int32)
-    pairs = catalogue.compare(candidate, others, side)
-    liked, disliked = _sides(pairs.same_category, items >= 0, likes > 0, semantics)
+    same_category = catalogue.same_category(candidate, others, side)
+    liked, disliked = _sides(same_category, items >= 0, likes > 0, semantics)
+    pairs = catalogue.compare(candidate, others, side, needed=liked | disliked)
     alpha_pos, alpha_neg = keyword_matching.alphas(pairs.shared, liked, disliked)
     beta_pos, beta_neg = similarity.betas(pairs.cosine, liked, disliked)
 

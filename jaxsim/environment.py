@@ -52,7 +52,7 @@ from jaxsim.user_models import (
     Votes,
 )
 from jaxsim.visits import Return, first_visit
-from jaxsim.windows import SessionSoFar, rebuilt, signed
+from jaxsim.windows import SessionSoFar, all_items_but, rebuilt, signed
 
 ENVIRONMENT_ID = "UserSimulator-v0"
 # What `repr` names always, and options with their values where they are off.
@@ -395,11 +395,11 @@ class UserSimulator(environment.Environment):
 
     def action_mask(self, obs: Observation, params: EnvParams | None = None) -> jax.Array:
         """Which items may be recommended after `obs`, bool[N]."""
-        allowed = jnp.ones(self.num_items, bool)
-        if self.repeats == "allow":
-            return allowed
-        seen = jnp.where(obs.items >= 0, obs.items, self.num_items)
-        return allowed.at[seen].set(False, mode="drop")
+        return all_items_but(self.masked_items(obs), self.num_items)
+
+    def masked_items(self, obs: Observation) -> jax.Array:
+        """The items that `action_mask` excludes, int32[M]; -1 pads, and items may be there twice."""
+        return obs.items if self.repeats == "mask" else jnp.zeros(0, jnp.int32)
 
     def expected_response(self, state: EnvState, params: EnvParams) -> jax.Array:
         """Expected reward of every item, averaged over the coins, float32[N]; the mask is not applied.

@@ -47,6 +47,7 @@ from jaxsim.slate_words import describe_choice
 from jaxsim.types import EnvParams, EnvState, HeldParams, ObservationSpace
 from jaxsim.user_models import Arrival, Interaction
 from jaxsim.visits import Return
+from jaxsim.windows import all_items_but
 
 ENVIRONMENT_ID = "SlateSimulator-v0"
 # Folded into the key of the response, which the choice uses as well.
@@ -368,11 +369,12 @@ class SlateSimulator(OfSingleItems, RecordedSlates, environment.Environment):
 
     def action_mask(self, obs: SlateObservation, params: EnvParams | None = None) -> jax.Array:
         """Which items the next slate may have, bool[N]; no item twice."""
-        allowed = self.single.action_mask(obs, params)
-        if self.repeats == "allow":
-            return allowed
-        shown = jnp.where(obs.shown >= 0, obs.shown, self.num_items).ravel()
-        return allowed.at[shown].set(False, mode="drop")
+        return all_items_but(self.masked_items(obs), self.num_items)
+
+    def masked_items(self, obs: SlateObservation) -> jax.Array:
+        """The items that `action_mask` excludes, int32[M]; -1 pads, and items may be there twice."""
+        masked = self.single.masked_items(obs)
+        return masked if self.repeats == "allow" else jnp.append(masked, obs.shown.ravel())
 
     def scores(self, state: SlateState, params: EnvParams) -> jax.Array:
         """Log-odds that the user likes each item alone, float32[N]; the mask is not applied."""

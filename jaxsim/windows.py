@@ -1,4 +1,4 @@
-"""Windows: the initial history, then the session so far."""
+"""Windows: the initial history, then the session so far, and the items that are not in them."""
 
 from typing import NamedTuple
 
@@ -40,3 +40,9 @@ def rebuilt(
         responses=jnp.where(in_use, signed(likes), jnp.int8(0)),
         length=start + session.length,
     )
+
+
+def all_items_but(items: jax.Array, num_items: int) -> jax.Array:
+    """bool[N], False for these items int32[M]; -1 pads."""
+    places = jnp.where(items >= 0, items, num_items)
+    return jnp.ones(num_items, bool).at[places].set(False, mode="drop")

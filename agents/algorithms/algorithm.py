@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from flax import linen as nn
 from flax import struct
 
-from agents.algorithms.candidates import LikedBy, draw_candidates, liked_by
+from agents.algorithms.candidates import LikedBy, draw_candidates, liked_by, places_of
 from agents.algorithms.networks import Encoder, ItemStart, with_item_start
 from agents.algorithms.parallel import mean_over_devices, sum_over_devices
 from agents.algorithms.policy import GreedyPolicy, NetworkPolicy, SampledPolicy
@@ -296,12 +296,19 @@ class Algorithm(ABC, Generic[ConfigT]):
     ) -> jax.Array:
         """Which items may be recommended after observations [n], bool[n, N]; or which of `items` int32[C].
 
-        An item N, which pads, may never.
+        No item is twice among `items`, except N, which pads and may never be recommended.
         """
-        masks = jax.vmap(self.env.action_mask, (0, None))(obs, params)
         if items is None:
-            return masks
-        return jnp.take(masks, items, axis=1, mode="clip") & (items < self.env.num_items)
+            return jax.vmap(self.env.action_mask, (0, None))(obs, params)
+        count = items.shape[0]
+        places = places_of(items, self.env.num_items)
+
+        def mask(obs: Observation) -> jax.Array:
+            masked = self.env.masked_items(obs)
+            place = jnp.where(masked >= 0, places[masked], count)
+            return (items < self.env.num_items).at[place].set(False, mode="drop")
+
+        return jax.vmap(mask)(obs)
 
     def _draw_candidates(self, key: jax.Array, state: TrainState, params: EnvParams) -> jax.Array:
         """The candidates of an iteration, int32[C]."""

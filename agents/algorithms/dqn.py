@@ -24,7 +24,7 @@ from agents.algorithms.networks import DuelingItemScorer, ItemStart
 from agents.algorithms.parallel import own_share
 from agents.algorithms.policy import EpsilonGreedyPolicy, GreedyPolicy, NetworkPolicy
 from agents.algorithms.rollout import Act, collect
-from agents.algorithms.rows import Rows, in_rows, put, take, window_rows
+from agents.algorithms.rows import Rows, in_rows, put, room_of_windows, take, window_rows
 from agents.algorithms.slate_q import SlateActions, SlateScorer, SlateValuePolicy
 from jaxsim import EnvParams, InputError, Observation
 
@@ -304,11 +304,11 @@ class DQN(Algorithm[DQNConfig]):
         if self.axis_name is not None:
             items = jax.lax.all_gather(items, self.axis_name, tiled=True)
         # What was in a window is in the next one of its session.
-        room = self.config.batch_size * batch.next_obs.items.shape[-1]
+        room = room_of_windows(self.config.batch_size, batch.next_obs)
         room_of_choices = len(candidates) + len(items)
         return Rows(
             distinct([candidates, items], num_items, min(num_items, room_of_choices)),
-            window_rows(batch.next_obs, num_items, min(num_items, room), self.axis_name),
+            window_rows(batch.next_obs, num_items, room, self.axis_name),
         )
 
     def _in_rows(self, batch: replay_memory.Batch, rows: Rows) -> replay_memory.Batch:

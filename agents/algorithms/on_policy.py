@@ -22,7 +22,7 @@ from agents.algorithms.choice import (
 from agents.algorithms.networks import ActorCritic, ItemStart
 from agents.algorithms.parallel import mean_over_devices, own_keys
 from agents.algorithms.rollout import SessionTotals, collect
-from agents.algorithms.rows import Rows, in_rows, put, take, window_rows
+from agents.algorithms.rows import Rows, in_rows, put, room_of_windows, take, window_rows
 from jaxsim import EnvParams, InputError, Observation
 
 
@@ -140,9 +140,8 @@ class OnPolicy(Algorithm[ConfigT]):
         state, experience, totals = acting.collect_experience(
             replace(state, key=key, variables=take(variables, rows)), params, candidates
         )
-        # Windows are half full on average, and share items; if there is no room for one, it leaves the windows.
-        room = self.config.num_envs * experience.obs.items.shape[-1] // 2
-        windows = window_rows(experience.obs, num_items, min(num_items, room), self.axis_name)
+        room = room_of_windows(self.config.num_envs, experience.obs)
+        windows = window_rows(experience.obs, num_items, room, self.axis_name)
         rows = Rows(candidates, windows)
         learning = self.with_tables(len(candidates), len(windows))
         local, diagnostics = learning.learn(

@@ -9,6 +9,7 @@ from flax import struct
 
 from agents.algorithms.parallel import own_keys, own_share
 from jaxsim import EnvParams, Observation, SlateSimulator
+from jaxsim.chunking import map_where
 
 # Final values are computed for an eighth of the sessions at a time, because few are truncated at one step.
 _FINAL_CHUNKS = 8
@@ -35,6 +36,9 @@ class RecommenderEnv(Protocol):
 
     def action_mask(self, obs: Observation, params: Any) -> jax.Array:
         """Items that may be recommended, bool[N]."""
+
+    def masked_items(self, obs: Observation) -> jax.Array:
+        """The other items, int32[M], -1 pads; needed only by agents that choose among candidates."""
 
     def window_of(
         self,
@@ -258,18 +262,5 @@ def value_where(truncated: jax.Array, obs: Observation, value: Value) -> jax.Arr
         obs: observations, leading dimension B.
         value: observations [B'] -> float32[B'].
     """
-    num_envs = truncated.shape[0]
-    size = -(-num_envs // _FINAL_CHUNKS)
-    order = jnp.nonzero(truncated, size=num_envs, fill_value=num_envs)[0]
-    order = jnp.pad(order, (0, size), constant_values=num_envs).astype(jnp.int32)
-    count = truncated.sum(dtype=jnp.int32)
-
-    def chunk(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        first, values = carry
-        rows = jax.lax.dynamic_slice(order, (first,), (size,))
-        inside = jnp.minimum(rows, num_envs - 1)
-        chunk_values = value(jax.tree.map(lambda x: x[inside], obs))
-        return first + size, values.at[rows].set(chunk_values, mode="drop")
-
-    start = (jnp.int32(0), jnp.zeros(num_envs, jnp.float32))
-    return jax.lax.while_loop(lambda carry: carry[0] < count, chunk, start)[1]
+    size = -(-truncated.shape[0] // _FINAL_CHUNKS)
+    return map_where(value, truncated, obs, size, jnp.float32(0))

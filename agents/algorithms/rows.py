@@ -81,19 +81,27 @@ def put(tree: Any, local: Any, rows: Rows) -> Any:
     return jax.tree_util.tree_map_with_path(whole, tree, local)
 
 
+def room_of_windows(count: int, obs: Observation) -> int:
+    """Number of rows for the items of `count` windows, such as those of `obs`.
+
+    Windows are half full on average, and share items. If there is no row for an item, it leaves the windows.
+    """
+    return count * obs.items.shape[-1] // 2
+
+
 def window_rows(obs: Observation, num_items: int, count: int, axis_name: str | None) -> jax.Array:
-    """The items of all windows, the same on all devices, int32[count].
+    """The items of all windows, the same on all devices, int32[K].
 
     Args:
         obs: observations with any leading dimensions, of this device's sessions.
         num_items: N.
-        count: K.
+        count: K; N if that is less.
         axis_name: mesh axis of the sessions, if any.
     """
     items = obs.items.ravel()
     if axis_name is not None:
         items = jax.lax.all_gather(items, axis_name, tiled=True)
-    return distinct(items, num_items, count)
+    return distinct(items, num_items, min(num_items, count))
 
 
 def in_rows(obs: Observation, rows: jax.Array, num_items: int) -> Observation:

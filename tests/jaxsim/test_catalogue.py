@@ -281,3 +281,32 @@ def test_embeddings_that_contradict_the_keywords_are_refused(kind, item, value, 
     arrays["item_pos_embedding"][item] = value
     with pytest.raises(InputError, match=message):
         build_catalogue(arrays, kind=kind)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_needed_pairs_have_the_cosines_of_all_pairs(count):
+    """One by one, and in a batch that is processed in chunks."""
+    catalogue, *pairs = random_pairs()
+    item, others, side = (x[:count] for x in pairs)
+    needed = jnp.asarray(np.random.default_rng(1).random(others.shape) < 0.4)
+    everything = jax.vmap(catalogue.compare)(item, others, side)
+    for program in (jax.vmap(catalogue.compare), jax.jit(jax.vmap(catalogue.compare))):
+        some = program(item, others, side, needed)
+        np.testing.assert_array_equal(some.same_category, everything.same_category)
+        np.testing.assert_array_equal(some.shared, everything.shared)
+        difference = np.where(needed, some.cosine - everything.cosine, 0)
+        np.testing.assert_allclose(difference, 0, atol=1)
+    for row in range(3):
+        one = catalogue.compare(item[row], others[row], side[row], needed[row])
+        difference = np.where(needed[row], one.cosine - everything.cosine[row], 0)
+        np.testing.assert_allclose(difference, 0, atol=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_category_alone_is_that_of_the_pairs(kind):
+    catalogue = build_catalogue(random_dataset(0).arrays, kind=kind)
+    _, item, others, side = random_pairs()
+    alone = jax.vmap(catalogue.same_category)(item, others, side)
+    np.testing.assert_array_equal(
+        alone, jax.vmap(catalogue.compare)(item, others, side).same_category
+    )

@@ -30,7 +30,7 @@ from agents.algorithms.rows import Rows, in_rows, put, take
 from agents.algorithms.trpo import TRPO, TRPOConfig
 from agents.evaluation.sessions import fixed_sessions, run_sessions
 from agents.runs.training import train_seeds
-from jaxsim import InputError, Observation
+from jaxsim import InputError, Observation, make
 
 NUM_ITEMS, NUM_ENVS, COUNT = 40, 8, 21
 COMMON = {"num_envs": NUM_ENVS, "width": 8, "candidates": COUNT, "total_steps": 4000}
@@ -339,3 +339,17 @@ def test_large_catalogues_have_candidates_by_default(learnable):
     assert PPO(large, PPOConfig(candidates=0)).candidates is None
     assert PPO(env, PPOConfig()).candidates is None
     assert PPO(env, PPOConfig(candidates=NUM_ITEMS)).candidates is None
+
+
+@pytest.mark.parametrize("repeats", ["mask", "allow"])
+def test_masks_of_candidates_are_those_of_all_items(learnable, repeats):
+    """Also with padding among the candidates, and several sessions at once."""
+    env, params = make(learnable.dataset, repeats=repeats)
+    agent = ALGORITHMS["ppo"].algorithm(env, ALGORITHMS["ppo"].config(num_envs=16))
+    keys = jax.random.split(jax.random.key(0), 16)
+    obs, _ = jax.vmap(env.reset, (0, None))(keys, params)
+    items = jnp.append(jax.random.permutation(jax.random.key(1), NUM_ITEMS)[:30], NUM_ITEMS)
+    everything = np.asarray(agent.masks(obs, params))
+    expected = np.pad(everything, ((0, 0), (0, 1)))[:, items]  # an item N may never be shown
+    np.testing.assert_array_equal(agent.masks(obs, params, items), expected)
+    assert everything.all() == (repeats == "allow")
