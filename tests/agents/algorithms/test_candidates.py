@@ -344,7 +344,8 @@ def test_large_catalogues_have_candidates_by_default(learnable):
 @pytest.mark.parametrize("repeats", ["mask", "allow"])
 def test_masks_of_candidates_are_those_of_all_items(learnable, repeats):
     """Also with padding among the candidates, and several sessions at once."""
-    env, params = make(learnable.dataset, repeats=repeats)
+    options = {"history_length": 4, "session_capacity": 10, "repeats": repeats}
+    env, params = make(learnable.dataset, **options)
     agent = ALGORITHMS["ppo"].algorithm(env, ALGORITHMS["ppo"].config(num_envs=16))
     keys = jax.random.split(jax.random.key(0), 16)
     obs, _ = jax.vmap(env.reset, (0, None))(keys, params)
