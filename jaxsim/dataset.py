@@ -8,6 +8,7 @@ because on a device a gather out of range gives no error.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,6 +219,7 @@ def find_dataset(name_or_path: str | os.PathLike[str]) -> Path:
     if is_name:
         name = os.fspath(name_or_path)
         build = f"{name.removesuffix('-loo')} --split loo" if name.endswith("-loo") else name
+        build = re.sub(r"^(\S+)-(\d+)-users", r"\1 --limit-users \2", build)
         raise InputError(
             f"no packed dataset named {name!r} in {named.parent}: "
             f"run `python -m prep build {build}`, or give the path of a packed folder"
