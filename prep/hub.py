@@ -88,6 +88,8 @@ def _words(value: Any) -> str:
     """A part of a manifest in one line."""
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_words(x)}" for name, x in value.items() if x not in (None, {}))
+    if isinstance(value, list):
+        return "; ".join(map(_words, value))
     return str(value).replace("|", "/")
 
 
