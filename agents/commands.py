@@ -30,7 +30,11 @@ def _train_command(algorithm: str) -> Callable[..., None]:
         experiment: Annotated[Experiment, tyro.conf.arg(name="")] = _EXPERIMENT,
         options: Annotated[RunOptions, tyro.conf.arg(name="")] = _OPTIONS,
     ) -> None:
-        """Train on the simulator of a dataset and evaluate beside the baselines."""
+        """Train on the simulator of a dataset and evaluate beside the baselines.
+
+        Example:
+            --dataset ml-100k --seeds 3
+        """
         train_run(algorithm, settings, experiment, options)
 
     return command
@@ -43,6 +47,9 @@ def train_again(
 ) -> None:
     """Train as the config.json of a run says. On the same device and versions the results have the same bits.
 
+    Example:
+        runs/ppo/config.json --out runs/again
+
     Args:
         config: the file, or its run folder.
         options: where and how to write the new run.
@@ -53,6 +60,9 @@ def train_again(
 
 def evaluate_run(run: Annotated[Path, tyro.conf.Positional], dataset: str | None = None) -> None:
     """Evaluate the policies of a run again, beside the baselines, and write the results to its folder.
+
+    Example:
+        runs/ppo
 
     Args:
         run: the run folder.
@@ -67,6 +77,9 @@ def compare_runs(
     json: Path | None = None,
 ) -> None:
     """Compare two runs on the same sessions: which one earns more, and whether the difference may be chance.
+
+    Example:
+        runs/ppo runs/dqn
 
     Args:
         a: a run folder.
@@ -98,6 +111,9 @@ def log_policy(
     dataset: str | None = None,
 ) -> None:
     """Let the policy of a run act, and write what it recommended and what users did: one row for each step.
+
+    Example:
+        runs/ppo --episodes 1000 --out logs.parquet
 
     Args:
         run: the run folder.

@@ -80,6 +80,9 @@ def run_agreement(
 ) -> None:
     """Compare the default device with the CPU: decisions, sessions from the same keys, and the price of precision.
 
+    Example:
+        --cache-dtype bfloat16
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         decisions: random decisions to compare.

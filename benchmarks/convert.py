@@ -59,6 +59,9 @@ def run_convert(
 ) -> None:
     """Measure `python -m prep convert` on a generated file of full size.
 
+    Example:
+        --gigabytes 1
+
     Args:
         dataset: the layout of the file: Movies & TV of 2018, or the anime list.
         gigabytes: size of the file of ratings. Without it, 3 for amazon-movies, and for anime the published 7.8

@@ -35,6 +35,9 @@ def run_evaluation(
 ) -> None:
     """Measure how long the evaluation of each baseline and of a network takes.
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         agent: one of ppo, trpo, a2c, dqn, whose network is evaluated before any training.

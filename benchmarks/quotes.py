@@ -34,6 +34,7 @@ from benchmarks.scaling.report import format_constants, format_scaling
 from benchmarks.table6.report import format_rows
 from benchmarks.throughput.options import format_options
 from benchmarks.training.report import format_results
+from benchmarks.training.seed_order import format_order
 from benchmarks.validity.report import format_summary as format_validity
 from benchmarks.visits.command import format_visits
 from jaxsim import InputError
@@ -49,6 +50,9 @@ _STEP = re.compile(r"(\w+)(?:\[(.*?)\])?(?:\.|$)")
 
 def run_quotes(check: bool = False) -> None:
     """Copy the kept results into the pages that quote them.
+
+    Example:
+        --check
 
     Args:
         check: change nothing; fail if a page quotes something else than the kept results.
@@ -178,6 +182,7 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "rivals": lambda result: format_rivals(result, markdown=True),
     "scaling": lambda result: _code(format_scaling(result)),
     "scaling-constants": format_constants,
+    "seed-order": lambda result: _code(format_order(result)),
     "options": lambda result: _code(format_options(result)),
     "validity": lambda result: _code(format_validity(result)),
     "demo": demo_block,

@@ -31,6 +31,9 @@ def run_satiation(
 
     The fit is made here, from the pack, whether the pack has one or not.
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         strengths: numbers for `jaxsim.make(satiation=)`, of users of the taste model ("calibrated").

@@ -19,12 +19,13 @@ import tyro
 from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.networks import ItemStart
 from agents.algorithms.registry import ALGORITHMS
-from agents.evaluation.baselines import baselines
+from agents.evaluation.baselines import EvaluatedPolicy, baselines
 from agents.evaluation.sessions import FixedSessions, fixed_sessions, run_sessions
 from agents.runs.config import describe_machine
 from agents.runs.item_start import item_start
 from agents.runs.memory import check_memory
 from agents.runs.seeds import choose_at_once, over_runs
+from benchmarks.checks import check_counts
 from benchmarks.output import check_json, write_json
 from benchmarks.table2 import PRESETS, Preset
 from jaxsim import EnvParams, InputError, Semantics, UserSimulator, load_dataset, make
@@ -127,6 +128,9 @@ def search(
 ) -> None:
     """Train an agent with different settings and rank them.
 
+    Example:
+        ppo learning_rate gamma --trials 12 --seeds 2
+
     Args:
         algorithm: ppo, trpo, a2c or dqn.
         settings: names of the settings to search, see RANGES.
@@ -143,8 +147,7 @@ def search(
         json: file to write the results to.
     """
     check_json(json)
-    if trials < 1 or seeds < 1 or users < 1:
-        raise InputError("trials, seeds and users must be at least 1")
+    check_counts(trials=trials, seeds=seeds, users=users)
     if sweep and (len(settings) != 1 or trials < 3):
         raise InputError("--sweep needs exactly one setting, and 3 trials or more")
     config = _config_of(algorithm, settings, whole, preset)
@@ -160,16 +163,20 @@ def search(
     rows = _rows(returns, values)
     if not sweep:
         rows.sort(key=lambda row: -row["a_rwd"])
-    references = {
-        name: float(run_sessions(env, params, policy, sessions).returns.mean())
-        for name, policy in baselines(packed, env, params).items()
-    }
+    known = baselines(packed, env, params)
+    references = {name: _mean_return(env, params, known[name], sessions) for name in known}
     for row in (*rows, references):
         print("  ".join(f"{name} {value:.4g}" for name, value in row.items()))
     machine = {"device": describe_machine()["device"]}
     task = {"dataset": dataset, "algorithm": algorithm, "seeds": seeds, "whole": whole}
     world = {"semantics": semantics, "departure": departure, "preset": preset}
     write_json(json, {**machine, **task, **world, "baselines": references, "rows": rows})
+
+
+def _mean_return(
+    env: UserSimulator, params: EnvParams, policy: EvaluatedPolicy, sessions: FixedSessions
+) -> float:
+    return float(run_sessions(env, params, policy, sessions).returns.mean())
 
 
 def _rows(returns: np.ndarray, settings: dict[str, jax.Array]) -> list[dict[str, float]]:

@@ -56,6 +56,9 @@ def search_statistic_model(
 ) -> None:
     """Compare settings of the statistic model, SASRec, by their validation AUC.
 
+    Example:
+        --seeds 2
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         seeds: trainings of each setting, with seeds 0, 1, ...

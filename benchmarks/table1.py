@@ -98,6 +98,9 @@ def run_table1(
 ) -> None:
     """Print the paper's Table 1 beside the counts of your copy of a dataset, and why they differ.
 
+    Example:
+        --dataset anime --raw downloads/anime
+
     Args:
         dataset: whose copy to count. Without it, the paper's table alone.
         raw: the raw files as for `python -m prep build`. Without it, the paper's table and where to get the files.

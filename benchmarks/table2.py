@@ -148,6 +148,9 @@ def run_table2(
 ) -> None:
     """Train every agent on a dataset's simulator and print what they earn, beside the baselines and the paper.
 
+    Example:
+        --dataset ml-100k --seeds 5
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder; give it several times for
             several datasets. Without any, ml-100k.

@@ -25,6 +25,7 @@ from jaxsim.explanation.explain import explain
 from jaxsim.explanation.taste import TasteExplanation
 from jaxsim.explanation.votes import Explanation
 from jaxsim.factory import Repeats, TasteKind, Users, make
+from jaxsim.flat_observation import FlatObservation
 from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
 from jaxsim.own_users import UserModel
 from jaxsim.registration import environment_id, register_environments
@@ -49,6 +50,7 @@ __all__ = [
     "EnvState",
     "Evidence",
     "Explanation",
+    "FlatObservation",
     "GymnasiumEnv",
     "GymnasiumVectorEnv",
     "InputError",

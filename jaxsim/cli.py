@@ -27,6 +27,7 @@ from jaxsim.tables import format_table
 
 Commands = Mapping[str, "Callable[..., Any] | Commands"]
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000  # Python's own number is 700
+_EXAMPLE = "\nExample:\n"
 _LESS_MEMORY = (
     "ask for less at a time (sessions, batches, seeds), or end other programs that use the device"
 )
@@ -102,11 +103,30 @@ def _parse(function: Callable[..., Any], prog: str, args: list[str]) -> Callable
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
-            return tyro.cli(bind, prog=prog, args=args)
+            return tyro.cli(bind, prog=prog, args=args, description=_description(function, prog))
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
         raise InputError(_one_line(message.getvalue())) from None
+
+
+def _description(function: Callable[..., Any], prog: str) -> str | None:
+    """What `--help` says first: the docstring up to its sections, and its "Example:" as users type it.
+
+    Returns:
+        None for a function without an example, which tyro describes by itself.
+    """
+    words = example_of(function)
+    if words is None:
+        return None
+    text, _, _ = (inspect.getdoc(function) or "").partition(_EXAMPLE)
+    return f"{text.strip()}\n\nExample: {prog} {words}"
+
+
+def example_of(function: Callable[..., Any]) -> str | None:
+    """The arguments in the section "Example:" of a command's docstring; None without one."""
+    _, found, rest = (inspect.getdoc(function) or "").partition(_EXAMPLE)
+    return rest.partition("\n")[0].strip() if found else None
 
 
 def _one_line(message: str) -> str:

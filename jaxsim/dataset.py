@@ -184,8 +184,8 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
         InputError: there is no packed dataset, it has another format version, or a file is missing, damaged or
             inconsistent.
     """
-    folder = _find(name_or_path)
-    manifest = _read_manifest(folder)
+    folder = find_dataset(name_or_path)
+    manifest = read_manifest(folder)
     for name, digest in manifest["files"].items():
         _verify(folder, name, digest)
     arrays = _read_tensors(folder / "arrays.safetensors")
@@ -208,7 +208,8 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     return dataset
 
 
-def _find(name_or_path: str | os.PathLike[str]) -> Path:
+def find_dataset(name_or_path: str | os.PathLike[str]) -> Path:
+    """The folder of a packed dataset; arguments and errors as in `load_dataset`, but nothing is verified."""
     named = dataset_path(os.fspath(name_or_path))
     is_name = os.sep not in os.fspath(name_or_path)
     for folder in [named, Path(name_or_path)] if is_name else [Path(name_or_path)]:
@@ -224,7 +225,8 @@ def _find(name_or_path: str | os.PathLike[str]) -> Path:
     raise InputError(f"{name_or_path}: not a packed dataset (it has no manifest.json)")
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a packed folder; errors as in `load_dataset`."""
     path = folder / "manifest.json"
     try:
         manifest = json.loads(path.read_text("utf-8"))

@@ -32,7 +32,7 @@ from jaxsim.gymnasium_options import (
     chosen_user,
     key_of,
 )
-from jaxsim.session_words import Step, describe_step
+from jaxsim.session_words import Step, describe_reasons, describe_step
 from jaxsim.slate_types import SlateObservation, SlateState
 from jaxsim.slates import SlateSimulator
 from jaxsim.types import EnvParams, EnvState, Observation
@@ -68,7 +68,7 @@ class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
     place of `votes`, as `jaxsim.SlateSimulator` says. A slate with an item twice is invalid, too.
     """
 
-    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium's own declaration)
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012 (Gymnasium's own declaration)
 
     def __init__(
         self,
@@ -90,8 +90,9 @@ class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
             InputError: an unusable seed, another mode, or another dataset.
         """
         check_rendering(render_mode, dataset, env.num_items)
-        self.render_mode, self._dataset = render_mode, dataset
+        self.render_mode, self._dataset, self._env = render_mode, dataset, env
         self._user, self._time = -1, 0
+        self._window: Arrays = {}  # what the user has had before the next step, for `render`
         self._last: Step | None = None
         self.observation_space = observation_space(env)
         self.action_space = action_space(env)
@@ -127,6 +128,7 @@ class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
         self._mask = np.array(mask)
         arrays = _arrays(jax.device_get(obs))
         self._user, self._time, self._last = int(arrays["user"][0]), 0, None
+        self._window = self._copied(arrays)
         return arrays, {"action_mask": self._mask.copy()}
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
@@ -149,11 +151,21 @@ class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
         described = {**_described(info), "action_mask": self._mask.copy()}
         self._time += 1
         ends = bool(terminated), bool(truncated)
-        self._last = Step(self._user, self._time, item, float(reward), *ends, described)
-        return _arrays(obs), float(reward), *ends, described
+        before = self._window
+        self._last = Step(self._user, self._time, item, float(reward), *ends, described, before)
+        arrays = _arrays(obs)
+        self._window = self._copied(arrays)
+        return arrays, float(reward), *ends, described
+
+    def _copied(self, arrays: Arrays) -> Arrays:
+        """A copy of an observation, which the caller may change; nothing if it is never rendered."""
+        return {} if self.render_mode is None else {name: x.copy() for name, x in arrays.items()}
 
     def render(self) -> str:
-        """The last step as lines of text: what was recommended, the response and its probability, who left.
+        """The last step as lines of text: what was recommended, the response and its reasons, who left.
+
+        With `dataset` the votes come with the keywords that the item shares with the user's history, and with the
+        items that are most similar to it.
 
         Raises:
             InputError: the environment was made without `render_mode="ansi"`, or no session was started.
@@ -164,7 +176,19 @@ class GymnasiumEnv(gymnasium.Env[Arrays, Any]):
             raise InputError("no session was started: call reset() first")
         if self._last is None:
             return f"user {self._user} has begun a session"
-        return describe_step(self._last, self._dataset)
+        return "\n".join([describe_step(self._last, self._dataset), *self._reasons(self._last)])
+
+    def _reasons(self, step: Step) -> list[str]:
+        """Why the user voted as they did in a step; nothing without votes, or without the words of a dataset."""
+        if self._dataset is None or "votes" not in step.info or step.info["invalid_action"]:
+            return []
+        assert isinstance(self._env, UserSimulator)  # slates have no votes
+        items, responses, item = map(
+            jnp.asarray, (step.window["items"], step.window["responses"], step.action)
+        )
+        key, user = jax.random.key(0), step.user
+        decision = self._env.respond(key, items, responses, item, self._params, user, reasons=True)
+        return describe_reasons(jax.device_get(decision), step.window["items"], self._dataset)
 
     def action_masks(self) -> np.ndarray:
         """Which items may be recommended now, bool[N]; sb3-contrib calls this method."""

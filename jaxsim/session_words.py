@@ -1,11 +1,12 @@
 """One step of a session in words, for `GymnasiumEnv.render`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from jaxsim.dataset import Dataset
+from jaxsim.ensemble import Decision
 from jaxsim.tables import format_table
 
 _MODELS = ("f_mat", "f_sim", "f_sta")
@@ -22,6 +23,7 @@ class Step:
         reward: what it earned.
         terminated, truncated: whether the episode ended, and how.
         info: of `GymnasiumEnv.step`.
+        window: the observation before it; empty if nothing is rendered.
     """
 
     user: int
@@ -31,6 +33,7 @@ class Step:
     terminated: bool
     truncated: bool
     info: dict[str, Any]
+    window: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def describe_step(step: Step, dataset: Dataset | None) -> str:
@@ -59,6 +62,32 @@ def describe_step(step: Step, dataset: Dataset | None) -> str:
     if "departure_probability" in info:
         lines.append(f"chance of leaving: {float(info['departure_probability']):.3f}")
     return "\n".join([*lines, *_ending(step)])
+
+
+def describe_reasons(decision: Decision, items: np.ndarray, dataset: Dataset) -> list[str]:
+    """What f_mat and f_sim compared, one line for each side.
+
+    Args:
+        decision: of `UserSimulator.respond`, with its reasons, as NumPy arrays.
+        items: int32[W], the history that it was given.
+        dataset: of the simulator.
+    """
+    reasons = decision.reasons
+    assert reasons is not None
+    lines = []
+    for side, (verb, keywords) in enumerate((("disliked", "cons"), ("liked", "pros"))):
+        members = reasons.considered & (reasons.liked == bool(side))
+        shared = sorted({int(k) for k in reasons.keywords[members].ravel() if k >= 0})
+        words = ", ".join(dataset.keywords[k] for k in shared) or "none"
+        position = int(reasons.most_similar[side])
+        similar = ""
+        if position >= 0:
+            cosine = float(reasons.cosine[position])
+            similar = f"; most similar: {item_words(int(items[position]), dataset)}, {cosine:.3f}"
+        number = int(reasons.matched[members].sum())
+        lines.append(f"shared {keywords} with {verb} items: {number} ({words}){similar}")
+    probability = float(decision.sta_probability)
+    return [*reversed(lines), f"probability of a like by the logs (f_sta): {probability:.3f}"]
 
 
 def item_words(item: int, dataset: Dataset | None) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from jaxsim import InputError
-from jaxsim.cli import main
+from jaxsim.cli import Commands, main
 from prep.annotation.annotate import annotate_dataset
 from prep.annotation.stored_replies import export_replies, format_prompts, format_store
 from prep.build import build_dataset, build_synthetic
@@ -36,6 +36,9 @@ def build(
     synthetic: SyntheticConfig = SyntheticConfig(),  # noqa: B008 (frozen)
 ) -> None:
     """Build a dataset for the simulator: ratings, keywords, embeddings and the statistic model.
+
+    Example:
+        ml-100k
 
     Args:
         dataset: ml-100k, yelp, amazon-music, amazon-games, amazon-movies, anime, synthetic, or a CSV or Parquet
@@ -66,6 +69,9 @@ def convert(
 ) -> None:
     """Read raw files and write them as Parquet tables, which build, annotate and other tools read.
 
+    Example:
+        amazon-music --raw downloads --out tables
+
     Args:
         dataset: as for build.
         out: the folder to write.
@@ -88,6 +94,9 @@ def annotate(
 ) -> None:
     """Ask a language model about every item and training review; prompts with a stored reply are not asked again.
 
+    Example:
+        ml-100k --dry-run
+
     Args:
         dataset: as for build.
         config: settings.
@@ -105,6 +114,9 @@ def embed(
     vectors: tyro.conf.UseAppendAction[tuple[Path, ...]] = (),
 ) -> None:
     """Compute the vectors of all keywords in replies, for `build --vectors` (needs torch).
+
+    Example:
+        ratings.csv --replies replies.jsonl --out vectors.safetensors
 
     Args:
         dataset: as for build.
@@ -132,6 +144,9 @@ def embed(
 def show_replies(store: Dataset, item: str | None = None, user: str | None = None) -> None:
     """Describe a store of replies, or show the prompts and replies about one item or review.
 
+    Example:
+        ml-100k --item 50
+
     Args:
         store: the path of the store, or the name of a dataset whose store is in the cache folder.
         item: show what was asked about this item, and the replies.
@@ -148,6 +163,9 @@ def show_replies(store: Dataset, item: str | None = None, user: str | None = Non
 def export_stored_replies(store: Dataset, out: Path, settings: int | None = None) -> None:
     """Write the replies in a store as JSON lines, for build --replies.
 
+    Example:
+        ml-100k --out replies.jsonl
+
     Args:
         store: as for show.
         out: the file to write.
@@ -157,16 +175,19 @@ def export_stored_replies(store: Dataset, out: Path, settings: int | None = None
     print(f"{export_replies(store, out, settings):,} replies written to {out}")
 
 
+COMMANDS: Commands = {
+    "build": build,
+    "convert": convert,
+    "annotate": annotate,
+    "replies": {"show": show_replies, "export": export_stored_replies},
+    "embed": embed,
+}
+
+
 def run(args: list[str] | None = None) -> None:
     """Run the command line with `args`, by default those of the process."""
     main(
-        {
-            "build": build,
-            "convert": convert,
-            "annotate": annotate,
-            "replies": {"show": show_replies, "export": export_stored_replies},
-            "embed": embed,
-        },
+        COMMANDS,
         prog="python -m prep",
         description="Prepare datasets for jaxsim.",
         args=args,

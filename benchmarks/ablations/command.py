@@ -44,6 +44,9 @@ def run_ablations(
 ) -> None:
     """Measure what each part of the simulator is worth, by leaving it out.
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         split: which labels to predict.

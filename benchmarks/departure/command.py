@@ -30,6 +30,9 @@ def run_departure(
 ) -> None:
     """Show when users leave: the fitted hazard, session lengths beside real ones, and what planning earns.
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         semantics: how users decide where planning is measured.

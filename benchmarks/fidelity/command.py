@@ -33,6 +33,9 @@ def run_fidelity(
 ) -> None:
     """Measure how well the simulator predicts what held-out people liked.
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         split: which labels to predict.

@@ -29,6 +29,9 @@ def run_exposure(
 
     It is the part of `fidelity` about exposure, without the rest.
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         split: which labels to predict.

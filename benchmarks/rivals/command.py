@@ -45,6 +45,9 @@ def run_rivals(
 ) -> None:
     """Measure steps per second of other simulators beside ours.
 
+    Example:
+        --python rivals/bin/python
+
     Args:
         dataset: for our environment: name that `python -m prep build` has built, or path of a packed folder.
         only: names of simulators; without any, all.

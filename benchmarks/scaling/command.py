@@ -56,6 +56,9 @@ def run_scaling(
 
     The constants of the formulas in docs/scaling.md are measured first, which takes a minute or two.
 
+    Example:
+        --items 65019 --users 20000 --seeds 5
+
     Args:
         items: items of the catalogue.
         users: users of the dataset.

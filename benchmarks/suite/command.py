@@ -41,6 +41,9 @@ def run_all(
     Each part runs in a process of its own with a time limit; one that fails does not stop the others. Nothing is
     downloaded.
 
+    Example:
+        --quick --out runs/gpu
+
     Args:
         out: folder for the results: a JSON and a log of each part, and report.md.
         dataset: name that `python -m prep build` has built, or path of a packed folder.
@@ -80,6 +83,9 @@ def run_all(
 
 def run_report(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path | None = None) -> None:
     """Put the results of several folders of `python -m benchmarks all` side by side.
+
+    Example:
+        runs/cpu runs/gpu --out report.md
 
     Args:
         folders: one or more, a column for each.

@@ -94,6 +94,9 @@ def run_table6(
 ) -> None:
     """Compare our simulator with models in the manner of KuaiSim and SUBER: rewards of DQN, accuracy and speed.
 
+    Example:
+        --simulators paper calibrated
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         simulators: those to measure, of paper, soft, calibrated, kuaisim and suber; without this option all.

@@ -29,6 +29,9 @@ def run_throughput(
 ) -> None:
     """Measure steps per second against batch size, beside what the device could do at best.
 
+    Example:
+        --batches 1024 16384
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         batches: numbers of sessions stepped at once. Without any, powers of 4 from 256, to 16,384 on a CPU and

@@ -49,6 +49,9 @@ def run_options(
 ) -> None:
     """Measure steps per second under each option of the simulator, with semantics "calibrated".
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         sessions: number of sessions stepped at once.

@@ -43,6 +43,9 @@ def run_training(
 ) -> None:
     """Measure how fast agents learn, beside Stable-Baselines3's.
 
+    Example:
+        --agents ppo dqn --no-sb3
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         agents: which of ppo, trpo, a2c, dqn; without any, all.

@@ -32,6 +32,9 @@ def run_seed_order(
 ) -> None:
     """Measure several training seeds side by side and one after the other.
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         agents: names of agents.

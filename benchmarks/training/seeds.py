@@ -32,6 +32,9 @@ def run_seeds(
 ) -> None:
     """Measure the speed of training several seeds at once.
 
+    Example:
+        --agent ppo --counts 1 4 16
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         agent: one of ppo, trpo, a2c, dqn, with its default settings.

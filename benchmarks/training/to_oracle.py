@@ -35,6 +35,9 @@ def run_to_oracle(
 ) -> None:
     """Measure how long an agent trains until it earns a share of what the oracle earns.
 
+    Example:
+        --agent ppo --seeds 5
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         agent: one of ppo, trpo, a2c, dqn, with its default settings.
@@ -49,13 +52,9 @@ def run_to_oracle(
     check_json(json)
     check_agent(agent)
     check_counts(seeds=seeds, sessions=sessions)
-    if not 0 < share <= 1:
-        raise InputError(f"--share {share}: give a number above 0, up to 1")
-    if not 0 < limit_seconds < float("inf"):
-        raise InputError(f"--limit-seconds {limit_seconds}: give seconds above 0")
+    _check(share, limit_seconds)
     config = with_candidates(ALGORITHMS[agent].config(), candidates)
     packed = load_dataset(dataset)
-    print(f"preparing the simulator of {packed.name} ...", flush=True)
     env, params = make(packed)
     target, random, oracle = oracle_target(packed, env, params, share, sessions, seed)
     print(f"{agent}: training to {target.reward:.2f} likes a session ...", flush=True)
@@ -84,11 +83,21 @@ def run_to_oracle(
     write_json(json, result)
 
 
+def _check(share: float, limit_seconds: float) -> None:
+    """Check what is no whole number."""
+    if not 0 < share <= 1:
+        raise InputError(f"--share {share}: give a number above 0, up to 1")
+    if not 0 < limit_seconds < float("inf"):
+        raise InputError(f"--limit-seconds {limit_seconds}: give seconds above 0")
+
+
 def oracle_target(
     dataset: Dataset, env: UserSimulator, params: EnvParams, share: float, sessions: int, seed: int
 ) -> tuple[Target, float, float]:
     """The target at a share of the way from random to the oracle, and what random and the oracle earn."""
-    print("measuring what random recommendations and the oracle earn ...", flush=True)
+    print(
+        f"{dataset.name}: measuring what random recommendations and the oracle earn ...", flush=True
+    )
     target = Target(env, params, spread_sessions(env, params, sessions, seed), reward=0.0)
     known = baselines(dataset, env, params)
     random, oracle = (target.mean_reward(known[name]) for name in ("random", "oracle"))

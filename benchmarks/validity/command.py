@@ -32,6 +32,9 @@ def run_validity(
 ) -> None:
     """Measure whether the simulator ranks recommenders as people do.
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         picks: how many of a user's own test items each policy picks.

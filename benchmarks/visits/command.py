@@ -43,6 +43,9 @@ def run_visits(
 ) -> None:
     """Show whether users return: the fitted model, drawn lives beside real ones, and what policies earn in a life.
 
+    Example:
+        --dataset ml-100k
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         semantics: how users decide where policies are measured.

@@ -63,7 +63,7 @@ def _make(packed, **settings):
         ({"whole": ("num_envs",)}, "--whole num_envs: give NAME=NUMBER"),
         ({"whole": ("learning_rate=3",)}, "give NAME=NUMBER of a whole-number setting"),
         ({"whole": ("num_envs=0",)}, "num_envs is 0"),
-        ({"trials": 0}, "must be at least 1"),
+        ({"trials": 0}, "--trials 0: give a whole number from 1"),
         (
             {"settings": ("gamma", "learning_rate"), "sweep": True},
             "--sweep needs exactly one setting",

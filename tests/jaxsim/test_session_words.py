@@ -1,13 +1,17 @@
 """A step of a session in words: by hand, and as `GymnasiumEnv` renders it."""
 
+import dataclasses
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxsim import GymnasiumEnv, InputError
-from jaxsim.session_words import Step, describe_step
+from jaxsim.session_words import Step, describe_reasons, describe_step
 from tests.conftest import leaving_with, simulator_of
 from tests.departure_logs import with_departure
-from tests.factory import random_dataset
+from tests.factory import make_dataset, random_dataset
 from tests.signals_factory import with_signals
 from tests.slates import with_rates
 
@@ -127,3 +131,40 @@ def test_what_cannot_be_rendered_is_refused(simulator, dataset):
         with pytest.raises(InputError) as error:
             GymnasiumEnv(env, params, seed=0, **options)
         assert str(error.value).startswith(message)
+
+
+def test_reasons_by_hand():
+    """Item 2 shares two pros with the liked item 0, and one con with the disliked item 1."""
+    names = ["good", "fast", "dull"]
+    pros, cons = [[0, 1], [], [0, 1], [], [], []], [[], [2], [2], [], [], []]
+    sequence = list(range(6)), [1, 0, 1, 0, 1, 0]
+    dataset = make_dataset([[0]] * 6, pros, cons, [sequence], window=3)
+    dataset = dataclasses.replace(dataset, keywords=names)
+    _, env, params = simulator_of(dataset, history_length=2, session_capacity=1)
+    items, labels = jnp.array([0, 1, -1], jnp.int32), jnp.array([1, 0, 0], jnp.int8)
+    key = jax.random.key(0)
+    decision = env.respond(key, items, labels, jnp.int32(2), params, 0, reasons=True)
+    first, second, third = describe_reasons(jax.device_get(decision), np.asarray(items), dataset)
+    assert first.startswith("shared pros with liked items: 2 (good, fast); most similar: ")
+    assert second.startswith("shared cons with disliked items: 1 (dull); most similar: ")
+    assert third == f"probability of a like by the logs (f_sta): {decision.sta_probability:.3f}"
+
+
+def test_reasons_are_shown_with_votes_and_words(dataset):
+    _, env, params = simulator_of(dataset)
+    session = GymnasiumEnv(env, params, seed=0, render_mode="ansi", dataset=dataset)
+    obs, info = session.reset()
+    item = int(info["action_mask"].argmax())
+    window = obs["items"].copy(), obs["responses"].copy()
+    obs["items"][:] = -1  # the caller's arrays are the caller's
+    session.step(item)
+    key = jax.random.key(1)
+    decision = env.respond(key, *window, item, params, int(obs["user"][0]), reasons=True)
+    expected = describe_reasons(jax.device_get(decision), window[0], dataset)
+    assert session.render().splitlines()[-3:] == expected
+    session.step(item)  # a second time, which is invalid
+    assert "shared" not in session.render()
+    wordless = GymnasiumEnv(env, params, seed=0, render_mode="ansi")
+    wordless.reset()
+    wordless.step(item)
+    assert "shared" not in wordless.render()
