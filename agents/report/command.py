@@ -32,6 +32,9 @@ class ReportOptions:
     """File to write, ending in .html; it replaces one of the same name."""
     sessions: Annotated[int, Ge(0), Le(200)] = 12
     """Sample sessions of each run; with 0 the page has curves and results only."""
+    flips: Annotated[int, Ge(0)] = 2
+    """For how many recommendations of each session, from the first, the page says what would flip the response.
+    This takes most of the time."""
 
     def check(self) -> None:
         """Raise an InputError for the first option that is not valid."""
@@ -62,7 +65,8 @@ def report_runs(
                 "label": run.label,
                 "kind": kind_of(prepared.env),
                 "sessions": [
-                    describe_session(prepared, vocabulary, session, update) for session in of_run
+                    describe_session(prepared, vocabulary, session, options.flips, update)
+                    for session in of_run
                 ],
             }
             for run, (prepared, _), of_run in zip(runs, loaded, samples, strict=True)

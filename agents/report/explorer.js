@@ -4,7 +4,7 @@
   if (block === null) return;
   const data = JSON.parse(block.textContent);
   const MODELS = ["f_mat", "f_sim", "f_sta"];
-  const CARDS = 6; // earlier items beside a recommendation, at most
+  const CARDS = 5; // earlier items beside a recommendation, at most
   const run = document.getElementById("run");
   const group = document.getElementById("group");
   const pattern = document.getElementById("pattern");
@@ -22,6 +22,7 @@
   };
   const sign = (positive) => (positive ? "+" : "−");
   const signed = (number, digits = 2) => sign(number >= 0) + Math.abs(number).toFixed(digits);
+  const many = (number, name) => `${number} ${name}${number === 1 ? "" : "s"}`;
   const mark = (like) => {
     const element = el("span", like ? "sign up" : "sign down", sign(like));
     element.title = like ? "liked" : "disliked";
@@ -94,11 +95,12 @@
   };
 
   const flips = (step) => {
+    if (step.flips === undefined) return []; // they were not looked for
     if (step.all_flips === 0) return [el("p", "note", "No change that was tried gives the opposite decision.")];
     const lines = step.flips.map(([text, p]) => el("li", "", p === null ? text : `${text}: ${p.toFixed(3)}`));
     const rest = step.all_flips - step.flips.length;
     if (rest > 0) lines.push(el("li", "", `${rest} more such changes`));
-    const what = step.p === undefined ? "What would flip the decision, each alone" : "What would move the probability across 1/2, each alone";
+    const what = step.p === undefined ? "What would flip the decision: any one of" : "What would move the probability across 1/2: any one of";
     return [el("h3", "", what), el("ul", "", lines)];
   };
 
@@ -112,7 +114,7 @@
       return el("span", "", mark(step.votes[index]), text);
     };
     return table(["vote", "for a like", "against", "result"], [
-      ["f_mat: keywords in common", `${step.alpha[1]} pros of liked items`, `${step.alpha[0]} cons of disliked items`, vote(0)],
+      ["f_mat: keywords in common", `${many(step.alpha[1], "pro")} of liked items`, `${many(step.alpha[0], "con")} of disliked items`, vote(0)],
       ["f_sim: keywords alike", similar(1), similar(0), vote(1)],
       ["f_sta: ratings alike", `probability ${step.sta.toFixed(2)}`, `${(1 - step.sta).toFixed(2)}`, vote(2)],
     ]);
@@ -244,7 +246,7 @@
     return parts.length === 0 ? [] : [el("p", "note", `${parts.join("; ")}.`)];
   };
 
-  const stepLine = (kind, session, index) => {
+  const stepLine = (kind, session, index, open) => {
     const step = session.steps[index];
     const summary = [
       el("span", "number", `${index + 1}`),
@@ -252,7 +254,8 @@
       el("span", "title", kind.title(step)),
       el("span", "tags", kind.tags(step)),
     ];
-    return el("li", "", opening("step", summary, () => [el("div", "reasons", kind.reasons(session, step), further(step))]));
+    const line = opening("step", summary, () => [el("div", "reasons", kind.reasons(session, step), further(step))]);
+    return el("li", "", open ? opened(line) : line);
   };
 
   const historyBlock = (session) => {
@@ -264,7 +267,7 @@
     })));
   };
 
-  const sessionBlock = (kind, session, number, shown) => {
+  const sessionBlock = (kind, session, number, shown, example) => {
     const liked = session.steps.filter((step) => step.like).length;
     const strip = el("span", "strip", session.steps.map((step) => el("i", step.like ? "up" : "down", sign(step.like))));
     strip.setAttribute("aria-hidden", "true");
@@ -277,7 +280,7 @@
     return opening("session", heading, () => [
       session.differs ? el("p", "note", "On this machine the session went differently than in the evaluation of the run.") : null,
       historyBlock(session),
-      el("ol", "steps", shown.map((index) => stepLine(kind, session, index))),
+      el("ol", "steps", shown.map((index) => stepLine(kind, session, index, example && index === shown[0]))),
     ].filter((part) => part !== null));
   };
 
@@ -299,11 +302,11 @@
       const shown = [...session.steps.keys()].filter((step) => fits(session.steps[step]));
       all += session.steps.length;
       number += shown.length;
-      if (shown.length > 0) blocks.push(sessionBlock(kind, session, index + 1, shown));
+      if (shown.length > 0) blocks.push(sessionBlock(kind, session, index + 1, shown, blocks.length === 0));
     });
     results.replaceChildren(...blocks);
     blocks.slice(0, filtered ? blocks.length : 1).forEach(opened);
-    status.textContent = `${number} of ${all} recommendations, in ${blocks.length} session${blocks.length === 1 ? "" : "s"}`;
+    status.textContent = `${number} of ${all} recommendations, in ${many(blocks.length, "session")}`;
   };
 
   const fillPatterns = () => {

@@ -77,7 +77,7 @@ def _headline(dataset: str, runs: Sequence[ReportedRun], rows: Sequence[Row]) ->
     tiles = [
         tile(f"{row.a_rwd:.2f}", _tile_text(row))
         for row in rows
-        if row.mode == GREEDY and row.users == "train"
+        if row.mode == GREEDY
     ]
     return [
         tag("h1", _title(dataset, runs)),
@@ -89,7 +89,8 @@ def _headline(dataset: str, runs: Sequence[ReportedRun], rows: Sequence[Row]) ->
 def _tile_text(row: Row) -> str:
     """What the figure of a learned policy means."""
     interval = format_interval(row.a_rwd_low, row.a_rwd_high)
-    text = f"is earned in a session by {row.policy}, greedy, from users that it trained on ({interval})"
+    users = "users that it trained on" if row.users == "train" else "held-out users"
+    text = f"is earned in a session by {row.policy}, greedy, from {users} ({interval})"
     if math.isfinite(row.share_of_oracle):
         text += f": {row.share_of_oracle:.1%} of the way from random recommendations to the oracle"
     return text

@@ -16,7 +16,7 @@ from jaxsim import Dataset, Explanation, SlateSimulator, TasteExplanation, expla
 from jaxsim.explanation.words import ItemWords
 
 VOTES, TASTE, SLATE = "votes", "taste", "slate"
-FLIPS, SHARES, PARTS = 3, 6, 3  # of a recommendation, a taste and an interaction, at most
+FLIPS, SHARES, PARTS = 3, 5, 3  # of a recommendation, a taste and an interaction, at most
 _SMALLEST = 0.005  # log-odds that would be shown as 0.00
 
 
@@ -58,6 +58,7 @@ def describe_session(
     run: PreparedRun,
     vocabulary: Vocabulary,
     session: SampleSession,
+    flips: int,
     progress: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """A session as plain values.
@@ -66,6 +67,8 @@ def describe_session(
         run: with its simulator.
         vocabulary: takes the words and the items.
         session: to describe.
+        flips: for how many recommendations, from the first, to look for the changes that flip the response. This
+            takes nearly all of the time.
         progress: is called after each step.
     """
     steps = []
@@ -75,7 +78,7 @@ def describe_session(
         if kind_of(run.env) == SLATE:
             step = _slate_step(vocabulary, row)
         else:
-            step = _step(run, vocabulary, session, time, row, items, likes)
+            step = _step(run, vocabulary, session, time, row, (items, likes), time < flips)
         items.append(row["item"])
         likes.append(row["like"])
         steps.append(step)
@@ -96,17 +99,18 @@ def _step(
     session: SampleSession,
     time: int,
     row: Mapping[str, Any],
-    items: Sequence[int],
-    likes: Sequence[int],
+    before: tuple[Sequence[int], Sequence[int]],
+    flips: bool,
 ) -> dict[str, Any]:
-    """One recommendation: the row of the log, and the reasons after this history."""
+    """One recommendation: the row of the log, and the reasons after the items and likes `before` it."""
     env = single_of(run.env)
     # As `agents.evaluation.sessions` and `step_env` split the session's key, so that coins fall alike.
     key_env, _ = jax.random.split(jax.random.fold_in(session.key, time))
     key_response, _ = jax.random.split(key_env)
+    items, likes = np.array(before[0], np.int32), np.array(before[1], np.int8)
     why = explain(
-        run.dataset, env, run.params, np.array(items, np.int32), np.array(likes, np.int8),
-        int(row["item"]), session.user, key_response,
+        run.dataset, env, run.params, items, likes, int(row["item"]), session.user, key_response,
+        flips=flips,
     )  # fmt: skip
     step = {"item": vocabulary.item(int(row["item"])), "like": int(row["like"]), **_signals(row)}
     if isinstance(why, TasteExplanation):
@@ -135,7 +139,7 @@ def _vote_reasons(vocabulary: Vocabulary, why: Explanation) -> dict[str, Any]:
             [vocabulary.words([x.keyword])[0], int(x.polarity == "pro"), list(x.positions)]
             for x in why.matched
         ],
-        **_flips([(flip.changes, None) for flip in why.flips]),
+        **_flips(why.flips_sought, [(flip.changes, None) for flip in why.flips]),
     }
 
 
@@ -165,12 +169,14 @@ def _taste_reasons(vocabulary: Vocabulary, why: TasteExplanation) -> dict[str, A
             for share in why.history[:SHARES]
         ],
         "rest": [len(rest), _short(sum(share.log_odds for share in rest))],
-        **_flips([(flip.changes, flip.probability) for flip in why.flips]),
+        **_flips(why.flips_sought, [(flip.changes, flip.probability) for flip in why.flips]),
     }
 
 
-def _flips(flips: Sequence[tuple[Iterable[object], float | None]]) -> dict[str, Any]:
+def _flips(sought: bool, flips: Sequence[tuple[Iterable[object], float | None]]) -> dict[str, Any]:
     """The first changes that give the opposite decision, with the probability after them; and their number."""
+    if not sought:
+        return {}
     shown = [
         [" and ".join(map(str, changes)), None if p is None else _short(p)]
         for changes, p in flips[:FLIPS]

@@ -62,8 +62,11 @@ def test_sessions_and_reasons_are_those_of_the_evaluation(semantics):
     for session in samples:
         assert session.recorded is not None
         assert session.earned == pytest.approx(session.recorded)
-        told = describe_session(run, vocabulary, session, lambda: ticks.append(1))
+        told = describe_session(run, vocabulary, session, 1, lambda: ticks.append(1))
         assert not told["differs"]
+        assert ["flips" in step for step in told["steps"]] == [True] + [False] * (
+            len(told["steps"]) - 1
+        )
         _check(run, vocabulary.to_json(), session, told)
     assert len(ticks) == sum(len(session.steps) for session in samples)
 
