@@ -74,11 +74,7 @@ def _headline(dataset: str, runs: Sequence[ReportedRun], rows: Sequence[Row]) ->
         f"Trained by reinforcement learning on simulated users of {dataset}, who like an item {decide}. "
         "Evaluated on fixed sessions, which are the same for every policy."
     )
-    tiles = [
-        tile(f"{row.a_rwd:.2f}", _tile_text(row))
-        for row in rows
-        if row.mode == GREEDY
-    ]
+    tiles = [tile(f"{row.a_rwd:.2f}", _tile_text(row)) for row in rows if row.mode == GREEDY]
     return [
         tag("h1", _title(dataset, runs)),
         tag("p", lead, class_="lead"),

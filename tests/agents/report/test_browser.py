@@ -1,5 +1,6 @@
 """The page in a real browser: what it shows, how it answers, and whether it fits a phone; light and dark."""
 
+import html
 import re
 import shutil
 import subprocess
@@ -43,16 +44,36 @@ FILTER = """
 OPEN = """
   setTimeout(() => document.querySelectorAll('details').forEach((element) => { element.open = true; }), 100);
   setTimeout(() => document.querySelectorAll('details').forEach((element) => { element.open = true; }), 300);
-  setTimeout(() => { document.title = document.documentElement.scrollWidth + ' of ' + innerWidth; }, 600);
+  setTimeout(() => {
+    const dark = matchMedia('(prefers-color-scheme: dark)').matches;
+    document.title = [document.documentElement.scrollWidth, innerWidth, dark].join(' ');
+  }, 600);
 """
+
+
+# A window has at least 500 pixels, a frame may have fewer. The frame sends its document when it is done.
+PHONE = """<!doctype html><meta name="color-scheme" content="light dark">
+<script>addEventListener('message', (event) => { document.body.textContent = event.data; });</script>
+<body><iframe src="page.html" style="width: 390px; height: 844px; border: 0"></iframe></body>"""
+SEND = "setTimeout(() => parent.postMessage(document.documentElement.outerHTML, '*'), 900);"
 
 
 def browse(folder: Path, page: str, script: str, *options: str) -> str:
     """The document after a script has run in it."""
-    assert CHROMIUM is not None
+    return dump(folder, write_page(folder, page, script), *options)
+
+
+def write_page(folder: Path, page: str, script: str) -> Path:
+    """Write a page with one more script."""
     plain = re.sub(r'<meta content="default-src[^>]*>', "", page)  # which forbids further scripts
     path = folder / "page.html"
     path.write_text(plain.replace("</body>", f"<script>{script}</script></body>"), "utf-8")
+    return path
+
+
+def dump(folder: Path, path: Path, *options: str) -> str:
+    """The document that the browser makes of a file."""
+    assert CHROMIUM is not None
     done = subprocess.run(
         [
             CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}",
@@ -61,6 +82,13 @@ def browse(folder: Path, page: str, script: str, *options: str) -> str:
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     return done.stdout
+
+
+def browse_on_phone(folder: Path, page: str, script: str, *options: str) -> str:
+    """The same at the width of a phone."""
+    (folder / "phone.html").write_text(PHONE, "utf-8")
+    write_page(folder, page, script + SEND)
+    return html.unescape(dump(folder, folder / "phone.html", *options))
 
 
 def page_of(kind: str = VOTES) -> str:
@@ -84,9 +112,10 @@ def test_sessions_are_shown_filtered_and_searched(tmp_path):
 @pytest.mark.parametrize("kind", [VOTES, TASTE])
 @pytest.mark.parametrize("options", [(), ("--force-dark-mode",)], ids=["light", "dark"])
 def test_reasons_fit_a_phone(tmp_path, kind, options):
-    document = browse(tmp_path, page_of(kind), OPEN, "--window-size=500,844", *options)
-    width, screen = map(int, title_of(document).split(" of "))
-    assert width <= screen
+    document = browse_on_phone(tmp_path, page_of(kind), OPEN, *options)
+    width, screen, dark = title_of(document).split(" ")
+    assert int(width) <= int(screen) == 390
+    assert dark == str(bool(options)).lower()
     text = re.sub(r"<[^>]*>", "", document[document.index('id="results"') :])
     parts = {
         VOTES: (
