@@ -150,3 +150,12 @@ def test_nothing_of_a_title_runs(tmp_path):
     assert "<img" not in document.replace("&lt;img", "")
     assert "Sample sessions" in document
     assert document.count("&lt;img") > 5
+
+
+def test_the_script_of_the_page_runs_and_no_other(tmp_path):
+    path = tmp_path / "page.html"
+    other = "<script>document.title = 'spoiled'</script></body>"
+    path.write_text(page_of().replace("</body>", other), "utf-8")
+    document = dump(tmp_path, path)
+    assert title_of(document) == "DQN on films"
+    assert "2 of 2 recommendations, in 1 session" in document
