@@ -1,4 +1,4 @@
-"""The command line: `python -m agents train dqn`, `evaluate RUN`, `compare RUN RUN`, `log RUN`."""
+"""The command line: `python -m agents train dqn`, `evaluate RUN`, `compare RUN RUN`, `log RUN`, `report RUN`."""
 
 import json as json_format
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from agents.algorithms.registry import ALGORITHMS
 from agents.evaluation.comparison import compare, format_comparison
 from agents.evaluation.returns import load_returns
 from agents.evaluation.table import finite_or_none
+from agents.report.command import ReportOptions, report_runs
 from agents.runs.experiment import Experiment, RunOptions, evaluate_again, repeat_run, train_run
 from agents.runs.session_log import LogOptions, log_run
 from jaxsim import InputError
@@ -122,11 +123,27 @@ def log_policy(
     log_run(run, options, dataset)
 
 
+def report(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    options: Annotated[ReportOptions, tyro.conf.arg(name="")],
+    dataset: str | None = None,
+) -> None:
+    """Write one page of HTML about finished runs: curves, results, and sample sessions with their reasons.
+
+    Args:
+        runs: run folders, evaluated on the same dataset, environment and evaluation seed.
+        options: where the page is written, and how many sessions it shows.
+        dataset: name or path of the dataset, if it has moved.
+    """
+    report_runs(runs, options, dataset)
+
+
 COMMANDS: Commands = {
     "train": {**{name: _train_command(name) for name in ALGORITHMS}, "--config": train_again},
     "evaluate": evaluate_run,
     "compare": compare_runs,
     "log": log_policy,
+    "report": report,
 }
 
 

@@ -71,7 +71,7 @@ def compare(a: Returns, b: Returns) -> list[Difference]:
     Raises:
         InputError: the runs did not meet the same sessions in the same environment.
     """
-    _check_comparable(a, b)
+    check_same_sessions(a, b)
     return [
         difference(
             users,
@@ -86,8 +86,17 @@ def compare(a: Returns, b: Returns) -> list[Difference]:
     ]
 
 
-def _check_comparable(a: Returns, b: Returns) -> None:
-    both = f"{a.run} and {b.run} cannot be compared"
+def check_same_sessions(a: Returns, b: Returns, purpose: str = "be compared") -> None:
+    """Check that two runs were evaluated on the same sessions in the same environment.
+
+    Args:
+        a, b: their returns.
+        purpose: what cannot be done otherwise, for the error line.
+
+    Raises:
+        InputError: they differ; the line says in what.
+    """
+    both = f"{a.run} and {b.run} cannot {purpose}"
     advice = {
         "dataset_digest": "they use different builds of a dataset; train both on one build",
         "evaluation_seed": "their evaluation seeds are {} and {}; use one --evaluation-seed",

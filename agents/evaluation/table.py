@@ -1,15 +1,15 @@
 """The table of an evaluation: one row per policy, mode and group of users, as text and as JSON."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from agents.evaluation.returns import BASELINE
 from agents.evaluation.visits import format_visits
 from jaxsim.tables import format_table
 
-_HEADER = (
+HEADER = (
     "policy", "mode", "users", "A.Rwd (95 % interval)", "over like_rate", "over static_best", "to oracle",
     "like rate", "T.Rwd", "Liking%", "coverage", "diversity",
 )  # fmt: skip
@@ -53,14 +53,19 @@ class Row:
 
 def format_rows(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table that also reads well in a terminal, and a sentence per learned policy."""
-    ordered = sorted(rows, key=lambda r: (r.users != "train", -r.a_rwd))
+    ordered = ranked(rows)
     table = format_table(
-        _HEADER, [_cells(row) for row in ordered], markdown=True, left=range(len(_HEADER))
+        HEADER, [row_cells(row) for row in ordered], markdown=True, left=range(len(HEADER))
     )
     visits = [(_names(row), row.visits) for row in ordered if row.visits is not None]
     lives = ["", format_visits(visits)] if visits else []
     sentences = [_sentence(row) for row in rows if row.mode != BASELINE]
     return "\n".join([table, *lives, "", *sentences])
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """The rows in the order of the table: those of train users first, and the highest A.Rwd first."""
+    return sorted(rows, key=lambda row: (row.users != "train", -row.a_rwd))
 
 
 def _names(row: Row) -> tuple[str, str, str]:
@@ -71,7 +76,8 @@ def _names(row: Row) -> tuple[str, str, str]:
     )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def row_cells(row: Row) -> tuple[str, ...]:
+    """A row as texts, one for each column of `HEADER`."""
     return (
         *_names(row),
         f"{row.a_rwd:.2f} ({format_interval(row.a_rwd_low, row.a_rwd_high)})",
@@ -111,6 +117,25 @@ def _sentence(row: Row) -> str:
 def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows as plain dictionaries; a number that is not finite becomes None."""
     return [_plain(row) for row in rows]
+
+
+def from_json(content: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The rows that `to_json` wrote.
+
+    Raises:
+        TypeError, AttributeError: it was not `to_json` of this version that wrote them.
+    """
+    names = {field.name: field.type for field in fields(Row) if field.name != "visits"}
+    rows = []
+    for values in content:
+        own: dict[str, Any] = {
+            name: math.nan if value is None and names[name] is float else value
+            for name, value in values.items()
+            if name in names
+        }
+        visits = {name: value for name, value in values.items() if name not in names}
+        rows.append(Row(**own, visits=visits or None))
+    return rows
 
 
 def _plain(row: Row) -> dict[str, Any]:

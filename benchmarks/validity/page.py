@@ -6,8 +6,7 @@ from typing import Any
 
 from benchmarks.fidelity.bootstrap import Estimate
 from benchmarks.fidelity.page import charts
-from benchmarks.fidelity.page.markup import cell, document, row_head, table, tag
-from benchmarks.fidelity.page.sections import number_cell, plot_cell, tile
+from benchmarks.fidelity.page.sections import number_cell, plot_cell
 from benchmarks.fidelity.page.series import GREY, legend, series_of
 from benchmarks.fidelity.page.studies import how_it_was_measured
 from benchmarks.fidelity.page.words import percent, range_of
@@ -16,6 +15,7 @@ from benchmarks.fidelity.report import interval, number, with_interval
 from benchmarks.validity.judgement import REFERENCE
 from benchmarks.validity.mixed import POPULARITY
 from benchmarks.validity.report import AGREEMENT, MIXED, REAL, SEQUENCES, by_tau, by_value
+from jaxsim.pages.markup import cell, document, row_head, table, tag, tile
 
 
 def format_page(result: Mapping[str, Any]) -> str:

@@ -97,6 +97,7 @@ class Question(Generic[OutcomesT]):
         user: index of the user; -1 for the mean user effect.
         read: the outcomes of what `respond` returned for R histories, and of whether the caller gave a key.
         position: of the candidate in the session, from 1; None if it is not known.
+        flips: whether counterfactuals will be asked; otherwise the question is asked once, in a batch of one.
     """
 
     env: UserSimulator
@@ -107,6 +108,7 @@ class Question(Generic[OutcomesT]):
     user: int
     read: Callable[[Decision, bool], OutcomesT]
     position: int | None = None
+    flips: bool = True
 
     def ask(self) -> OutcomesT:
         """The outcome on the unchanged history, one row."""
@@ -122,9 +124,10 @@ class Question(Generic[OutcomesT]):
         # respond needs a key; where coins and draws are open, nothing reads how they fall.
         key = jax.random.key(0) if self.key is None else self.key
         parts = []
-        for start in range(0, rows, BATCH):
-            batch = slice(start, start + BATCH)
-            missing = BATCH - len(items[batch]), _padded_length(self.env, length) - length
+        size = BATCH if self.flips else 1
+        for start in range(0, rows, size):
+            batch = slice(start, start + size)
+            missing = size - len(items[batch]), _padded_length(self.env, length) - length
             pad = (0, missing[0]), (0, missing[1])
             part = respond_to_each(
                 self.env,

@@ -136,11 +136,12 @@ def explain_taste(words: ItemWords, question: Question[TasteOutcomes]) -> TasteE
         draw_open=draw_open,
         like=None if draw_open else bool(base.likes[0]),
         leaning=bool(base.leaning[0] > 0),
-        flips=tuple(_flips(question, words, base)),
+        flips=tuple(_flips(question, words, base)) if question.flips else (),
         signals=_signals(words, question, base.decision, draw_open),
         redundancy=redundancy,
         satiation_part=satiation_part,
         leaving=explain_leaving(question, None if draw_open else bool(base.likes[0])),
+        flips_sought=question.flips,
     )
 
 

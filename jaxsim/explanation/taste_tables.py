@@ -29,6 +29,9 @@ MEANINGS = {
 def taste_page(explanation: TasteExplanationFields) -> Page:
     """Candidate, log-odds, parts of the kernel, history, keywords and flips; long lists are cut."""
     year = explanation.candidate_year
+    flips = flip_table(
+        "What moves the probability across 1/2", explanation.flips, ("probability",), _flip_cells
+    )
     tables = [
         candidate_table(explanation.candidate, ("year", "-" if year is None else str(year))),
         _log_odds_table(explanation),
@@ -37,12 +40,7 @@ def taste_page(explanation: TasteExplanationFields) -> Page:
         _part_table(explanation.parts),
         _history_table(explanation),
         _keyword_table(explanation),
-        flip_table(
-            "What moves the probability across 1/2",
-            explanation.flips,
-            ("probability",),
-            _flip_cells,
-        ),
+        *([flips] if explanation.flips_sought else []),
     ]
     return Page(_headline(explanation), tables)
 

@@ -134,6 +134,7 @@ class TasteExplanationFields:
         satiation_part: what satiation adds, in log-odds (`jaxsim.satiation`); 0 without it.
         leaving: the chance of leaving after the response, or after a dislike and after a like while the draw is
             open; empty unless `explain` got a position.
+        flips_sought: False if `explain` was told not to look for flips; then `flips` is empty.
     """
 
     dataset: str
@@ -162,6 +163,7 @@ class TasteExplanationFields:
     redundancy: Repetition | None = None
     satiation_part: float = 0.0
     leaving: tuple[Leaving, ...] = ()
+    flips_sought: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as dicts, tuples, strings, numbers, booleans and None, for `json.dumps`."""

@@ -189,6 +189,7 @@ class ExplanationFields:
             either side.
         leaving: the chance of leaving after the response, or after a dislike and after a like while coins decide
             it and are open; empty unless `explain` got a position.
+        flips_sought: False if `explain` was told not to look for flips; then `flips` is empty.
     """
 
     dataset: str
@@ -211,6 +212,7 @@ class ExplanationFields:
     like_probability: float
     flips: tuple[Flip, ...]
     leaving: tuple[Leaving, ...] = ()
+    flips_sought: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as dicts, tuples, strings, numbers, booleans and None, for `json.dumps`."""

@@ -19,13 +19,14 @@ HISTORY_ROWS, KEYWORD_ROWS = 12, 12  # rows shown; an explanation's fields hold 
 
 def vote_page(explanation: ExplanationFields) -> Page:
     """Candidate, votes, shared keywords, history and flips; long lists are cut."""
+    flips = flip_table("What flips it", explanation.flips, ("votes", "then"), _flip_cells)
     tables = [
         candidate_table(explanation.candidate),
         _vote_table(explanation),
         _keyword_table(explanation.matched),
         _history_table(explanation),
         *leaving_tables(explanation.leaving),
-        flip_table("What flips it", explanation.flips, ("votes", "then"), _flip_cells),
+        *([flips] if explanation.flips_sought else []),
     ]
     return Page(_headline(explanation), tables)
 

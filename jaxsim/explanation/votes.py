@@ -68,8 +68,9 @@ def explain_votes(words: ItemWords, question: Question[VoteOutcomes]) -> Explana
         coins_open=question.key is None,
         like=base.like(0),
         like_probability=float(base.like_probability[0]),
-        flips=tuple(find_flips(question, words, base)),
+        flips=tuple(find_flips(question, words, base)) if question.flips else (),
         leaving=explain_leaving(question, base.like(0)),
+        flips_sought=question.flips,
     )
 
 

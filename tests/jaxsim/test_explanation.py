@@ -127,6 +127,16 @@ def test_nothing_shared_gives_f_mat_a_coin(places, coin):
     assert not any(x.in_category for x in answer.history)
 
 
+def test_without_flips_all_else_is_equal(places):
+    key = key_with_coins(0, 1)
+    whole = explain(*places, *HISTORY, IHOP, key=key)
+    quick = explain(*places, *HISTORY, IHOP, key=key, flips=False)
+    assert whole.flips
+    assert quick == dataclasses.replace(whole, flips=(), flips_sought=False)
+    assert "What flips it" in str(whole)
+    assert "What flips it" not in str(quick)
+
+
 def test_the_table_holds_what_the_papers_tables_show(places):
     answer = explain(*places, *HISTORY, IHOP)
     assert answer.candidate.categories == ("Restaurants",)

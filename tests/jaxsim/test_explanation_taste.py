@@ -151,10 +151,10 @@ What moves the probability across 1/2: any one of
 """
 
 
-def likes_in_a_row(threshold: float, count: int):
+def likes_in_a_row(threshold: float, count: int, **options):
     """g = n / 2 / (1 + n) after n likes of any items, with the constant alone; p is 1/2 at the threshold."""
     simulator = simulator_with({"constant": 1.0}, (-threshold, 0.0, 1.0))
-    return explain(*simulator, range(1, count + 1), [1] * count, 0)
+    return explain(*simulator, range(1, count + 1), [1] * count, 0, **options)
 
 
 def test_single_flips_by_hand():
@@ -184,6 +184,12 @@ def test_where_nothing_flips_the_table_says_what_was_tried():
     answer = likes_in_a_row(0.27, 7)
     assert answer.flips == ()
     assert "across 1/2: the search found nothing, neither a single change" in str(answer)
+
+
+def test_without_flips_all_else_is_equal():
+    whole, quick = likes_in_a_row(0.3, 2), likes_in_a_row(0.3, 2, flips=False)
+    assert quick == dataclasses.replace(whole, flips=(), flips_sought=False)
+    assert "across 1/2" not in str(quick)
 
 
 # ---- the reference and the simulator ---------------------------------------------------------------------

@@ -47,8 +47,9 @@ def test_the_packages_are_seen_at_all():
 
 def test_agents_take_public_names_only():
     names = (
-        "chunking", "cli", "compilation_cache", "dataset", "departure", "files", "out_of_memory", "rewards",
-        "settings", "tables", "taste_kernel",
+        "chunking", "cli", "compilation_cache", "dataset", "departure", "explanation.taste_tables",
+        "explanation.words", "files", "out_of_memory", "pages.charts", "pages.markup", "rewards", "settings",
+        "tables", "taste_kernel",
     )  # fmt: skip
     shared = {f"jaxsim.{name}" for name in names}
     for file, module, names in imports("agents"):

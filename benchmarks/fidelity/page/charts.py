@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import Any
 
 from benchmarks.fidelity.bootstrap import Estimate
-from benchmarks.fidelity.page.markup import tag
 from benchmarks.fidelity.report import with_interval
+from jaxsim.pages.charts import svg, ticks
+from jaxsim.pages.markup import tag
 
 WIDTH, HEIGHT = 340, 240  # of a line chart, in pixels: a phone shows it unscaled
 SQUARE = 220  # side of a reliability chart
@@ -22,15 +23,6 @@ def limits(estimates: Sequence[Estimate], *more: float) -> tuple[float, float]:
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = 0.04 * (high - low) or 0.01
     return low - room, high + room
-
-
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers within a range, at most `most` of them."""
-    rough = (high - low) / max(1, most - 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(index * step, 10) for index in range(first, last + 1)]
 
 
 def track(
@@ -103,7 +95,7 @@ def line_chart(
     def y(value: float) -> float:
         return round(_TOP + (HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low), 1)
 
-    chart = _svg(WIDTH, HEIGHT, title)
+    chart = svg(WIDTH, HEIGHT, title)
     for value in ticks(low, high):
         ends = {"x1": _LEFT, "x2": WIDTH - _RIGHT, "y1": y(value), "y2": y(value)}
         chart.append(tag("line", class_="grid", **ends))
@@ -152,7 +144,7 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]], style: str, title: str)
     def y(value: float) -> float:
         return round(room + side * (1 - value), 1)
 
-    chart = _svg(SQUARE, SQUARE, title)
+    chart = svg(SQUARE, SQUARE, title)
     chart.append(tag("rect", x=x(0), y=y(1), width=side, height=side, class_="frame"))
     chart.append(tag("line", x1=x(0), y1=y(0), x2=x(1), y2=y(1), class_="diagonal"))
     for value in (0, 0.5, 1):
@@ -174,7 +166,3 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]], style: str, title: str)
         group.append(tag("circle", tag("title", label), class_="bubble", **dot))
     chart.append(group)
     return chart
-
-
-def _svg(width: int, height: int, title: str) -> ET.Element:
-    return tag("svg", tag("title", title), viewBox=f"0 0 {width} {height}", role="img")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.fidelity.page import sections, studies
-from benchmarks.fidelity.page.markup import document, tag
+from jaxsim.pages.markup import document, tag
 
 
 def format_page(result: Mapping[str, Any]) -> str:

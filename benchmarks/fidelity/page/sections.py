@@ -6,11 +6,11 @@ from typing import Any
 
 from benchmarks.fidelity.bootstrap import Estimate
 from benchmarks.fidelity.page import charts
-from benchmarks.fidelity.page.markup import cell, row_head, table, tag
 from benchmarks.fidelity.page.series import legend, series_of
 from benchmarks.fidelity.page.words import best_model, percent, range_of, sentences, verdict
 from benchmarks.fidelity.registry import DEFAULT_SIMULATOR
 from benchmarks.fidelity.report import interval, number, ranked, with_interval
+from jaxsim.pages.markup import cell, row_head, table, tag, tile
 
 _CHANCE = 0.5
 _METRICS = {
@@ -73,11 +73,6 @@ def _tiles(result: Mapping[str, Any]) -> list[ET.Element]:
         text = f"of the ratings are likes by the default simulator; in truth, {real} are"
         tiles.append(tile(percent(rates[DEFAULT_SIMULATOR]["value"]), text))
     return tiles
-
-
-def tile(figure: str, text: str) -> ET.Element:
-    """A panel with a large figure and a small text below it."""
-    return tag("div", tag("b", figure), tag("small", text), class_="tile")
 
 
 def ranking(result: Mapping[str, Any]) -> list[ET.Element]:

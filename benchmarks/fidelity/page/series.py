@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.fidelity.page.markup import tag
+from jaxsim.pages.markup import tag
 
 _COLOURS = ("s0", "s1", "s2", "s3", "s4", "s6", "s7")
 GREY = "s5"

@@ -6,11 +6,11 @@ from typing import Any
 
 from benchmarks.fidelity.bootstrap import Estimate
 from benchmarks.fidelity.page import charts
-from benchmarks.fidelity.page.markup import cell, row_head, table, tag
 from benchmarks.fidelity.page.sections import number_cell
 from benchmarks.fidelity.page.series import legend, series_of, shown_in_charts
 from benchmarks.fidelity.page.words import percent
 from benchmarks.fidelity.report import CONTROL_COLUMNS, control_rows, ranked, with_interval
+from jaxsim.pages.markup import cell, row_head, table, tag
 
 
 def _curve(

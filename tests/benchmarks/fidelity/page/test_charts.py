@@ -3,24 +3,11 @@ import re
 import pytest
 
 from benchmarks.fidelity.page import charts
-from benchmarks.fidelity.page.markup import cell, tag
+from jaxsim.pages.markup import cell, tag
 
 
 def estimate(value, low=None, high=None):
     return {"value": value, "low": low, "high": high}
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0.49, 0.83, [0.5, 0.6, 0.7, 0.8]),
-        (-0.31, 0.42, [-0.2, 0.0, 0.2, 0.4]),
-        (0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
-        (0.501, 0.509, [0.502, 0.504, 0.506, 0.508]),
-    ],
-)
-def test_ticks_are_round_numbers_in_the_range(low, high, expected):
-    assert charts.ticks(low, high) == expected
 
 
 def test_limits_hold_everything_with_some_room():

@@ -1,9 +1,12 @@
 """HTML and SVG as trees of elements, so that every text and attribute is escaped when the page is written."""
 
+import base64
+import hashlib
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 Child = Union[ET.Element, str, None, Iterable["Child"]]  # noqa: UP007 - an alias that names itself
 
@@ -63,18 +66,48 @@ def cell(content: Child, value: float | None = None) -> ET.Element:
     return element
 
 
-def document(title: str, body: Iterable[Child]) -> str:
-    """A whole page, with the style and the script that stand beside this file."""
-    style, script = (
+def tile(figure: str, text: str) -> ET.Element:
+    """A panel with a large figure and a small text below it."""
+    return tag("div", tag("b", figure), tag("small", text), class_="tile")
+
+
+def document(title: str, body: Iterable[Child], style: str = "", script: str = "") -> str:
+    """A whole page, with the style and the script that stand beside this file.
+
+    The page may load nothing, and no other script runs in it.
+
+    Args:
+        title: of the page.
+        body: its contents.
+        style, script: more of them, for this kind of page.
+    """
+    own_style, own_script = (
         Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "page.js")
     )
+    code = own_script + script
+    digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
+        tag("meta", content=policy, http_equiv="Content-Security-Policy"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", title),
-        tag("style", style),
+        tag("style", own_style + style),
     )
     # The HTML form of ElementTree escapes everything except the contents of style and script.
-    page = tag("html", head, tag("body", body, tag("script", script)), lang="en")
-    return "<!doctype html>\n" + ET.tostring(page, encoding="unicode", method="html") + "\n"
+    page = tag("html", head, tag("body", body, tag("script", code)), lang="en")
+    text = "<!doctype html>\n" + ET.tostring(page, encoding="unicode", method="html") + "\n"
+    # A name of a file that is no valid UTF-8 has surrogates, which cannot be written.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def data_block(identifier: str, content: Any) -> ET.Element:
+    """Plain values for a script of the page, as JSON: `JSON.parse(element.textContent)`.
+
+    A text among them cannot end the element, because no `<` is written.
+    """
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return tag("script", text, id=identifier, type="application/json")

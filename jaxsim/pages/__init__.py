@@ -1,0 +1,1 @@
+"""Pages of HTML that are one file each: elements, escaped as they are written, and what charts need."""
