@@ -200,7 +200,7 @@ def write_obp(path: Path, recording: Recording) -> LogTotals:
         for name in ("item", "reward", "propensity", "user", "episode", "step")
     }
     rounds = len(joined["item"])
-    feedback = {
+    feedback: dict[str, Any] = {
         "n_rounds": np.int64(rounds),
         "n_actions": np.int64(recording.env.num_items),
         "context": np.concatenate(contexts),

@@ -138,6 +138,7 @@ def _report(totals: LogTotals, options: LogOptions) -> str:
 
 
 def _policy_of(run: PreparedRun, variables: list[Any], options: LogOptions) -> Any:
+    policy: Any
     if options.policy == "learned":
         policy = run.algorithm.policy_of(variables[options.network], sampled=options.sampled)
     else:

@@ -204,7 +204,7 @@ def _propensities(world: World, target: str, before: Arrays, item: np.ndarray) -
     parts = []
     for start in range(0, len(item), _CHUNK):
         rows = np.minimum(np.arange(start, start + _CHUNK), len(item) - 1)
-        obs = Observation(**{name: x[rows] for name, x in before.items()})
+        obs = Observation(**{name: jnp.asarray(x[rows]) for name, x in before.items()})
         of_rows = _propensity(world.env, world.params, world.policies[target], obs, item[rows])
         parts.append(np.asarray(of_rows))
     return np.concatenate(parts)[: len(item)]

@@ -20,7 +20,7 @@ from jaxsim import Dataset, EnvParams, Observation, UserSimulator
 EPSILON = 0.2  # of the logging policies that explore
 TEMPERATURE = 0.3  # of log-odds of like rates: near the best ones, but not always the same
 TOP = 100  # items of the logging policy without full support
-# Logging policy and target policy; the fifth has a far smaller support than its target needs.
+# Logging policy and target policy. The one that shows the top only lacks items that its target recommends.
 PAIRS = (
     ("uniform", "like_rate"),
     ("uniform", "learned"),

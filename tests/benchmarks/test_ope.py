@@ -56,7 +56,7 @@ def test_weighted_estimators_are_unbiased_and_the_direct_method_is_as_good_as_it
     rate, model = rng.uniform(size=(2, 3, 4))
     truth = (target * rate).sum(axis=1).mean()
     found = []
-    for _ in range(400):
+    for _ in range(200):
         context = rng.integers(0, 3, 100)
         action = np.array([rng.choice(4, p=logging[c]) for c in context])
         reward = (rng.uniform(size=100) < rate[context, action]).astype(float)

@@ -176,6 +176,7 @@ def test_propensities_of_slates_add_up_over_all_of_them(leaving):
         assert chances[allowed].sum() == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_policy_that_explores_has_the_propensity_of_both_parts(simulator):
     _, env, params = simulator
     obs, _ = env.reset(jax.random.key(2), params)

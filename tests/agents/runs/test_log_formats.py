@@ -217,7 +217,7 @@ def test_options_that_do_not_fit_the_format_are_refused(tmp_path, monkeypatch):
         ({"out": tmp_path / "log.parquet", "format": "obp"}, "end the name in .npz with --format obp$"),
         ({"out": tmp_path / "log", "format": "minari"}, "give a folder with a name such as random-v0$"),
         ({"out": tmp_path / "mine-v0", "format": "minari"}, "is not a Minari dataset; choose another$"),
-        ({"out": tmp_path / "log.parquet", "epsilon": 2.0}, "^--epsilon is 2.0: give a number from 0"),
+        ({"out": tmp_path / "log.parquet", "epsilon": 2.0}, "^--epsilon is 2.0: give a finite number from 0"),
         ({"out": tmp_path / "log.parquet", "epsilon": 0.1, "policy": "random"}, "always draws at random$"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
