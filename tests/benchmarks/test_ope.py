@@ -12,6 +12,7 @@ from benchmarks.ope.estimators import FIRST, SESSION, effective_size, first_step
 from benchmarks.ope.measure import judged
 from benchmarks.ope.policies import PAIRS, EpsilonSoftmax
 from benchmarks.ope.reward_model import cross_fitted, pair_features
+from benchmarks.quotes import RESULTS
 from jaxsim import InputError
 from tests.factory import random_dataset
 
@@ -150,7 +151,7 @@ def test_probabilities_of_a_policy_by_hand(simulator):
 
 @pytest.mark.slow
 def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
-    packed = random_dataset(0, num_users=40, num_items=120, max_sequence=30)
+    packed = random_dataset(0, num_users=40, num_items=300, max_sequence=30)
     monkeypatch.setattr(command, "load_dataset", lambda name: packed)
     monkeypatch.setattr(measure, "TRUTH_SESSIONS", 6_000)
     out = tmp_path / "ope.json"
@@ -178,3 +179,24 @@ def test_mistakes_are_one_line():
     ):
         with pytest.raises(InputError, match=message):
             command.run_ope(**options)
+
+
+def test_the_words_of_the_page_on_logs_hold_of_the_kept_result():
+    """If this fails after recording the result again, reword the end of docs/logs.md."""
+    result = json.loads((RESULTS / "ope-ml-100k.json").read_text("utf-8"))
+    rows = {(r["logging"], r["target"], r["estimator"]): r for r in result["rows"]}
+    errors = {pair: {e: rows[(*pair, e)]["rmse"] for e in FIRST} for pair in PAIRS}
+    best = [min(found, key=lambda e, found=found: found[e]) for found in errors.values()]
+    assert sorted(best) == ["dm", "dm", "snips", "snips", "snips", "snips"]
+    worse = [found["dr"] / found["snips"] for found in errors.values()]
+    assert sum(share < 1.1 for share in worse) == 4
+    assert min(worse) > 0.95
+    assert max(rows[(*pair, "dm")]["coverage"] for pair in PAIRS) < 0.2
+    for pair in PAIRS:
+        of_sessions = [rows[(*pair, e)] for e in SESSION]
+        if pair == ("learned_explored", "learned"):
+            assert all(row["coverage_high"] >= 0.95 for row in of_sessions)
+        else:
+            assert min(row["rmse"] for row in of_sessions) > 0.5
+    top = rows["like_rate_top", "learned", "ips"]
+    assert top["bias"] == pytest.approx(-(1 - top["support"]) * top["truth"], rel=0.1)
