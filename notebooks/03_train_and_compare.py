@@ -157,10 +157,11 @@ for other in ("random", "popular", "like_rate", "static_best", "oracle"):
 # **What to look at.** If an interval contains 0, no difference is shown. If all of it is above 0, the agent
 # earns more than the baseline with these users.
 #
-# - Every agent earns far more than `random` and than `popular`. That is the least that one should ask for.
+# - Every agent earns far more than `random`, and clearly more than `popular`. That is the least that one should
+#   ask for.
 # - Compare with `static_best`. It does not know the user at all. An agent that does not earn more has learned
-#   which films are good for *everyone*, and nothing about the single user. That is what happens here, and it is
-#   common. Only a comparison with such a baseline shows it.
+#   which films are good for *everyone*, and hardly anything about the single user. That is what happens here,
+#   and it is common. Only a comparison with such a baseline shows it.
 #
 # `python -m agents train`, `evaluate` and `compare` do the same from a terminal, with more seeds, and keep
 # everything in a folder. docs/training.md has agents that do adapt to each user.

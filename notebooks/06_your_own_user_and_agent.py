@@ -169,8 +169,9 @@ pd.Series(scores).round(3).sort_values().to_frame("AUC")
 
 # %% [markdown]
 # **What to look at.** The line "like rate of the film alone" is the model without the idea. What `GenreFan` has
-# above it is what the genres add. With so few ratings, differences of 0.02 may be chance. `python -m benchmarks
-# fidelity` judges models on ten times as many ratings, with intervals: docs/fidelity.md says how to add yours.
+# above it is what the genres add. The paper's three votes stand below both, which notebook 5 looks into. With
+# so few ratings, differences of 0.02 may be chance. `python -m benchmarks fidelity` judges models on ten times
+# as many ratings, with intervals: docs/fidelity.md says how to add yours.
 #
 # ## An agent of your own: PPO
 #
@@ -268,7 +269,7 @@ def loss(network, env, params, batch):
     return policy_loss + 0.5 * ((value - target) ** 2).mean() - ENTROPY * entropy
 
 
-def train(env, params, key, iterations=100):
+def train(env, params, key, iterations=200):
     """The network after training, and the like rate of each iteration while it learned."""
     optimiser = optax.adam(optax.linear_schedule(2e-3, 2e-4, iterations * BATCHES))
 
