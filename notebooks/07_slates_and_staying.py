@@ -109,7 +109,7 @@ rules = {"random": RandomPolicy(), "popular": FixedRanking(popularity), "oracle"
 def outcomes(policies=rules, **options):
     """What policies earn from users with some options of `jaxsim.make`."""
     env, params = jaxsim.make(dataset, semantics="calibrated", users="held_out", **options)
-    sessions = fixed_sessions(jax.random.key(1), env, params)
+    sessions = fixed_sessions(jax.random.key(1), env, params, repeats=2)
     return {name: run_sessions(env, params, policy, sessions) for name, policy in policies.items()}
 
 
@@ -120,7 +120,7 @@ likes = pd.DataFrame(
         for size, o in by_size.items()
     }
 )
-likes.round(1)
+likes.astype(float).round(1)
 
 # %% [markdown]
 # **What to look at.** The numbers are likes in a session (with slates: slates from which a film was chosen).
@@ -178,7 +178,7 @@ pd.DataFrame(
         "likes a session": {name: outcome.returns.mean() for name, outcome in staying.items()},
         "steps a session": {name: outcome.steps.mean() for name, outcome in staying.items()},
     }
-).round(1)
+).astype(float).round(1)
 
 # %% [markdown]
 # **What to look at.** Which rule has the longest sessions, and which the most likes? The one-step oracle finds
@@ -247,7 +247,7 @@ lived = outcomes(**options)
 statistics = {name: visit_statistics([outcome.visits]) for name, outcome in lived.items()}
 table = pd.DataFrame(statistics).T[["sessions_per_life", "retention_7", "days_active"]]
 table.insert(0, "likes_of_a_life", {name: x.returns.mean() for name, x in lived.items()})
-table.round(2)
+table.astype(float).round(2)
 
 # %% [markdown]
 # **What to look at.** `retention_7` is the share of sessions after which the user is back within a week. It
