@@ -19,7 +19,7 @@ from pathlib import Path
 def run(*words):
     """Run `python -m WORDS`, and show what it prints."""
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
-    print(done.stdout + done.stderr, end="")
+    print((done.stdout + done.stderr).replace(f"{Path.cwd()}/", ""), end="")
     done.check_returncode()
 
 
@@ -31,7 +31,7 @@ if importlib.util.find_spec("jaxsim") is None:
 import jaxsim
 from jaxsim.compilation_cache import use_compilation_cache
 
-use_compilation_cache()  # compiled programs are kept, so that the next start is faster
+programs = use_compilation_cache()  # they are kept there, so that the next start is faster
 
 # %% [markdown]
 # ## Two files
@@ -82,7 +82,7 @@ with open("items.csv", "w", newline="") as file:
     csv.writer(file).writerows([("item", "name", "categories"), *rows])
 
 # %% [markdown]
-# The ratings are invented: 60 readers, each with a favourite genre and one that they avoid. In your case this
+# The ratings are invented: 200 readers, each with a favourite genre and one that they avoid. In your case this
 # file comes from your shop.
 
 # %%
@@ -90,7 +90,7 @@ rng = random.Random(0)
 with open("books.csv", "w", newline="") as file:
     ratings = csv.writer(file)
     ratings.writerow(("user", "item", "rating", "timestamp"))
-    for reader in range(60):
+    for reader in range(200):
         favourite, avoided = rng.sample(genres, 2)
         for time, n in enumerate(rng.sample(range(24), 15)):
             taste = {favourite: 2, avoided: -2}.get(books[n][1], 0)
@@ -228,8 +228,11 @@ run("prep", "build", *DATA, "--replies", "replies.jsonl", *SMALL, "--out", "book
 
 # %% [markdown]
 # **What to look at.** Read such a report to its end for your own data. How many keywords are left, and which
-# are the most frequent? Is the like rate far from 0 and 1? Which parts could not be fitted, and why? 900
-# ratings are very few.
+# are the most frequent? Is the like rate far from 0 and from 1? Which parts could not be fitted, and why?
+#
+# Here the *validation AUC* of SASRec, which is f_sta, is hardly above 0.5: with 3,000 ratings it has learned
+# next to nothing. But the taste model gives the largest weight to the category. So it has found what we put
+# into the data: readers have favourite genres.
 #
 # Then it is a dataset like any other. Sessions are short here, because a session needs films, or books, that
 # the user has not had.

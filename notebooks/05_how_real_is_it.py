@@ -22,7 +22,7 @@ from pathlib import Path
 def run(*words):
     """Run `python -m WORDS`, and show what it prints."""
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
-    print(done.stdout + done.stderr, end="")
+    print((done.stdout + done.stderr).replace(f"{Path.cwd()}/", ""), end="")
     done.check_returncode()
 
 
@@ -34,7 +34,7 @@ if importlib.util.find_spec("jaxsim") is None:
 import jaxsim
 from jaxsim.compilation_cache import use_compilation_cache
 
-use_compilation_cache()  # compiled programs are kept, so that the next start is faster
+programs = use_compilation_cache()  # they are kept there, so that the next start is faster
 try:
     dataset = jaxsim.load_dataset("ml-100k")
 except jaxsim.InputError:
@@ -171,8 +171,8 @@ pd.DataFrame(control).T.round(3)
 # ## Would the better recommender win with people, too?
 #
 # This is what matters in the end. We cannot show new films to the people of 1998. But each of them rated some
-# films in the last tenth, and recommenders can *pick* among these: then we know what the person said. A dozen
-# and more simple recommenders pick five films for each person, and each simulator predicts how many of the
+# films in the last tenth, and recommenders can *pick* among these: then we know what the person said. Simple
+# recommenders, good and bad ones, pick five films for each person, and each simulator predicts how many of the
 # picks are liked.
 
 # %%
@@ -222,8 +222,8 @@ pd.DataFrame(rows).T.round(3)
 # That is where a reinforcement-learning agent ends if you let it train for long.
 #
 # - With `taste`, it believes a little too much, and people do like its picks.
-# - With `paper`, it believes that nearly all its picks are liked, and people like about half of them: no more
-#   than they like films at random. It has learned to please the simulator.
+# - With `paper`, it believes that nearly all its picks are liked, and people like about half of them, hardly
+#   more than of random films. It has learned to please the simulator.
 #
 # So use `semantics="calibrated"` where you want to say something about people, and `"paper"` where you want to
 # repeat the paper. And do not forget what even the best of these figures do not say: people *chose* the films

@@ -20,7 +20,7 @@ from pathlib import Path
 def run(*words):
     """Run `python -m WORDS`, and show what it prints."""
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
-    print(done.stdout + done.stderr, end="")
+    print((done.stdout + done.stderr).replace(f"{Path.cwd()}/", ""), end="")
     done.check_returncode()
 
 
@@ -32,7 +32,7 @@ if importlib.util.find_spec("jaxsim") is None:
 import jaxsim
 from jaxsim.compilation_cache import use_compilation_cache
 
-use_compilation_cache()  # compiled programs are kept, so that the next start is faster
+programs = use_compilation_cache()  # they are kept there, so that the next start is faster
 try:
     dataset = jaxsim.load_dataset("ml-100k")
 except jaxsim.InputError:
