@@ -42,6 +42,7 @@ except jaxsim.InputError:
     run("prep", "build", "ml-100k")
     dataset = jaxsim.load_dataset("ml-100k")
 
+# %%
 if importlib.util.find_spec("benchmarks") is None:
     sys.path.insert(0, "..")  # the clone that this notebook is in
 
