@@ -252,7 +252,8 @@ table.astype(float).round(2)
 # %% [markdown]
 # **What to look at.** `retention_7` is the share of sessions after which the user is back within a week. It
 # hardly depends on the rule: in this dataset, people do not come back *because* they liked what they got, as
-# far as the logs show. If a simulator told you otherwise, you should ask where it knows that from.
+# far as the logs show. If a simulator told you otherwise, you should ask where it knows that from. (Rules with
+# long sessions even have fewer of them here, because a life ends at 200 recommendations.)
 #
 # ## Exercise
 #

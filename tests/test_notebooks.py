@@ -30,7 +30,7 @@ assert taste.item_part > abs(taste.taste_part)
     "03_train_and_compare": """
 assert set(learned) == {"ppo", "trpo", "a2c", "dqn"}
 assert all(difference(agent, "random")[1] > 0 for agent in learned)
-assert all(difference(agent, "oracle")[2] < 0 for agent in learned)
+assert all(difference(agent, "oracle")[0] < 0 for agent in learned)
 """,
     "04_your_own_data": """
 assert len(asked) == dataset.num_items == 24
