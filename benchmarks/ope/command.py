@@ -30,6 +30,9 @@ def run_ope(
 ) -> None:
     """Show which off-policy estimator to trust: estimates from logs beside what the target policy earns here.
 
+    Example:
+        --dataset ml-100k --logs 40
+
     Args:
         dataset: name that `python -m prep build` has built, or path of a packed folder.
         semantics: how users decide.
