@@ -45,11 +45,9 @@ def run_ope(
         json: also write the result here.
     """
     check_json(json)
-    check_counts(sessions=sessions, logs=logs, horizon=horizon, resamples=resamples)
-    if sessions < 4 or logs < 2:
-        raise InputError(
-            "give --sessions from 4 and --logs from 2: errors are estimated over several"
-        )
+    check_counts(horizon=horizon, resamples=resamples)
+    check_counts(least=4, sessions=sessions)
+    check_counts(least=2, logs=logs)  # errors are estimated over several
     packed = load_dataset(dataset)
     print(f"preparing the simulator of {packed.name} ...", flush=True)
     env, params = make(packed, semantics=semantics)

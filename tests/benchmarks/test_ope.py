@@ -175,7 +175,7 @@ def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
 def test_mistakes_are_one_line():
     for options, message in (
         ({"logs": 0}, r"^--logs 0: give a whole number from 1$"),
-        ({"logs": 1}, r"^give --sessions from 4 and --logs from 2"),
+        ({"logs": 1}, r"^--logs 1: give a whole number from 2"),
     ):
         with pytest.raises(InputError, match=message):
             command.run_ope(**options)
