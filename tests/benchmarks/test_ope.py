@@ -128,6 +128,7 @@ def test_the_model_learns_which_items_are_liked(seed):
         assert np.corrcoef(predicted.mean(axis=0), rate)[0, 1] > 0.95
 
 
+@pytest.mark.slow
 def test_probabilities_of_a_policy_by_hand(simulator):
     _, env, params = simulator
     obs, _ = env.reset(jax.random.key(0), params)

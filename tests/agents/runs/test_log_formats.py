@@ -2,6 +2,8 @@
 
 import json
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +22,8 @@ from agents.runs.log_formats import (
     write_obp,
     write_parquet,
 )
-from agents.runs.session_log import LogOptions
-from jaxsim import GymnasiumEnv, InputError
+from agents.runs.session_log import LogOptions, log_run
+from jaxsim import GymnasiumEnv, InputError, SlateSimulator
 from tests.conftest import simulator_of
 from tests.factory import random_dataset
 
@@ -228,3 +230,13 @@ def test_options_that_do_not_fit_the_format_are_refused(tmp_path, monkeypatch):
         InputError, match=r'minari; install it with pip install "jaxsim-recsys\[minari\]"$'
     ):
         LogOptions(tmp_path / "expert-v0", format="minari").check()
+
+
+def test_slates_are_refused_for_the_open_bandit_pipeline(tmp_path, monkeypatch):
+    run = SimpleNamespace(env=SlateSimulator.__new__(SlateSimulator))
+    monkeypatch.setattr("agents.runs.session_log.load_run", lambda *_: (run, [None]))
+    with pytest.raises(
+        InputError, match=r"^--format obp is about single items, and slates shows slates; use"
+    ):
+        log_run(Path("slates"), LogOptions(tmp_path / "log.npz", format="obp"))
+    assert list(tmp_path.iterdir()) == []
