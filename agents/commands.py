@@ -130,6 +130,9 @@ def report(
 ) -> None:
     """Write one page of HTML about finished runs: curves, results, and sample sessions with their reasons.
 
+    Example:
+        runs/ppo runs/dqn --out report.html
+
     Args:
         runs: run folders, evaluated on the same dataset, environment and evaluation seed.
         options: where the page is written, and how many sessions it shows.

@@ -7,6 +7,7 @@ from benchmarks.departure.command import run_departure
 from benchmarks.evaluation_time import run_evaluation
 from benchmarks.fidelity.command import run_fidelity
 from benchmarks.fidelity.exposure_report import run_exposure
+from benchmarks.ope.command import run_ope
 from benchmarks.quotes import run_quotes
 from benchmarks.rivals.command import run_rivals
 from benchmarks.satiation import run_satiation
@@ -34,6 +35,7 @@ COMMANDS: Commands = {
     "exposure": run_exposure,
     "ablations": run_ablations,
     "validity": run_validity,
+    "ope": run_ope,
     "departure": run_departure,
     "visits": run_visits,
     "satiation": run_satiation,

@@ -28,6 +28,7 @@ from benchmarks.ablations.command import format_ablations
 from benchmarks.departure.command import format_departure
 from benchmarks.fidelity.exposure_report import format_exposure
 from benchmarks.fidelity.report import format_summary
+from benchmarks.ope.command import format_ope
 from benchmarks.rivals.command import format_rivals
 from benchmarks.satiation import format_satiation
 from benchmarks.scaling.report import format_constants, format_scaling
@@ -179,6 +180,7 @@ BLOCKS: dict[str, Callable[[Any], str]] = {
     "departure": lambda result: _code(format_departure(result)),
     "visits": lambda result: _code(format_visits(result)),
     "satiation": lambda result: _code(format_satiation(result)),
+    "ope": lambda result: _code(format_ope(result)),
     "rivals": lambda result: format_rivals(result, markdown=True),
     "scaling": lambda result: _code(format_scaling(result)),
     "scaling-constants": format_constants,

@@ -15,7 +15,7 @@ from rejax.evaluate import evaluate
 import jaxsim
 
 
-def main(dataset: str = "ml-100k", total_timesteps: int = 1_000_000, seed: int = 0) -> float:
+def main(dataset: str = "ml-100k", total_timesteps: int = 500_000, seed: int = 0) -> float:
     """Train and evaluate; the mean number of likes in a session of the learned policy."""
     env, params = jaxsim.make(jaxsim.load_dataset(dataset))
     algorithm = PPO.create(
@@ -45,12 +45,15 @@ def main(dataset: str = "ml-100k", total_timesteps: int = 1_000_000, seed: int =
     _, (lengths, returns) = jax.jit(PPO.train)(algorithm, jax.random.key(seed))
     for number, (length, likes) in enumerate(zip(lengths, returns, strict=True)):
         steps = number * total_timesteps // 4
-        print(f"{steps:9,} steps: {likes.mean():.2f} likes in {length.mean():.1f} recommendations")
+        share = likes.sum() / length.sum()
+        print(
+            f"{steps:9,} steps: {share:.2f} of the recommendations are liked, {likes.mean():.2f} in a session"
+        )
     return float(returns[-1].mean())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="ml-100k")
-    parser.add_argument("--total-timesteps", type=int, default=1_000_000)
+    parser.add_argument("--total-timesteps", type=int, default=500_000)
     main(**vars(parser.parse_args()))

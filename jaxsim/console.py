@@ -16,7 +16,7 @@ commands:
   doctor      show versions, devices, datasets, and what is missing
   prep        prepare datasets: build, convert, annotate, replies, embed
   train       train a recommender on the simulator, and evaluate it beside the baselines
-  evaluate, compare, log
+  evaluate, compare, log, report
               what agents have learned, and what they do
   benchmarks  measure how realistic and how fast the simulator is (in a clone of the repository)
 

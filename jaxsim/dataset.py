@@ -8,6 +8,7 @@ because on a device a gather out of range gives no error.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from jaxsim.errors import InputError
+from jaxsim.hub import download, is_on_hub
 
 FORMAT_VERSION = 1
 
@@ -178,7 +180,8 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     """Read and verify a packed dataset.
 
     Args:
-        name_or_path: a name that `python -m prep build NAME` has built, or the path of a packed folder.
+        name_or_path: a name that `python -m prep build NAME` has built, the path of a packed folder, or
+            "hf:OWNER/NAME" for a repository of the Hugging Face hub (`jaxsim.hub`).
 
     Raises:
         InputError: there is no packed dataset, it has another format version, or a file is missing, damaged or
@@ -210,6 +213,8 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
 
 def find_dataset(name_or_path: str | os.PathLike[str]) -> Path:
     """The folder of a packed dataset; arguments and errors as in `load_dataset`, but nothing is verified."""
+    if is_on_hub(os.fspath(name_or_path)):
+        return download(os.fspath(name_or_path))
     named = dataset_path(os.fspath(name_or_path))
     is_name = os.sep not in os.fspath(name_or_path)
     for folder in [named, Path(name_or_path)] if is_name else [Path(name_or_path)]:
@@ -218,6 +223,7 @@ def find_dataset(name_or_path: str | os.PathLike[str]) -> Path:
     if is_name:
         name = os.fspath(name_or_path)
         build = f"{name.removesuffix('-loo')} --split loo" if name.endswith("-loo") else name
+        build = re.sub(r"^(\S+)-(\d+)-users", r"\1 --limit-users \2", build)
         raise InputError(
             f"no packed dataset named {name!r} in {named.parent}: "
             f"run `python -m prep build {build}`, or give the path of a packed folder"

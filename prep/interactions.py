@@ -12,6 +12,7 @@ from jaxsim.dataset import MIN_INTERACTIONS, TEST, TRAIN, VALIDATION
 from prep.order import Order, permutation_keys
 
 SplitRule = Literal["ratio", "loo"]
+_SEED_OF_USERS = 0
 
 
 def sorted_ids(ids: Iterable[str]) -> list[str]:
@@ -61,6 +62,7 @@ def index_interactions(
     split: SplitRule = "ratio",
     order: Order = "time",
     order_seed: int = 0,
+    limit_users: int | None = None,
 ) -> Interactions:
     """Keep a user's last rating of each item by (time, original row), order each user's ratings, and split them.
 
@@ -74,6 +76,7 @@ def index_interactions(
         order: what a user's ratings are ordered by, as `prep.order.choose_order` says. "time": by (time, original
             row). "permutation": by `prep.order.permutation_keys`. "file": by original row; all times are equal.
         order_seed: of the permutation.
+        limit_users: keep the ratings of so many users, drawn before anything is dropped; the same in every build.
 
     Raises:
         InputError: no rating is left.
@@ -81,7 +84,8 @@ def index_interactions(
     user, user_ids = _codes(ratings["user_id"])
     item, item_ids = _codes(ratings["item_id"])
     time = ratings["time"].to_numpy(np.int64)
-    rows = _last_of_pairs(user, item, time)
+    drawn = _rows_of_users(user, limit_users)
+    rows = drawn[_last_of_pairs(user[drawn], item[drawn], time[drawn])]
     unique = len(rows)
     rows = rows[k_core(user[rows], item[rows], min_user_ratings, min_item_ratings)]
     if not len(rows):
@@ -107,8 +111,16 @@ def index_interactions(
         "interaction_time": time[rows],
         "interaction_split": split_codes(counts, split),
     }
-    duplicates, too_few = len(user) - unique, unique - len(rows)
+    duplicates, too_few = len(drawn) - unique, unique - len(rows)
     return Interactions(users, items, arrays, rows, duplicates, too_few, order)
+
+
+def _rows_of_users(user: np.ndarray, limit: int | None) -> np.ndarray:
+    """The rows of `limit` random users, or of all if there are not more, int64[n]; `user` has one of each row."""
+    if limit is None:
+        return np.arange(len(user))
+    chosen = np.random.default_rng(_SEED_OF_USERS).permutation(np.unique(user))[:limit]
+    return np.flatnonzero(np.isin(user, chosen))
 
 
 def _last_of_pairs(user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:

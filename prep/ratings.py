@@ -122,6 +122,7 @@ def read_ratings(source: Source, config: RatingsConfig) -> Ratings:
         config.split,
         order,
         config.order_seed,
+        config.limit_users,
     )
     _check_labels(interactions, threshold, source.name, config.like_threshold is None, raw)
     items, unknown = items_in_order(raw.items, interactions.items)

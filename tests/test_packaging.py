@@ -1,5 +1,6 @@
 """What is around the package: containers, templates, citation."""
 
+import importlib
 import json
 import re
 import tomllib
@@ -48,3 +49,25 @@ def test_the_command_exists():
     module, _, function = PROJECT["scripts"]["jaxsim"].partition(":")
     path = ROOT / (module.replace(".", "/") + ".py")
     assert f"def {function}(" in path.read_text("utf-8")
+
+
+def test_every_page_is_in_the_site():
+    """A page that no list names would be built, but nobody would find it."""
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    listed = set(re.findall(r"^([\w/-]+)$", index, re.M))
+    pages = {
+        path.relative_to(ROOT / "docs").with_suffix("").as_posix()
+        for path in (ROOT / "docs").rglob("*.md")
+    }
+    assert pages == {"index", *listed}
+
+
+def test_functions_of_equations_exist():
+    """Each name on the page of equations is one that can be imported."""
+    names = re.findall(
+        r"`((?:jaxsim|prep)(?:\.\w+)+)`", (ROOT / "docs" / "equations.md").read_text("utf-8")
+    )
+    assert len(names) > 6
+    for name in names:
+        module, _, function = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), function), name

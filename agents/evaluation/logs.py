@@ -1,11 +1,13 @@
 """Logs: what a policy recommended in simulated sessions, and what the users did; one row for each step.
 
 For off-policy evaluation and for people who want to look. `log_sessions` is a pure function of its key.
+`logged_episodes` has the same rows batch by batch, with the observations if they are asked for.
 """
 
-from dataclasses import asdict
+import dataclasses
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,23 @@ _FIRST = (
     "reward", "propensity", "probability", *_VOTES, "slate", "place", "probabilities", "departure_probability",
     "terminated", "truncated",
 )  # fmt: skip
+
+
+Arrays = dict[str, np.ndarray]
+
+
+class LoggedEpisodes(NamedTuple):
+    """E whole episodes in their order, with R steps in all.
+
+    Attributes:
+        columns: the columns of `log_sessions_of`, [R, ...] each, without titles and groups.
+        before: the observation before each step, field to [R, ...]; empty unless observations are asked for.
+        last: the observation after the last step of each episode, field to [E, ...]; empty as `before`.
+    """
+
+    columns: Arrays
+    before: Arrays
+    last: Arrays
 
 
 def log_sessions(
@@ -48,6 +67,15 @@ def log_sessions(
     Returns:
         A row for each step, see `log_sessions_of`.
     """
+    return log_sessions_of(dataset, env, params, policy, *draw_sessions(params, key, episodes))
+
+
+def draw_sessions(params: EnvParams, key: jax.Array, episodes: int) -> tuple[jax.Array, jax.Array]:
+    """The users int32[M] and keys [M] of M = `episodes` episodes, drawn from `params.session_users`.
+
+    Raises:
+        InputError: no episode.
+    """
     if episodes < 1:
         raise InputError(f"episodes is {episodes}: give a whole number from 1")
 
@@ -56,8 +84,7 @@ def log_sessions(
         index = jax.random.randint(key_user, (), 0, len(params.session_users), jnp.int32)
         return params.session_users[index], key_session
 
-    users, keys = jax.vmap(begin)(jnp.arange(episodes, dtype=jnp.int32))
-    return log_sessions_of(dataset, env, params, policy, users, keys)
+    return jax.vmap(begin)(jnp.arange(episodes, dtype=jnp.int32))
 
 
 def log_sessions_of(
@@ -88,40 +115,78 @@ def log_sessions_of(
             terminated, truncated    how the episode ends
             invalid_action           and whatever else `info` says of a step
     """
+    batches = [x.columns for x in logged_episodes(env, params, policy, users, keys)]
+    joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    return _described(dataset, pd.DataFrame({name: _column(x) for name, x in joined.items()}))
+
+
+def logged_episodes(
+    env: Simulator,
+    params: EnvParams,
+    policy: Any,
+    users: jax.Array,
+    keys: jax.Array,
+    observations: bool = False,
+) -> Iterator[LoggedEpisodes]:
+    """The episodes of `log_sessions_of` in batches, so that memory stays bounded.
+
+    Args:
+        env, params: of `jaxsim.make`.
+        policy: as in `log_sessions`.
+        users: int32[M].
+        keys: PRNG keys [M].
+        observations: whether to fetch the observations, too.
+    """
     size = min(batch_size(env.num_items), len(users))
-    tables = []
     for first in range(0, len(users), size):
         episode = np.arange(first, first + size)
-        rows = np.minimum(
-            episode, len(users) - 1
-        )  # the last batch is filled up, so that all have one shape
-        batch = _log_batch(env, params, policy, users[rows], keys[rows], episode < len(users))
-        tables += [{"episode": episode[alive], **columns} for alive, columns in batch]
-    joined = {name: np.concatenate([t[name] for t in tables]) for name in tables[0]}
-    order = np.lexsort((joined["step"], joined["episode"]))
-    frame = {name: _column(values[order]) for name, values in joined.items()}
-    return _described(dataset, pd.DataFrame(frame))
+        # The last batch is filled up, so that all have one shape.
+        rows = np.minimum(episode, len(users) - 1)
+        session = _begin(env, params, policy, users[rows], keys[rows])
+        counts = episode < len(users)
+        yield _log_batch(env, params, policy, keys[rows], session, (episode, counts), observations)
 
 
 def _log_batch(
     env: Simulator,
     params: EnvParams,
     policy: Any,
-    users: jax.Array,
     keys: jax.Array,
-    alive: np.ndarray,
-) -> list[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """For each time step the episodes bool[B] that had not ended, and their columns."""
-    session = _begin(env, params, policy, users, keys)
-    steps, time = [], 0
+    session: Any,
+    numbers: tuple[np.ndarray, np.ndarray],
+    observations: bool,
+) -> LoggedEpisodes:
+    """Play B new sessions to their ends; `numbers` are those of the episodes int64[B], and which count bool[B]."""
+    episode, counts = numbers
+    alive, time = counts.copy(), 0
+    before = _observed(session[1]) if observations else {}
+    last = {name: np.zeros_like(x) for name, x in before.items()}
+    steps: list[Arrays] = []
+    seen: list[Arrays] = []
     while alive.any():
         session, record = _step(env, params, policy, keys, jnp.int32(time), session)
         time += 1
-        columns = _columns(jax.device_get(record))
+        columns = {"episode": episode, **_columns(jax.device_get(record))}
         columns["step"] = np.full(len(alive), time, np.int32)
-        steps.append((alive, {name: x[alive] for name, x in columns.items()}))
-        alive = alive & ~(columns["terminated"] | columns["truncated"])
-    return steps
+        steps.append({name: x[alive] for name, x in columns.items()})
+        seen.append({name: x[alive] for name, x in before.items()})
+        ends = alive & (columns["terminated"] | columns["truncated"])
+        before = _observed(session[1]) if observations else {}
+        for name, after in before.items():
+            last[name][ends] = after[ends]
+        alive = alive & ~ends
+    order = np.lexsort([np.concatenate([x[name] for x in steps]) for name in ("step", "episode")])
+    return LoggedEpisodes(
+        {name: np.concatenate([x[name] for x in steps])[order] for name in steps[0]},
+        {name: np.concatenate([x[name] for x in seen])[order] for name in seen[0]},
+        {name: x[counts] for name, x in last.items()},
+    )
+
+
+def _observed(obs: Any) -> Arrays:
+    """The fields of observations, on the host."""
+    fields = {field.name: getattr(obs, field.name) for field in dataclasses.fields(obs)}
+    return {name: np.asarray(x) for name, x in jax.device_get(fields).items()}
 
 
 @partial(jax.jit, static_argnames="env")
@@ -166,11 +231,11 @@ def _step(
     return jax.vmap(step)(keys, *session)
 
 
-def _columns(record: dict[str, Any]) -> dict[str, np.ndarray]:
+def _columns(record: dict[str, Any]) -> Arrays:
     """The columns of a record, [B, ...] each."""
     response, action, votes = (record.pop(name, None) for name in ("response", "action", "votes"))
     columns = {name: np.asarray(value) for name, value in record.items()}
-    columns |= {name: x for name, x in asdict(response).items() if x is not None}
+    columns |= {name: x for name, x in dataclasses.asdict(response).items() if x is not None}
     if votes is not None:
         columns |= dict(zip(_VOTES, votes.T, strict=True))
     if action.ndim == 1:

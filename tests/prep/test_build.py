@@ -128,9 +128,28 @@ def test_each_split_has_a_dataset_of_its_own(tiny, cache):
         assert mined == (split == "ratio")
 
 
-def test_a_missing_loo_dataset_says_how_to_build_it():
-    with pytest.raises(jaxsim.InputError, match="prep build ml-100k --split loo`"):
-        jaxsim.load_dataset("ml-100k-loo")
+@pytest.mark.usefixtures("no_training")
+def test_a_dataset_of_few_users_replaces_none(tiny, cache):
+    args = build_args(tiny, "unused")
+    del args[args.index("--out") : args.index("--out") + 2]
+    run([*map(str, args), "--limit-users", "2"])
+    assert {path.name for path in (cache / "datasets").iterdir()} == {"ml-100k-2-users"}
+    dataset = jaxsim.load_dataset("ml-100k-2-users")
+    assert dataset.manifest["counts"]["users"] == 2
+    assert dataset.manifest["settings"]["limit_users"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ml-100k-loo", "ml-100k --split loo"),
+        ("yelp-1000-users", "yelp --limit-users 1000"),
+        ("yelp-1000-users-loo", "yelp --limit-users 1000 --split loo"),
+    ],
+)
+def test_a_missing_variant_says_how_to_build_it(name, options):
+    with pytest.raises(jaxsim.InputError, match=f"prep build {options}`"):
+        jaxsim.load_dataset(name)
 
 
 @pytest.mark.usefixtures("no_training")
@@ -279,6 +298,7 @@ BAD_OPTIONS = {
     "category share": (["--max-category-share", "-1"], "--max-category-share is -1.0"),
     "min items": (["--min-items", "0"], "--min-items is 0: give a whole number from 1"),
     "min category items": (["--min-category-items", "0"], "--min-category-items is 0"),
+    "limit users": (["--limit-users", "0"], "--limit-users is 0"),
     "min user ratings": (["--min-user-ratings", "0"], "--min-user-ratings is 0"),
     "threshold nan": (["--like-threshold", "nan"], "--like-threshold is nan: give a finite number"),
     "language model": (["--llm.top-p", "0"], "--llm.top-p is 0.0: give a finite number above 0"),

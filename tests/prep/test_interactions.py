@@ -90,6 +90,21 @@ def test_the_core_is_what_is_left_when_dropping_ends():
         index_interactions(ratings(*ROWS), 3, min_user_ratings=3)
 
 
+def test_few_users_are_those_of_every_build_and_come_before_all_that_is_dropped():
+    whole = index_interactions(ratings(*ROWS), 3)
+    few = index_interactions(ratings(*ROWS), 3, limit_users=2)
+    assert len(few.users) == 2
+    assert (few.duplicates, few.too_few) == (0, 0)  # the others are not dropped ratings
+    again = index_interactions(ratings(*reversed(ROWS)), 3, limit_users=2)
+    assert again.users == few.users
+    of_whole = [row for row in whole.rows if ROWS[row][0] in few.users]
+    np.testing.assert_array_equal(
+        few.rows, of_whole
+    )  # rows of the table, where texts are looked up
+    everyone = index_interactions(ratings(*ROWS), 3, limit_users=99)
+    assert everyone.users == whole.users
+
+
 def test_items_without_a_rating_join_when_wanted():
     indexed = index_interactions(ratings(("u", "10", 5, 1), ("u", "9", 1, 1)), 3, ["11", "9", "1"])
     assert indexed.items == ["1", "9", "10", "11"]

@@ -7,8 +7,10 @@ import pytest
 
 from agents.algorithms.dqn import DQN, DQNConfig
 from agents.algorithms.ppo import PPO, PPOConfig
-from agents.evaluation.baselines import RandomPolicy, RepeatLastLiked, baselines
+from agents.evaluation.baselines import FixedRanking, RandomPolicy, RepeatLastLiked, baselines
+from agents.evaluation.exploring import exploring
 from agents.evaluation.logs import log_sessions, log_sessions_of
+from agents.evaluation.oracle import Oracle
 from agents.evaluation.sessions import FixedSessions, run_sessions
 from jaxsim import InputError
 from tests.conftest import CAPACITY, simulator_of
@@ -106,6 +108,7 @@ def policies(env, params):
         variables = algorithm.network.init(jax.random.key(1), obs)
         for sampled in (True, False):
             yield algorithm.policy_of(variables, sampled=sampled)
+            yield exploring(algorithm.policy_of(variables, sampled=sampled), 0.3)
     yield RandomPolicy()
     yield RepeatLastLiked()
 
@@ -171,6 +174,21 @@ def test_propensities_of_slates_add_up_over_all_of_them(leaving):
         )
         allowed = np.asarray(env.action_mask(obs, params))[np.asarray(pairs)].all(axis=1)
         assert chances[allowed].sum() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_policy_that_explores_has_the_propensity_of_both_parts(simulator):
+    _, env, params = simulator
+    obs, _ = env.reset(jax.random.key(2), params)
+    ranking = FixedRanking(jnp.arange(env.num_items, dtype=jnp.float32))
+    policy = exploring(ranking, 0.2)
+    best = ranking.choose(jax.random.key(0), env, obs, params)
+    other = int(np.flatnonzero(env.action_mask(obs, params))[0])
+    random = 0.2 / int(env.action_mask(obs, params).sum())
+    assert float(policy.propensity(env, obs, params, best)) == pytest.approx(0.8 + random)
+    assert float(policy.propensity(env, obs, params, jnp.int32(other))) == pytest.approx(random)
+    with pytest.raises(InputError, match=r"^--epsilon needs a policy that reads the observation"):
+        exploring(Oracle(), 0.2)
 
 
 def test_no_episode_is_refused(simulator):

@@ -316,7 +316,15 @@ def test_a_run_is_logged_with_where_the_log_comes_from(pack, run, tmp_path, caps
     assert (about["seed"], about["episodes"], about["users"]) == (3, 6, "train")
     assert about["environment"]["history_length"] == WINDOW["history_length"]
     assert about["dataset_digest"] == load_config(run).dataset_digest
-    assert "6 episodes" in capsys.readouterr().out
+    assert (log["policy"] == "dqn, seed 1, sampled").all()
+    assert (log["simulator"].str.startswith("UserSimulator-v0, paper, invented ")).all()
+    printed = capsys.readouterr().out
+    assert "6 episodes" in printed
+    assert "warning" not in printed
+    log_policy(run, LogOptions(tmp_path / "greedy.parquet", episodes=6))
+    assert "warning: at 100.0% of the steps the policy could recommend one thing only" in (
+        capsys.readouterr().out
+    )
     log_policy(run, LogOptions(out, episodes=6, sampled=True, network=1, seed=3))
     pd.testing.assert_frame_equal(pd.read_parquet(out), log)
     assert list(out.parent.iterdir()) == [out]
