@@ -125,16 +125,14 @@ def from_json(content: Sequence[Mapping[str, Any]]) -> list[Row]:
     Raises:
         TypeError, AttributeError: it was not `to_json` of this version that wrote them.
     """
-    names = {field.name: field.type for field in fields(Row) if field.name != "visits"}
+    names = {field.name for field in fields(Row)} - {"visits"}
     rows = []
     for values in content:
-        own: dict[str, Any] = {
-            name: math.nan if value is None and names[name] is float else value
-            for name, value in values.items()
-            if name in names
+        numbers: dict[str, Any] = {
+            name: math.nan if value is None else value for name, value in values.items()
         }
-        visits = {name: value for name, value in values.items() if name not in names}
-        rows.append(Row(**own, visits=visits or None))
+        visits = {name: numbers.pop(name) for name in [*numbers] if name not in names}
+        rows.append(Row(**numbers, visits=visits or None))
     return rows
 
 

@@ -96,12 +96,12 @@
 
   const flips = (step) => {
     if (step.flips === undefined) return []; // they were not looked for
-    if (step.all_flips === 0) return [el("p", "note", "No change that was tried gives the opposite decision.")];
+    const turns = step.p === undefined ? "flips the decision" : "moves the probability across 1/2";
+    if (step.all_flips === 0) return [el("p", "note", `No change that was tried ${turns}.`)];
     const lines = step.flips.map(([text, p]) => el("li", "", p === null ? text : `${text}: ${p.toFixed(3)}`));
     const rest = step.all_flips - step.flips.length;
     if (rest > 0) lines.push(el("li", "", `${rest} more such changes`));
-    const what = step.p === undefined ? "What would flip the decision: any one of" : "What would move the probability across 1/2: any one of";
-    return [el("h3", "", what), el("ul", "", lines)];
+    return [el("h3", "", `What ${turns}: any one of`), el("ul", "", lines)];
   };
 
   const voteTable = (session, step) => {

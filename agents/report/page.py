@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agents.evaluation.returns import BASELINE, GREEDY
+from agents.evaluation.returns import BASELINE, GREEDY, GROUPS
 from agents.evaluation.table import HEADER, Row, format_interval, ranked, row_cells
 from agents.evaluation.visits import format_visits
 from agents.report.curves import Curve, curve_charts, legend, line_key, style_of
@@ -74,7 +74,9 @@ def _headline(dataset: str, runs: Sequence[ReportedRun], rows: Sequence[Row]) ->
         f"Trained by reinforcement learning on simulated users of {dataset}, who like an item {decide}. "
         "Evaluated on fixed sessions, which are the same for every policy."
     )
-    tiles = [tile(f"{row.a_rwd:.2f}", _tile_text(row)) for row in rows if row.mode == GREEDY]
+    groups = GROUPS if len(runs) == 1 else GROUPS[:1]  # on a phone tiles stand below one another
+    shown = [row for row in rows if row.mode == GREEDY and row.users in groups]
+    tiles = [tile(f"{row.a_rwd:.2f}", _tile_text(row)) for row in shown]
     return [
         tag("h1", _title(dataset, runs)),
         tag("p", lead, class_="lead"),
