@@ -175,8 +175,9 @@ def test_the_command_writes_what_it_prints(monkeypatch, tmp_path, capsys):
 
 def test_mistakes_are_one_line():
     for options, message in (
-        ({"logs": 0}, r"^--logs 0: give a whole number from 1$"),
-        ({"logs": 1}, r"^--logs 1: give a whole number from 2"),
+        ({"logs": 1}, r"^--logs 1: give a whole number from 2$"),
+        ({"sessions": 3}, r"^--sessions 3: give a whole number from 4$"),
+        ({"horizon": 0}, r"^--horizon 0: give a whole number from 1$"),
     ):
         with pytest.raises(InputError, match=message):
             command.run_ope(**options)
