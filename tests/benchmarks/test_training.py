@@ -139,7 +139,7 @@ class Counting:
     def __init__(self, num_items: int) -> None:
         self.num_items = num_items
 
-    def init(self, key, params, items):
+    def init(self, key, params, items=None):
         return jnp.int32(0)
 
     def iterations(self, state, params, count):
