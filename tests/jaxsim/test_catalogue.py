@@ -283,7 +283,7 @@ def test_embeddings_that_contradict_the_keywords_are_refused(kind, item, value, 
         build_catalogue(arrays, kind=kind)
 
 
-@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize("count", [3, pytest.param(40, marks=pytest.mark.slow)])
 def test_needed_pairs_have_the_cosines_of_all_pairs(count):
     """One by one, and in a batch that is processed in chunks."""
     catalogue, *pairs = random_pairs()

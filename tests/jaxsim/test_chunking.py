@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jaxsim.chunking import map_where
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(
     needed=st.lists(st.booleans(), max_size=20),
     size=st.integers(1, 25),

@@ -219,6 +219,7 @@ def mesh() -> Mesh:
     return devices.make_mesh(jax.devices()[:1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("catalogue", ["tables", "features"])
 def test_a_split_catalogue_gives_the_same_evidence_and_reasons(mesh, catalogue):
     """What rollouts do not ask of it: whole rows, the whole table, and keywords."""

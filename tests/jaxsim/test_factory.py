@@ -49,6 +49,7 @@ def test_settings_that_cannot_be_served_are_refused(dataset, settings, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_cache_of_sixteen_bits_takes_half_the_memory(dataset):
     sizes, runs = {}, []
     for name, settings in {

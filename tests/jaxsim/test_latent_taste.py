@@ -164,6 +164,7 @@ def test_a_taste_that_says_nothing_about_labels_is_not_drawn(model):
 # ---- the environment -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_mean_over_draws_is_the_posterior_s_probability(calibrated, dataset, kernel):
     """At the first step, and later without the answers since."""
     env, params, later = calibrated.env, never_leaves(calibrated.params), 3

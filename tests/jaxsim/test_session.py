@@ -219,6 +219,7 @@ def full_length() -> Simulator:
     return simulator_of(dataset, history_length=1, session_capacity=100, repeats="allow")
 
 
+@pytest.mark.slow
 def test_users_leave_with_the_stated_probability(full_length):
     """The defaults: departure 0.025, at most 100 steps, so 36.8 steps in the mean."""
     _, env, params = full_length

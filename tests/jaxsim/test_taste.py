@@ -170,6 +170,7 @@ def test_steps_respond_and_expected_response_agree(either, dataset):
             np.testing.assert_array_equal(reward, info["response"].like)
 
 
+@pytest.mark.slow
 def test_likes_are_drawn_with_probability_p(calibrated):
     env, params = calibrated.env, calibrated.params
     _, state = env.reset_user(0, params)

@@ -236,6 +236,7 @@ def test_long_epochs_get_larger_batches_and_steps_a_cap(arrays, stub_step):
     assert entry["steps_trained"] == 4
 
 
+@pytest.mark.slow
 def test_training_stops_after_epochs_without_a_better_auc(arrays, stub_step):
     stub_step(1.0, iter([0.5, 0.6, 0.6, 0.55, 0.7]))  # before training, and after each epoch
     entry = train_sasrec(arrays, replace(SMALL, epochs=9, patience=2))[1]

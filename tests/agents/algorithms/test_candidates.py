@@ -209,6 +209,7 @@ def test_learning_on_rows_is_learning_on_whole_tables(learnable, name):
     assert moved > 1e-4
 
 
+@pytest.mark.slow
 def test_log_probabilities_among_candidates_are_exact(learnable):
     _, env, params = learnable
     agent = PPO(env, PPOConfig(**COMMON, rollout_length=4, num_minibatches=4))

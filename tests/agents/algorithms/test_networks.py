@@ -234,6 +234,7 @@ def test_first_scores_are_log_odds_of_item_and_taste(seed):
     np.testing.assert_allclose(unknown, 3 * odds, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_and_rates_are_not_trained():
     network, variables, *_ = residual_start(0)
 

@@ -143,6 +143,7 @@ def test_the_a2c_step_follows_the_policy_gradient():
     assert optax.tree.norm(optax.tree.sub(after.variables, before.variables)) > 0
 
 
+@pytest.mark.slow
 def test_advantages_may_be_taken_as_they_are():
     agent = A2C(ProbeEnv(), dataclasses.replace(A2C_SMALL, normalise_advantages=False))
     _, experience, _ = collected(agent)

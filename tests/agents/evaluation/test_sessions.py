@@ -167,6 +167,7 @@ def test_diversity_is_the_mean_distance_of_the_list(simulator):
         np.testing.assert_allclose(outcome.diversity[row], np.mean(distances), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_lists_are_distinct_even_where_repeats_are_allowed(even_with_repeats):
     """Recommending the item that was liked last earns only likes, but a list of it would show one item."""
     _, env, params = even_with_repeats
