@@ -211,6 +211,7 @@ def test_an_invalid_action_earns_nothing_and_is_not_appended(either):
     chex.assert_trees_all_equal(after[1].posterior, state.posterior)
 
 
+@pytest.mark.slow
 def test_tables_and_features_and_both_prefixes_agree(dataset):
     answers = []
     for catalogue, prefixes in (("tables", "table"), ("features", "encode")):

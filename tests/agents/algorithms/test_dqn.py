@@ -45,6 +45,7 @@ def by_meaning(result):
 # ---- learning --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bellman_targets_against_numpy(learnable, dqn):
     """Masked targets, double or not; what a bootstrap counts is the batch's to say."""
     _, env, params = learnable

@@ -177,6 +177,7 @@ def test_lists_are_distinct_even_where_repeats_are_allowed(even_with_repeats):
     assert 0 < outcome.liking.mean() < 1
 
 
+@pytest.mark.slow
 def test_repeats_are_counted_in_the_simulator(even_with_repeats):
     """Item 0 is always liked: where repeats are allowed, all but its first recommendation is a repeat."""
     _, env, params = even_with_repeats

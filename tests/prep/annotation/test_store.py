@@ -192,6 +192,7 @@ with ReplyStore(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_first_ends_even_by_a_kill(path):
     first = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE)
     try:
