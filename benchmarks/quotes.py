@@ -165,6 +165,23 @@ def _over_static(row: dict[str, Any]) -> str:
     return f"{row['paired_static_best_low']:+.2f} to {row['paired_static_best_high']:+.2f}"
 
 
+def table2_short_block(result: dict[str, Any]) -> str:
+    """Greedy agents and baselines, a row each, with both groups of users side by side."""
+    rows = {(row["policy"], row["users"]): row for row in result["rows"] if row["mode"] != "sampled"}
+    names = sorted({name for name, _ in rows}, key=lambda name: -rows[name, "train"]["a_rwd"])
+    cells = []
+    for name in names:
+        seeds = rows[name, "train"]["seeds"]
+        row = [f"{name} ({seeds} seeds)" if seeds > 1 else name]
+        for users in ("train", "held_out"):
+            of = rows[name, users]
+            row.append(f"{of['a_rwd']:.2f} ({of['a_rwd_low']:.2f} to {of['a_rwd_high']:.2f})")
+            row.append(f"{of['share_of_oracle']:.0%}")
+        cells.append(tuple(row))
+    header = ("policy", "users of training", "to oracle", "held-out users", "to oracle")
+    return format_table(header, cells, markdown=True, left=(0,))
+
+
 def demo_block(output: str) -> str:
     """What `make demo` prints from the training on; the build before it is cut."""
     return _code(output[output.index("$ python -m agents train") :])
@@ -172,6 +189,7 @@ def demo_block(output: str) -> str:
 
 BLOCKS: dict[str, Callable[[Any], str]] = {
     "table2": table2_block,
+    "table2-short": table2_short_block,
     "table6": lambda result: format_rows(result, markdown=True),
     "training": lambda result: _code(format_results(result)),
     "ablations": lambda result: _code(format_ablations(result)),
