@@ -167,7 +167,9 @@ def _over_static(row: dict[str, Any]) -> str:
 
 def table2_short_block(result: dict[str, Any]) -> str:
     """Greedy agents and baselines, a row each, with both groups of users side by side."""
-    rows = {(row["policy"], row["users"]): row for row in result["rows"] if row["mode"] != "sampled"}
+    rows = {
+        (row["policy"], row["users"]): row for row in result["rows"] if row["mode"] != "sampled"
+    }
     names = sorted({name for name, _ in rows}, key=lambda name: -rows[name, "train"]["a_rwd"])
     cells = []
     for name in names:

@@ -1,7 +1,6 @@
 """Properties of the real MovieLens 100K, built with the default settings."""
 
 import json
-import re
 
 import jax
 import numpy as np
@@ -18,7 +17,6 @@ from benchmarks.training.target import SESSIONS_SEED, like_rate_target
 from jaxsim import InputError, make
 from tests.paths import ROOT
 
-README = ROOT / "README.md"
 pytestmark = pytest.mark.slow  # the build trains the statistic model for half a minute
 
 
@@ -75,24 +73,8 @@ def test_movielens_test_split(movielens_cache, tmp_path, monkeypatch, capsys):
     assert "bias_running" in capsys.readouterr().out
 
 
-def test_the_quickstart_runs(movielens_cache, monkeypatch, capsys):
-    monkeypatch.setenv("JAXSIM_CACHE_DIR", str(movielens_cache))
-    code = re.search(
-        r"<!-- the tests run this block -->\n```python\n(.*?)```",
-        README.read_text("utf-8"),
-        re.DOTALL,
-    )
-    assert code is not None
-    exec(compile(code[1], "README.md", "exec"), {})
-    printed = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"0\.\d\d of random recommendations are liked", printed[0])
-    assert printed[1].startswith("{'f_mat': ")
-    assert printed[-1].startswith("it flips with")
-    assert len(printed) == 6
-
-
 def test_the_target_of_the_kept_training_result_can_be_measured_again(movielens):
-    """README quotes it: like_rate earns the same in the sessions that the result names."""
+    """docs/results.md quotes it: like_rate earns the same in the sessions that the result names."""
     kept = json.loads((ROOT / "benchmarks/results/training-ml-100k.json").read_text("utf-8"))
     env, params = make(movielens)
     number = kept["sessions_seed"] - SESSIONS_SEED

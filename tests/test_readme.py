@@ -1,4 +1,4 @@
-"""README and docs/ name real commands, files and results; tests/test_movielens.py runs the README's code."""
+"""README and docs/ name real commands, files and results; tests/test_code_blocks.py runs their code."""
 
 import contextlib
 import functools
@@ -114,8 +114,8 @@ def test_every_measurement_is_quoted_and_speed_in_the_readme():
     assert "<!-- number throughput-ml-100k.json best.steps_per_second" in text
 
 
-def test_the_readmes_words_on_table_2_hold_of_the_kept_result():
-    """If this fails after recording Table 2 again, reword the paragraph below it in the README."""
+def test_the_words_on_table_2_hold_of_the_kept_result():
+    """If this fails after recording Table 2 again, reword docs/results.md and the README."""
     result = json.loads((quotes.RESULTS / "table2-ml-100k.json").read_text("utf-8"))
     rows = {(row["policy"], row["users"]): row for row in result["rows"]}
     for users in ("train", "held_out"):
@@ -129,7 +129,7 @@ def test_the_readmes_words_on_table_2_hold_of_the_kept_result():
 
 
 def test_the_words_on_agents_that_adapt_hold_of_the_kept_results():
-    """If this fails after recording them again, reword the README and docs/training.md."""
+    """If this fails after recording them again, reword docs/results.md and docs/training.md."""
     for name, above in (("calibrated", True), ("calibrated-default", False)):
         text = (quotes.RESULTS / f"table2-ml-100k-{name}.json").read_text("utf-8")
         rows = {(row["policy"], row["users"]): row for row in json.loads(text)["rows"]}
@@ -147,7 +147,7 @@ def test_the_words_on_agents_that_adapt_hold_of_the_kept_results():
 
 
 def test_the_words_on_planning_hold_of_the_kept_results():
-    """If this fails after recording them again, reword the README and docs/departure.md."""
+    """If this fails after recording them again, reword docs/results.md and docs/departure.md."""
     reward = {}
     for name in ("planning", "personal"):
         path = quotes.RESULTS / f"table2-ml-100k-departure-{name}.json"
@@ -163,7 +163,7 @@ def test_the_words_on_planning_hold_of_the_kept_results():
 
 
 def test_the_words_on_satiation_hold_of_the_kept_result():
-    """If this fails after recording it again, reword the README and docs/satiation.md."""
+    """If this fails after recording it again, reword docs/satiation.md."""
     result = json.loads((quotes.RESULTS / "satiation-ml-100k.json").read_text("utf-8"))
     assert not result["fit"]["shows"]
     kept = [row for row in result["fit"]["tables"]["raw"] if row["kept"]]
@@ -175,8 +175,8 @@ def test_the_words_on_satiation_hold_of_the_kept_result():
     assert lost["random"] > lost["static_best"] > 2 * lost["oracle"] > 0
 
 
-def test_the_readmes_words_on_fidelity_hold_of_the_kept_result():
-    """If this fails after recording the fidelity again, reword the section in the README."""
+def test_the_words_on_fidelity_hold_of_the_kept_result():
+    """If this fails after recording the fidelity again, reword docs/results.md and the README."""
     result = json.loads((quotes.RESULTS / "fidelity-ml-100k.json").read_text("utf-8"))
     auc = {name: estimate["value"] for name, estimate in result["auc"].items()}
     assert result["reference"] == "bias_residual"
@@ -195,7 +195,7 @@ def test_the_readmes_words_on_fidelity_hold_of_the_kept_result():
 
 
 def test_the_words_on_validity_hold_of_the_kept_results():
-    """If this fails after recording the validity again, reword README and docs/validity.md."""
+    """If this fails after recording the validity again, reword docs/results.md and docs/validity.md."""
     result, synthetic = (
         json.loads((quotes.RESULTS / f"validity-{name}.json").read_text("utf-8"))
         for name in ("ml-100k", "synthetic")

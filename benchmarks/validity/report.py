@@ -1,4 +1,4 @@
-"""The measurement as text for a terminal, and its summary for the README."""
+"""The measurement as text for a terminal, and its summary for docs/results.md."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -66,7 +66,7 @@ def format_report(result: Mapping[str, Any]) -> str:
 
 
 def format_summary(result: Mapping[str, Any]) -> str:
-    """The most important figures, for the README."""
+    """The most important figures, for docs/results.md."""
     judged = result["simulators"]
     header = (
         "simulator",
