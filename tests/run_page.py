@@ -1,8 +1,8 @@
 """Runs the code of one page, block after block, as a reader would: `python -m tests.run_page docs/logs.md`.
 
 Python blocks share their names; commands run in this process, in the current folder. A few words are replaced so
-that nothing trains for minutes, and what cannot run here is left out; `LEFT_OUT` says why. After a block the output
-is compared with what the page says that it prints.
+that nothing trains for minutes, and what cannot run here is left out; `LEFT_OUT` says why. After a block the
+output is compared with what the page says that it prints.
 """
 
 import contextlib

@@ -57,10 +57,9 @@ class EmptyVectorEnv(VectorEnv[Arrays, np.ndarray, np.ndarray]):
         self._ends = np.zeros(num_envs, bool)
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Arrays, Info]:
-        """The constant observations."""
-        super().reset(seed=seed)
+        """The constant observations. Nothing is random, so seeds change nothing."""
         return self._obs, {}
 
     def step(self, actions: Any) -> tuple[Arrays, np.ndarray, np.ndarray, np.ndarray, Info]:

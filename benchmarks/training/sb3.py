@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -28,7 +27,8 @@ from benchmarks.training.sb3_network import (
 )
 from benchmarks.training.target import Attempt, Target
 from jaxsim import EnvParams, UserSimulator
-from jaxsim.gymnasium_adapter import GymnasiumEnv, GymnasiumVectorEnv
+from jaxsim.gymnasium_adapter import GymnasiumEnv
+from jaxsim.sb3_vec_env import SB3VecEnv, make_sb3_vec_env
 
 MODELS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "a2c": A2C, "dqn": DQN}
 VECTOR_ENVS = 64
@@ -122,59 +122,13 @@ def count_parameters(setup: Setup, envs: VecEnv) -> int:
 # ---- the environments --------------------------------------------------------------------------------------
 
 
-class VectorAdapter(VecEnv):
-    """A `gymnasium.vector.VectorEnv` with SAME_STEP resets, as a `VecEnv` of Stable-Baselines3."""
-
-    def __init__(self, envs: VectorEnv[Any, Any, Any]) -> None:
-        self.envs = envs  # set first, because the base class reads attributes
-        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
-        self.actions = np.zeros(envs.num_envs, np.int64)
-
-    def reset(self) -> Any:
-        """Start a new session in every environment."""
-        return self.envs.reset()[0]
-
-    def step_async(self, actions: np.ndarray) -> None:
-        """Keep the actions for `step_wait`."""
-        self.actions = actions
-
-    def step_wait(self) -> Any:
-        """Observations, rewards, dones, infos; the last observation of a session that ends is in its info."""
-        obs, rewards, terminated, truncated, infos = self.envs.step(self.actions)
-        done = terminated | truncated
-        described: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for i in np.flatnonzero(done):
-            described[i]["terminal_observation"] = infos["final_obs"][i]
-            described[i]["TimeLimit.truncated"] = bool(truncated[i] and not terminated[i])
-        return obs, rewards.astype(np.float32), done, described
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """The attribute of the vector environment, repeated for each session."""
-        return [getattr(self.envs, attr_name, None)] * self.num_envs
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Not supported."""
-        raise NotImplementedError("sessions of one program share their attributes")
-
-    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> Any:
-        """Not supported."""
-        raise NotImplementedError("sessions of one program share their methods")
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """No session is wrapped."""
-        return [False] * self.num_envs
-
-
 def simulator_envs(env: UserSimulator, params: EnvParams, num_envs: int, seed: int) -> VecEnv:
     """Sessions of the simulator; reset and stepped once, so that nothing is left to compile."""
     envs: VecEnv
     if num_envs == 1:
         envs = DummyVecEnv([lambda: GymnasiumEnv(env, params, seed)])
     else:
-        envs = VectorAdapter(GymnasiumVectorEnv(env, params, num_envs, seed))
+        envs = make_sb3_vec_env(env, params, num_envs, seed)
     envs.reset()
     envs.step(np.zeros(num_envs, np.int64))
     return envs
@@ -185,7 +139,7 @@ def empty_envs(env: UserSimulator, params: EnvParams, num_envs: int) -> VecEnv:
     like = GymnasiumEnv(env, params, seed=0)
     if num_envs == 1:
         return DummyVecEnv([lambda: EmptyEnv(like)])
-    return VectorAdapter(EmptyVectorEnv(like, num_envs))
+    return SB3VecEnv(EmptyVectorEnv(like, num_envs))
 
 
 def describe() -> dict[str, Any]:
