@@ -4,8 +4,8 @@
     python examples/sb3_agents.py maskable_ppo
 
 Each learns from many sessions of one compiled program, and reads one vector: 1 liked, -1 disliked, 0 not in the
-window. MaskablePPO knows which items may be recommended, DQN's network below reads it from that vector, and PPO and
-TRPO learn that an item of the window earns 0. All are judged on allowed items.
+window. MaskablePPO knows which items may be recommended, DQN's network below reads it from that vector, and PPO
+and TRPO learn that an item of the window earns 0. All are judged on allowed items.
 """
 
 import argparse
@@ -26,9 +26,10 @@ from jaxsim.sb3_vec_env import SB3VecEnv, make_sb3_vec_env
 
 
 class MaskedQNetwork(QNetwork):
-    """Values items of the window, which earn nothing, below all others. DQN knows no masks; its input shows them."""
+    """Values items of the window, which earn nothing, below all others. DQN has no masks, but sees the window."""
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
+        """Values float32[B, N]."""
         return super().forward(obs).masked_fill(obs != 0, -1.0)
 
 
@@ -36,13 +37,14 @@ class MaskedDQNPolicy(DQNPolicy):
     """DQN's policy with `MaskedQNetwork`."""
 
     def make_q_net(self) -> QNetwork:
+        """The network, and the target network."""
         arguments = self._update_features_extractor(self.net_args, features_extractor=None)
         return MaskedQNetwork(**arguments).to(self.device)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an agent is made: its class, its policy, the number of sessions at once, steps of training, and settings."""
+    """How an agent is made: class, policy, number of sessions at once, steps of training, and settings."""
 
     agent: type[BaseAlgorithm]
     policy: Any
@@ -127,9 +129,8 @@ def main(
     learned = likes_in_a_session(judge, scores_of(model))
     gain = learned - baseline
     error = 1.96 * gain.std() / np.sqrt(len(gain))
-    print(
-        f"{agent}, after {steps:,} steps: {learned.mean():.2f}, which is like_rate {gain.mean():+.2f} ± {error:.2f}"
-    )
+    paired = f"like_rate {gain.mean():+.2f} ± {error:.2f}"
+    print(f"{agent}, after {steps:,} steps: {learned.mean():.2f} ({paired})")
     return float(learned.mean()), float(baseline.mean())
 
 

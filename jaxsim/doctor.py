@@ -29,7 +29,7 @@ EXTRAS = {
     "minari": ("minari", "h5py"),
     "notebooks": ("jupytext", "nbclient", "nbformat", "ipykernel"),
     "tensorboard": ("tensorboardX",),
-    "sb3": ("stable_baselines3", "torch"),
+    "sb3": ("stable_baselines3", "sb3_contrib", "torch"),
 }
 """The optional packages of this one, and the modules that each brings."""
 _PURPOSES = {
@@ -40,7 +40,7 @@ _PURPOSES = {
     "minari": "logs as Minari datasets",
     "notebooks": "executing the notebooks",
     "tensorboard": "training curves in TensorBoard",
-    "sb3": "comparison with Stable-Baselines3",
+    "sb3": "Stable-Baselines3 and sb3-contrib",
 }
 
 

@@ -45,12 +45,13 @@ class SB3VecEnv(VecEnv):
         if mode is not AutoresetMode.SAME_STEP:
             raise InputError(f"envs: autoreset_mode is {mode}, and must be AutoresetMode.SAME_STEP")
         self.envs, self.flat = envs, flat  # set first, because the base class reads attributes
-        space = envs.single_observation_space
+        space, action = envs.single_observation_space, envs.single_action_space
         if flat:
-            if not isinstance(envs.single_action_space, spaces.Discrete):
+            if not isinstance(action, spaces.Discrete):
                 raise InputError("flat: an observation of slates is no single vector; leave it out")
-            space = spaces.Box(-1, 1, (int(envs.single_action_space.n),), np.int8)
-        super().__init__(envs.num_envs, space, envs.single_action_space)
+            self._num_items = int(action.n)
+            space = spaces.Box(-1, 1, (self._num_items,), np.int8)
+        super().__init__(envs.num_envs, space, action)
         self.actions = np.zeros(envs.num_envs, np.int64)
 
     def reset(self) -> Any:
@@ -81,7 +82,7 @@ class SB3VecEnv(VecEnv):
     def _shown(self, obs: dict[str, np.ndarray]) -> Any:
         if not self.flat:
             return obs
-        vectors = np.zeros((self.num_envs, *self.observation_space.shape), np.int8)  # type: ignore[misc]
+        vectors = np.zeros((self.num_envs, self._num_items), np.int8)
         row, place = np.nonzero(obs["responses"])
         vectors[row, obs["items"][row, place]] = obs["responses"][row, place]
         return vectors
@@ -89,7 +90,7 @@ class SB3VecEnv(VecEnv):
     def _shown_one(self, obs: dict[str, np.ndarray]) -> Any:
         if not self.flat:
             return obs
-        vector = np.zeros(self.observation_space.shape, np.int8)  # type: ignore[arg-type]
+        vector = np.zeros(self._num_items, np.int8)
         given = obs["responses"] != 0
         vector[obs["items"][given]] = obs["responses"][given]
         return vector
