@@ -1,6 +1,5 @@
 """The command line: `python -m agents train dqn`, `evaluate RUN`, `compare RUN RUN`, `log RUN`, `report RUN`."""
 
-import json as json_format
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +14,8 @@ from agents.evaluation.table import finite_or_none
 from agents.report.command import ReportOptions, report_runs
 from agents.runs.experiment import Experiment, RunOptions, evaluate_again, repeat_run, train_run
 from agents.runs.session_log import LogOptions, log_run
-from jaxsim import InputError
 from jaxsim.cli import Commands, main
-from jaxsim.files import check_writable, write_text
+from jaxsim.files import check_file, write_json
 
 _EXPERIMENT, _OPTIONS = Experiment(), RunOptions()
 
@@ -86,23 +84,19 @@ def compare_runs(
         b: another, evaluated on the same dataset, environment and evaluation seed.
         json: also write the result to this file.
     """
-    if json is not None:
-        check_writable(json)
-        if json.is_dir():
-            raise InputError(f"--json {json}: is a folder; give a file")
+    check_file("--json", json)
     first, second = load_returns(a), load_returns(b)
     differences = compare(first, second)
     print(format_comparison(first, second, differences))
-    if json is not None:
-        content = {
-            **{
-                name: {"run": str(run.run), "policy": run.policy, "seeds": run.seeds}
-                for name, run in (("a", first), ("b", second))
-            },
-            **first.identity,
-            "rows": [{**finite_or_none(asdict(x)), "verdict": x.verdict} for x in differences],
-        }
-        write_text(json, json_format.dumps(content, indent=2) + "\n")
+    content = {
+        **{
+            name: {"run": str(run.run), "policy": run.policy, "seeds": run.seeds}
+            for name, run in (("a", first), ("b", second))
+        },
+        **first.identity,
+        "rows": [{**finite_or_none(asdict(x)), "verdict": x.verdict} for x in differences],
+    }
+    write_json(json, content)
 
 
 def log_policy(

@@ -1,6 +1,5 @@
 """Where the benchmarks write their results and figures."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,31 +9,12 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 
 from jaxsim import InputError
-from jaxsim.files import check_writable, staged_file, write_text
-
-
-def check_file(option: str, path: Path | None) -> None:
-    """Make sure, before any long work, that the file of an option can be written, if it is given.
-
-    Raises:
-        InputError: it is a folder, or cannot be written.
-    """
-    if path is None:
-        return
-    check_writable(path)
-    if path.is_dir():
-        raise InputError(f"{option} {path}: is a folder; give a file")
+from jaxsim.files import check_file, staged_file, write_json, write_text
 
 
 def check_json(path: Path | None) -> None:
     """`check_file` of `--json`."""
     check_file("--json", path)
-
-
-def write_json(path: Path | None, result: Any) -> None:
-    """Write a result as JSON, if a path is given."""
-    if path is not None:
-        write_text(path, json.dumps(result, indent=2) + "\n")
 
 
 def check_files(json: Path | None, csv: Path | None, html: Path | None) -> None:

@@ -28,6 +28,7 @@ from jaxsim.tables import format_table
 Commands = Mapping[str, "Callable[..., Any] | Commands"]
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000  # Python's own number is 700
 _EXAMPLE = "\nExample:\n"
+_AGAIN = "no file is left half written; run the same command again"
 _LESS_MEMORY = (
     "ask for less at a time (sessions, batches, seeds), or end other programs that use the device"
 )
@@ -46,7 +47,7 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
 
     Raises:
         SystemExit: code 2 for unusable input or an unusable file (one line on standard error), 130 when
-            interrupted.
+            interrupted. The message of a KeyboardInterrupt that a command raises itself says how to go on.
     """
     rest = list(sys.argv[1:] if args is None else args)
     try:
@@ -74,8 +75,8 @@ def main(commands: Commands, prog: str, description: str, args: list[str] | None
     except OSError as error:
         print(f"error: {error.filename or 'disk'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {stop if stop.args else _AGAIN}", file=sys.stderr)
         raise SystemExit(130) from None
 
 

@@ -1,7 +1,6 @@
 """`jaxsim doctor`: versions, devices, cache, datasets and optional packages of this machine, and what is wrong."""
 
 import importlib.util
-import json as json_format
 import platform
 import shutil
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import jax
 
 from jaxsim.dataset import cache_dir, read_manifest
 from jaxsim.errors import InputError
-from jaxsim.files import check_writable, write_text
+from jaxsim.files import check_file, check_writable, write_json
 from jaxsim.tables import format_table
 
 DISTRIBUTION = "jaxsim-recsys"
@@ -55,14 +54,10 @@ def run_doctor(json: Path | None = None) -> None:
     Args:
         json: also write all of it here.
     """
-    if json is not None:
-        check_writable(json)
-        if json.is_dir():
-            raise InputError(f"--json {json}: is a folder; give a file")
+    check_file("--json", json)
     state = describe_machine()
     print(format_state(state))
-    if json is not None:
-        write_text(json, json_format.dumps(state, indent=2) + "\n")
+    write_json(json, state)
     if state["problems"]:
         raise SystemExit(1)
 

@@ -1,11 +1,13 @@
 """Files and folders that are written completely or not at all."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jaxsim.errors import InputError
 
@@ -20,6 +22,25 @@ def check_writable(path: Path) -> None:
     parent = next((folder for folder in path.parents if folder.exists()), path)  # the root has none
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"{path}: cannot be written, because {parent} is not a writable folder")
+
+
+def check_file(option: str, path: Path | None) -> None:
+    """Make sure, before any long work, that the file of an option can be written, if it is given.
+
+    Raises:
+        InputError: it is a folder, or cannot be written.
+    """
+    if path is None:
+        return
+    check_writable(path)
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; give a file")
+
+
+def write_json(path: Path | None, content: Any) -> None:
+    """Write plain values as JSON, if a path is given."""
+    if path is not None:
+        write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager

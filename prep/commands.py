@@ -92,6 +92,7 @@ def annotate(
     config: Annotated[AnnotationConfig, tyro.conf.arg(name="")] = AnnotationConfig(),  # noqa: B008
     out: Path | None = None,
     dry_run: bool = False,
+    json: Path | None = None,
 ) -> None:
     """Ask a language model about every item and training review; prompts with a stored reply are not asked again.
 
@@ -103,8 +104,9 @@ def annotate(
         config: settings.
         out: also write the replies as JSON lines, for build --replies.
         dry_run: only print how many prompts and tokens it would take, and the cost.
+        json: with dry_run: also write this here.
     """
-    annotate_dataset(get_source(dataset), config, out, dry_run)
+    annotate_dataset(get_source(dataset), config, out, dry_run, json)
 
 
 def embed(

@@ -299,8 +299,9 @@ def _train_in(partial: Path, run: PreparedRun, options: RunOptions) -> Training:
         )
     except KeyboardInterrupt:
         option = "--resume in place of --overwrite" if options.overwrite else "--resume"
-        print(f"\n{partial}: stopped; to continue, run the same command with {option}", flush=True)
-        raise
+        raise KeyboardInterrupt(
+            f"{partial} has the checkpoints; to continue, run the same command with {option}"
+        ) from None
     finally:
         checkpoints.close()
     print(

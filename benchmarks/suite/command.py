@@ -6,7 +6,6 @@ from typing import Annotated
 
 import tyro
 
-from benchmarks.output import check_file
 from benchmarks.rivals.command import interpreters_of
 from benchmarks.suite.plan import Plan, chosen_parts, parts_of
 from benchmarks.suite.report import format_runs, read_run
@@ -19,7 +18,7 @@ from benchmarks.suite.running import (
     write_record,
 )
 from jaxsim import InputError, load_dataset
-from jaxsim.files import check_writable, write_text
+from jaxsim.files import check_file, check_writable, write_text
 
 REPORT = "report.md"
 QUICK_SECONDS = 510.0

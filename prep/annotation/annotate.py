@@ -9,13 +9,13 @@ from typing import Any
 
 from jaxsim import InputError
 from jaxsim.dataset import cache_dir
-from jaxsim.files import check_writable
+from jaxsim.files import check_file, check_writable, write_json
 from prep.annotation.annotators.base import Annotator, Sampling
 from prep.annotation.annotators.huggingface import HuggingFaceAnnotator
 from prep.annotation.annotators.openai_server import OpenAIAnnotator
 from prep.annotation.annotators.ray_cluster import RayAnnotator
 from prep.annotation.annotators.replay import ReplayAnnotator
-from prep.annotation.plan import plan
+from prep.annotation.plan import AnnotationPlan, plan
 from prep.annotation.prompts import PROMPT_VERSION
 from prep.annotation.run import AnnotationReport, ignore_reply, run
 from prep.annotation.store import ReplyStore
@@ -97,7 +97,11 @@ def ask_language_model(
 
 
 def annotate_dataset(
-    source: Source, config: AnnotationConfig, out: Path | None, dry_run: bool
+    source: Source,
+    config: AnnotationConfig,
+    out: Path | None,
+    dry_run: bool,
+    json: Path | None = None,
 ) -> None:
     """Ask a language model about a dataset and print a summary; `python -m prep annotate`.
 
@@ -106,6 +110,7 @@ def annotate_dataset(
         config: which model is asked, and how.
         out: where to write the replies as JSON lines, too.
         dry_run: only print what it would take.
+        json: where a dry run writes what it would take, too.
 
     Raises:
         InputError: as for `ask_language_model`, or `out` cannot be written.
@@ -115,11 +120,19 @@ def annotate_dataset(
             f"--annotate {config.annotate} asks no language model: give huggingface, openai, ray or replay"
         )
     config.check()
+    if json is not None and not dry_run:
+        raise InputError(
+            "--json: what is asked is in the store; give --dry-run, or leave --json out"
+        )
+    check_file("--json", json)
     _check_output(store_path(source.name, config.llm.store), config, out, dry_run)
     ratings = read_ratings(source, config)
     annotator = make_annotator(config)
     if dry_run:
-        _print_plan(source.name, annotator, config, ratings)
+        planned = _plan(source.name, annotator, config, ratings)
+        print("\n".join(planned.lines(config.llm.price_in, config.llm.price_out)))
+        print("nothing was asked")
+        write_json(json, planned.as_json(config.llm.price_in, config.llm.price_out))
         return
     with _open_store(source.name, config) as store:
         if out is None:
@@ -156,9 +169,7 @@ def _check_output(store: Path, config: AnnotationConfig, out: Path | None, dry_r
         return
     if dry_run:
         raise InputError("--dry-run and --out: a dry run has no replies to write; leave out one")
-    check_writable(out)
-    if out.is_dir():
-        raise InputError(f"--out {out}: is a folder; give a file")
+    check_file("--out", out)
     inputs = (config.raw, config.items, store, *config.replies)
     if out.exists() and any(path and path.exists() and path.samefile(out) for path in inputs):
         raise InputError(f"--out {out}: is an input; give another file")
@@ -190,18 +201,15 @@ def _run(
     return report
 
 
-def _print_plan(
+def _plan(
     name: str, annotator: Annotator, config: AnnotationConfig, ratings: Ratings
-) -> None:
+) -> AnnotationPlan:
     path = store_path(name, config.llm.store)
     tasks = make_tasks(ratings, config.llm)
-    if path.exists():
-        with ReplyStore(path) as store:
-            planned = plan(tasks, annotator, store, _attempts(config))
-    else:
-        planned = plan(tasks, annotator, None, _attempts(config))
-    print("\n".join(planned.lines(config.llm.price_in, config.llm.price_out)))
-    print("nothing was asked")
+    if not path.exists():
+        return plan(tasks, annotator, None, _attempts(config))
+    with ReplyStore(path) as store:
+        return plan(tasks, annotator, store, _attempts(config))
 
 
 def _attempts(config: AnnotationConfig) -> int:

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from prep.annotation.annotators.base import Annotator
 from prep.annotation.exchange import UNPARSEABLE, USABLE, Exchange, settings_of
@@ -64,16 +65,30 @@ class AnnotationPlan:
             f"{each.tokens_out:,} tokens out ({each.tokens_out_from})"
             for each in self.prompts
         ]
-        calls = sum(each.calls for each in self.prompts)
-        tokens_in = sum(each.tokens_in for each in self.prompts)
-        tokens_out = sum(each.tokens_out for each in self.prompts)
-        cost = (tokens_in * price_in + tokens_out * price_out) / 1e6
         total = (
-            f"together: {calls:,} calls, {tokens_in:,} tokens in, {tokens_out:,} tokens out; "
-            f"cost {cost:,.2f} at {price_in:g} and {price_out:g} a million; "
+            f"together: {self._sum('calls'):,} calls, {self._sum('tokens_in'):,} tokens in, "
+            f"{self._sum('tokens_out'):,} tokens out; cost {self._cost(price_in, price_out):,.2f} "
+            f"at {price_in:g} and {price_out:g} a million; "
             "replies that do not parse are asked for again, which costs more"
         )
         return [*lines, total]
+
+    def as_json(self, price_in: float, price_out: float) -> dict[str, Any]:
+        """The same numbers as plain values."""
+        names = ("calls", "tokens_in", "tokens_out")
+        return {
+            "prompts": [asdict(each) for each in self.prompts],
+            **{name: self._sum(name) for name in names},
+            "price_in": price_in,
+            "price_out": price_out,
+            "cost": self._cost(price_in, price_out),
+        }
+
+    def _sum(self, name: str) -> int:
+        return sum(getattr(each, name) for each in self.prompts)
+
+    def _cost(self, price_in: float, price_out: float) -> float:
+        return (self._sum("tokens_in") * price_in + self._sum("tokens_out") * price_out) / 1e6
 
 
 def plan(

@@ -5,7 +5,6 @@ does not parse is asked for again, with a note on what is wrong with it. Whateve
 continues where it stopped.
 """
 
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -116,12 +115,10 @@ def run(
             running.ask_all()
         except KeyboardInterrupt:
             bar.close()
-            print(
+            raise KeyboardInterrupt(
                 f"{running.received:,} new replies are stored in {store.path}; run the same command "
-                "again to continue",
-                file=sys.stderr,
-            )
-            raise
+                "again to continue"
+            ) from None
     return running.report()
 
 

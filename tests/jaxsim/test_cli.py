@@ -109,3 +109,20 @@ def test_without_a_command_the_usage_lists_them(capsys):
         assert lines[0] == "usage: program COMMAND ..."
         assert "  repeat   Print a word several times." in lines
         assert "  more     repeat" in lines
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ((), "interrupted: no file is left half written; run the same command again\n"),
+        (("run it with --resume",), "interrupted: run it with --resume\n"),
+    ],
+)
+def test_an_interrupt_is_one_line_that_says_how_to_go_on(said, line, capsys):
+    def wait() -> None:
+        raise KeyboardInterrupt(*said)
+
+    with pytest.raises(SystemExit) as caught:
+        main({"wait": wait}, "program", "Waits.", ["wait"])
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == line

@@ -543,7 +543,7 @@ def stopped(pack, tmp_path, monkeypatch) -> Path:
 
     with monkeypatch.context() as patch:
         patch.setattr(ProgressBar, "write", write)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt, match=r"stopped\.partial has .* with --resume$"):
             run_training(pack, tmp_path / "stopped")
     return tmp_path / "stopped"
 

@@ -49,13 +49,19 @@ def server():
 
 @pytest.mark.usefixtures("no_training")
 def test_asked_once_and_packed(books, server, capsys):
-    run(
-        [
-            "annotate",
-            *args(books, server, "--dry-run", "--llm.price-in", "2", "--llm.price-out", "8"),
-        ]
-    )
+    plan = books / "plan.json"
+    prices = ("--llm.price-in", "2", "--llm.price-out", "8")
+    run(["annotate", *args(books, server, "--dry-run", *prices, "--json", plan)])
     printed = capsys.readouterr().out
+    planned = json.loads(plan.read_text("utf-8"))
+    assert [(each["prompt_name"], each["calls"]) for each in planned["prompts"]] == [
+        ("T_obj", 40),
+        ("T_sub", 240),
+    ]
+    assert planned["calls"] == 280
+    cost = (planned["tokens_in"] * 2 + planned["tokens_out"] * 8) / 1e6
+    assert planned["cost"] == pytest.approx(cost)
+    assert f"cost {cost:.2f} at 2 and 8 a million" in printed
     assert "T_obj: 40 calls" in printed
     assert "T_sub: 240 calls" in printed
     assert "cost" in printed

@@ -217,16 +217,16 @@ def test_tasks_are_taken_as_they_are_needed(store):
     assert model.closed == 1
 
 
-def test_an_interrupt_keeps_what_came_and_says_how_to_go_on(path, store, capsys):
+def test_an_interrupt_keeps_what_came_and_says_how_to_go_on(path, store):
     class Interrupted(Script):
         def answer(self, request):
             if len(self.asked) == 4:
                 raise KeyboardInterrupt
             return super().answer(request)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stop:
         run([task(n) for n in range(9)], Interrupted(), store)
-    assert capsys.readouterr().err.splitlines()[-1] == (
+    assert str(stop.value) == (
         f"3 new replies are stored in {path}; run the same command again to continue"
     )
     model = Script()
