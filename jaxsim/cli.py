@@ -13,8 +13,10 @@ import functools
 import gc
 import inspect
 import io
+import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -101,11 +103,14 @@ def _parse(function: Callable[..., Any], prog: str, args: list[str]) -> Callable
     def bind(*args: Any, **kwargs: Any) -> Callable[[], Any]:
         return functools.partial(function, *args, **kwargs)
 
-    message = io.StringIO()
+    message, help_text = io.StringIO(), io.StringIO()
+    # tyro colours what goes to a terminal, and does not know https://no-color.org.
+    plain = contextlib.redirect_stdout(help_text) if os.environ.get("NO_COLOR") else nullcontext()
     try:
-        with contextlib.redirect_stderr(message):
+        with contextlib.redirect_stderr(message), plain:
             return tyro.cli(bind, prog=prog, args=args, description=_description(function, prog))
     except SystemExit as stop:
+        print(help_text.getvalue(), end="")
         if not stop.code:  # --help
             raise
         raise InputError(_one_line(message.getvalue())) from None

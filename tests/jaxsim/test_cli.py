@@ -126,3 +126,19 @@ def test_an_interrupt_is_one_line_that_says_how_to_go_on(said, line, capsys):
         main({"wait": wait}, "program", "Waits.", ["wait"])
     assert caught.value.code == 130
     assert capsys.readouterr().err == line
+
+
+def test_no_color_leaves_out_colours(monkeypatch, capsys):
+    def count(number: int = 1) -> None:
+        """Count."""
+
+    monkeypatch.setenv("TERM", "xterm")
+    for value, coloured in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", value)
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+        with pytest.raises(SystemExit) as caught:
+            main({"count": count}, "program", "Counts.", ["count", "--help"])
+        assert caught.value.code == 0
+        printed = capsys.readouterr().out
+        assert ("\x1b[" in printed) == coloured
+        assert "--number" in printed
