@@ -13,7 +13,7 @@ from agents.report.page import format_page
 from agents.report.reasons import Vocabulary, describe_session, kind_of
 from agents.report.runs import ReportedRun, read_runs
 from agents.report.sessions import SampleSession, sample_sessions
-from agents.runs.config import describe_machine
+from agents.runs.config import machine_changes
 from agents.runs.experiment import PreparedRun
 from jaxsim import InputError
 from jaxsim.files import check_writable, write_text
@@ -120,13 +120,8 @@ def _progress(samples: Sequence[Sequence[SampleSession]]) -> Iterator[Any]:
 
 def _notes(run: ReportedRun, samples: Sequence[SampleSession]) -> list[str]:
     """What differs between the machine of the run and this one, and whether that changed the sessions."""
-    now, notes = describe_machine(), []
-    differing = [
-        f"{name} {before} (here {now.get(name)})"
-        for name, before in run.config.machine.items()
-        if now.get(name) != before
-    ]
-    if differing:
+    notes = []
+    if differing := machine_changes(run.config.machine):
         notes.append(f"{run.label} was trained with {', '.join(differing)}.")
     changed = sum(not session.is_as_recorded for session in samples)
     if changed:

@@ -1,5 +1,6 @@
 """The config.json of a run: everything that is needed to repeat the run or to load its policies."""
 
+import contextlib
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ from agents.algorithms.algorithm import Algorithm, AlgorithmConfig
 from agents.algorithms.policy import Simulator, single_of
 from agents.algorithms.registry import ALGORITHMS
 from jaxsim import Dataset, InputError, SASRec, SlateSimulator, UserSimulator
+from jaxsim import __version__ as jaxsim_version
 from jaxsim.dataset import sha256_of
 from jaxsim.files import write_text
 
@@ -137,8 +139,19 @@ def describe_machine() -> dict[str, str]:
     return {
         "device": f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores",
         "python": platform.python_version(),
+        "jaxsim": jaxsim_version,
         **{name: version(name) for name in ("jax", "flax", "optax", "gymnax", "numpy")},
     }
+
+
+def machine_changes(saved: dict[str, str]) -> list[str]:
+    """What of a run's `machine` is another one here: "jax 0.10.2 (here 0.11.2)" and the like."""
+    now = describe_machine()
+    return [
+        f"{name} {before} (here {now.get(name)})"
+        for name, before in saved.items()
+        if now.get(name) != before
+    ]
 
 
 def load_config(run: str | os.PathLike[str]) -> RunConfig:
@@ -169,12 +182,24 @@ def load_config(run: str | os.PathLike[str]) -> RunConfig:
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a readable config ({error}); train again") from None
+        raise InputError(
+            f"{path}: not a readable config ({error}){_written_by(path)}; train again"
+        ) from None
     return config
 
 
 def _check_version(path: Path, run_version: Any) -> None:
     if run_version != RUN_VERSION:
         raise InputError(
-            f"{path}: has run_version {run_version}, but this version of agents reads {RUN_VERSION}; train again"
+            f"{path}: has run_version {run_version}, but this version of agents reads {RUN_VERSION}"
+            f"{_written_by(path)}; train again"
         )
+
+
+def _written_by(path: Path) -> str:
+    """Which other version of jaxsim wrote a config; "" if it was this one, or the file does not say."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        before = json.loads(path.read_text("utf-8"))["machine"]["jaxsim"]
+        if before != jaxsim_version:
+            return f"; it was written by jaxsim {before}, and this is {jaxsim_version}"
+    return ""

@@ -1,5 +1,6 @@
 """One run from start to end: prepare the simulator, train, evaluate beside the baselines, write the run folder."""
 
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +22,7 @@ from agents.runs.config import (
     describe_machine,
     environment_settings,
     load_config,
+    machine_changes,
 )
 from agents.runs.folder import (
     CHECKPOINTS,
@@ -324,6 +326,7 @@ def _with_cost(config: RunConfig, training: Training) -> RunConfig:
 def repeat_run(config: Path, options: RunOptions, dataset: str | None = None) -> None:
     """Train again as the config.json of a run says; arguments as in `agents.commands.train_again`."""
     saved = load_config(config)
+    _note_changes(config, saved)
     path = dataset or saved.dataset
     _check_build(config, saved, load_dataset(path), dataset)
     experiment = Experiment(
@@ -357,12 +360,19 @@ def load_run(run: Path, dataset: str | None = None) -> tuple[PreparedRun, list[A
         InputError: the folder cannot be read, or the dataset is another build than the run was trained on.
     """
     config = load_config(run)
+    _note_changes(run, config)
     algorithm = config.make_algorithm(config.make_env())
     variables = split_seeds(load_variables(run, config, algorithm))
     packed = load_dataset(dataset or config.dataset)
     _check_build(run, config, packed, dataset)
     env, params = make(packed, **config.make_options())
     return PreparedRun(config, packed, env, params, algorithm), variables
+
+
+def _note_changes(run: Path, config: RunConfig) -> None:
+    """Say if the run was trained on another device, or with other versions; results may then differ a little."""
+    if differing := machine_changes(config.machine):
+        print(f"note: {run} was trained with {', '.join(differing)}", file=sys.stderr)
 
 
 def _check_build(run: Path, config: RunConfig, packed: Dataset, dataset: str | None) -> None:

@@ -20,7 +20,7 @@ from agents.__main__ import run as run_command_line
 from agents.algorithms.dqn import DQNConfig
 from agents.commands import evaluate_run, log_policy, train_again
 from agents.runs.config import load_config
-from agents.runs.experiment import Experiment, RunOptions, train_run
+from agents.runs.experiment import Experiment, RunOptions, load_run, train_run
 from agents.runs.folder import (
     RUN_FILES,
     check_output,
@@ -426,6 +426,19 @@ def test_a_damaged_config_is_one_line(run, content):
 def test_a_config_that_does_not_fit_is_one_line(run, changes):
     edit_config(run, **changes)
     assert "config.json" in refusal(run)
+
+
+def test_a_run_of_another_version_says_so(run, capsys):
+    """The version is named where the run cannot be read, and in a note where it can."""
+    machine = json.loads((run / "config.json").read_text())["machine"]
+    edit_config(run, machine={**machine, "jaxsim": "9.9.9"})
+    load_run(run)
+    assert f"note: {run} was trained with jaxsim 9.9.9 (here " in capsys.readouterr().err
+    edit_config(run, surprise=1)
+    refused = refusal(run)
+    assert (
+        f"it was written by jaxsim 9.9.9, and this is {jaxsim.__version__}; train again" in refused
+    )
 
 
 def test_a_damaged_policy_is_one_line(run):
