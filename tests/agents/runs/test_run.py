@@ -621,16 +621,15 @@ def test_a_config_repeats_its_run_to_the_bit(finished, tmp_path):
     check_output(out, overwrite=True)
 
 
-def test_a_new_run_takes_the_place_of_an_old_one_when_it_is_whole(pack, run, monkeypatch, capsys):
+def test_a_new_run_takes_the_place_of_an_old_one_when_it_is_whole(pack, run, monkeypatch):
     before = results(run)
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("agents.runs.experiment.train_seeds", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="with --resume in place of --overwrite"):
         run_training(pack, run, overwrite=True)
-    assert "run the same command with --resume in place of --overwrite" in capsys.readouterr().out
     check_output(run, overwrite=False, resume=True)
     assert results(run) == before
     assert (partial_folder(run) / "config.json").is_file()
