@@ -40,9 +40,35 @@ def test_templates_of_issues_have_a_question(name):
         assert field in text
 
 
-def test_the_citation_has_the_version_of_the_package():
+def test_versions_agree():
+    """In the package, in the citation, and in the changelog: the latest release in it is not a later one."""
     text = (ROOT / "CITATION.cff").read_text("utf-8")
     assert re.search(r"^version: (.*)$", text, re.M).group(1) == PROJECT["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    sections = re.findall(r"^## \[(.*?)\]", changelog, re.M)
+    assert sections[0] == "Unreleased"
+    assert len(sections) == 1 or sections[1] == PROJECT["version"]
+
+
+def test_the_citation_can_be_read_by_tools():
+    """The fields that the Citation File Format 1.2 asks for, and those that tools make BibTeX of."""
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert {"cff-version", "message", "title", "authors", "version", "type"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0"
+    for entry in (citation["preferred-citation"], *citation["references"]):
+        assert {"type", "title", "authors", "year"} <= set(entry)
+        for author in entry["authors"]:
+            assert "name" in author or {"family-names", "given-names"} <= set(author)
+
+
+def test_the_versions_of_python_are_those_that_the_pages_name():
+    named = [
+        line.rpartition(" :: ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line
+    ]
+    assert named == ["3.11", "3.12", "3.13"]
+    for page in ("README.md", "CONTRIBUTING.md", "docs/install.md", "docs/getting_started.md"):
+        assert "Python 3.11, 3.12 or 3.13" in (ROOT / page).read_text("utf-8"), page
 
 
 def test_the_command_exists():
