@@ -17,16 +17,16 @@ ENV PIP_NO_CACHE_DIR=1 \
     JAXSIM_CACHE_DIR=/cache
 
 WORKDIR /opt/jaxsim
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY jaxsim jaxsim
 COPY agents agents
 COPY prep prep
-RUN pip install "${JAX}>=0.10.2,<0.12" ".${EXTRAS:+[$EXTRAS]}" \
-    && useradd --create-home researcher \
+RUN pip install --constraint constraints.txt "${JAX}" ".${EXTRAS:+[$EXTRAS]}" \
+    && useradd --create-home --uid 1000 researcher \
     && mkdir /cache /work \
     && chown researcher /cache /work
 
-USER researcher
+USER 1000
 WORKDIR /work
 VOLUME /cache
 ENTRYPOINT ["jaxsim"]

@@ -5,7 +5,7 @@
 # make lab    set up, open the first notebook in JupyterLab
 # make notebooks   set up, execute all notebooks and write them with their outputs
 # make docs   set up, build the documentation site into site/, without a warning
-# make lint   set up, run the linter and the type checker
+# make lint   set up, run the linters and the type checker
 #
 # Everything is installed into .venv from the versions in constraints.txt. EXTRAS adds optional dependencies:
 # `make test EXTRAS=embed` also runs the tests of the text encoder.
@@ -49,6 +49,10 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/question.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	! test -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile .devcontainer/Dockerfile
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
