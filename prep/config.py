@@ -63,7 +63,7 @@ class RatingsConfig:
     keep_adult: bool = False
     """For anime: keep the adult titles, those of genre Hentai."""
     release: Year | None = None
-    """For the Amazon reviews: the year of the release. Without it, the one in --raw, or else 2018, as in the paper.
+    """For the Amazon reviews: the year of the release. Without it, the one in --raw, or else the paper's, 2018.
     The folder of another release is named after both, such as amazon-music-2023."""
     yes: bool = False
     """Agree to a download of more than 1 GB, instead of being asked."""

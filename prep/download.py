@@ -5,6 +5,8 @@ a part: the server's validator, which is its ETag or else its date of change, an
 for the rest of that version alone (`Range` with `If-Range`, RFC 9110). A server that has another version, or that
 cannot send a part, sends the whole file, and then it is downloaded from the start. The file gets its name when it
 is whole.
+
+It is written with urllib, because pooch does not go on after a cut, and huggingface_hub serves its own hub alone.
 """
 
 import gzip
@@ -141,9 +143,9 @@ def download(url: str, target: Path, answer_seconds: float, sha256: str | None =
     if sha256 is not None and sha256_of(part) != sha256:
         _discard(part)
         raise FetchError("the content is not the published file (its SHA-256 differs)")
-    if size is None and target.suffix == ".gz" and not _is_whole_gzip(part):
-        _discard(part)  # without a size and a validator there is nothing to go on with
-        raise FetchError("the file that arrived is cut short (the gzip data have no end)")
+    if target.suffix == ".gz" and (fault := _gzip_fault(part, size_is_known=size is not None)):
+        _discard(part)
+        raise FetchError(fault)
     os.replace(part, target)
     _discard(part)
 
@@ -291,14 +293,20 @@ def _discard(part: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_whole_gzip(path: Path) -> bool:
+def _gzip_fault(path: Path, size_is_known: bool) -> str:
+    """What is wrong with a file that should be gzip; empty for nothing."""
     try:
         with gzip.open(path) as file:
-            while file.read(1 << 20):
+            # If the size is known and right, the end is there, and a look at the beginning will do.
+            while file.read(1 << 20) and not size_is_known:
                 pass
-    except (OSError, EOFError, zlib.error):
-        return False
-    return True
+    except gzip.BadGzipFile:
+        return (
+            "what arrived is no gzip file, but perhaps a page on which the network asks for a login"
+        )
+    except (EOFError, zlib.error):
+        return "the file that arrived is cut short or damaged"
+    return ""
 
 
 def _open_within(request: urllib.request.Request, seconds: float) -> Any:

@@ -150,6 +150,13 @@ def test_a_cut_without_a_length_is_told_by_the_end_of_the_gzip_data(tmp_path, si
     assert fetch(site, tmp_path, "file.gz") == packed
 
 
+def test_a_page_in_place_of_gzip_data_is_not_kept(tmp_path, site):
+    site.files["/file.gz"] = b"<html>Please log in</html>"
+    with pytest.raises(FetchError, match="no gzip file, but perhaps a page"):
+        fetch(site, tmp_path, "file.gz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_interruption_says_how_to_go_on(tmp_path, site, monkeypatch, capsys):
     read = downloads._chunks
 
