@@ -7,7 +7,8 @@ each file that was fetched. A file that is fetched again is compared with it, an
 import json
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -208,6 +209,17 @@ def _record(folder: Path, name: str, url: str) -> None:
         "date": datetime.now(UTC).date().isoformat(),
     }
     write_text(folder / _RECORD, json.dumps(record, indent=1) + "\n")
+
+
+@contextmanager
+def blaming_changed_files(folder: Path) -> Iterator[None]:
+    """If fetched files cannot be read in the block, and one was changed since it was fetched, say that instead."""
+    try:
+        yield
+    except InputError:
+        names = [name for name in _read_record(folder) if (folder / name).is_file()]
+        check_digests(folder, {name: sha256_of(folder / name) for name in names})
+        raise
 
 
 def check_digests(folder: Path, digests: Mapping[str, str]) -> dict[str, str]:

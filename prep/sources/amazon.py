@@ -16,13 +16,13 @@ import math
 import re
 import sys
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jaxsim import InputError
 from jaxsim.dataset import cache_dir
-from prep.published_files import check_digests, fetch_files
+from prep.published_files import blaming_changed_files, check_digests, fetch_files
 from prep.readers.json_lines import (
     Record,
     Records,
@@ -130,7 +130,14 @@ class Amazon:
             InputError: the files cannot be fetched, `raw` has no file of reviews or several, or a file cannot be
                 read.
         """
-        raw = self._fetched(options) if options.raw is None else options.raw
+        if options.raw is not None:
+            return self._read(options.raw, options)
+        folder = self._fetched(options)
+        with blaming_changed_files(folder):
+            data = self._read(folder, options)
+        return replace(data, urls=check_digests(folder, data.files))
+
+    def _read(self, raw: Path, options: SourceOptions) -> RawData:
         path, release = find_reviews(raw, self, options.release)
         reviews = ReviewFile(LineFile(path), layout_of(release), clean=without_markup)
         ratings = reviews.ratings(options.strict)
@@ -143,12 +150,10 @@ class Amazon:
             records = _metadata_records(files[-1], release, options.strict)
             items = self._read_items(records, release, set(ratings["item_id"].cat.categories))
             skipped.append(records.skipped)
-        digests = {file.path.name: file.sha256 for file in files}
         return RawData(
             ratings=ratings,
             items=items_table(items),
-            files=digests,
-            urls=check_digests(raw, digests) if options.raw is None else {},
+            files={file.path.name: file.sha256 for file in files},
             origin=f"{path} (Amazon reviews, release {release.year})",
             skipped=skipped,
             reviews=reviews if reviews.has_texts else None,

@@ -186,11 +186,12 @@ def test_another_file_on_the_second_fetch_is_noted(tmp_path, site, cache, capsys
     assert "meta_Digital_Music.json.gz is not the file that was downloaded on 20" in told
 
 
-def test_a_changed_file_of_the_same_size_is_refused(tmp_path, site, cache, prep_error):
+@pytest.mark.parametrize("place", [4, 200])  # the time in the header of the gzip data; the data
+def test_a_changed_file_of_the_same_size_is_refused(tmp_path, site, cache, prep_error, place):
     convert(tmp_path)
     path = raw_folder(cache) / "Digital_Music_5.json.gz"
     content = bytearray(path.read_bytes())
-    content[4] ^= 1  # the time in the header of the gzip data
+    content[place] ^= 1
     path.write_bytes(content)
     message = prep_error("convert", "amazon-music", "--out", tmp_path / "tables")
     assert f"{path}: was changed since it was downloaded" in message
