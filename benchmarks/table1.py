@@ -18,7 +18,7 @@ from jaxsim import InputError
 from jaxsim.tables import format_table
 from prep.interactions import k_core
 from prep.ratings import CONVERSION, load_raw
-from prep.sources import SOURCES, get_source
+from prep.sources import HOW_TO_GET, SOURCES, get_source
 from prep.sources.anime import Anime
 from prep.sources.base import RawData, SourceOptions
 from prep.sources.yelp import STATE, state_of
@@ -123,13 +123,7 @@ def run_table1(
 
 def how_to_get(dataset: str | None) -> list[str]:
     """How to get one dataset, or all, in the words of their sources."""
-    lines = []
-    for name in [dataset] if dataset else PAPER:
-        try:
-            get_source(name).load(SourceOptions())
-        except InputError as error:
-            lines.append(f"  {error}")
-    return lines
+    return [f"  {HOW_TO_GET[name]}" for name in ([dataset] if dataset else PAPER)]
 
 
 def measure(dataset: str, options: SourceOptions) -> dict[str, Any]:

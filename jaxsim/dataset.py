@@ -224,6 +224,7 @@ def find_dataset(name_or_path: str | os.PathLike[str]) -> Path:
         name = os.fspath(name_or_path)
         build = f"{name.removesuffix('-loo')} --split loo" if name.endswith("-loo") else name
         build = re.sub(r"^(\S+)-(\d+)-users", r"\1 --limit-users \2", build)
+        build = re.sub(r"^(amazon-\w+)-(\d{4})(?=\s|$)", r"\1 --release \2", build)
         raise InputError(
             f"no packed dataset named {name!r} in {named.parent}: "
             f"run `python -m prep build {build}`, or give the path of a packed folder"

@@ -29,6 +29,7 @@ from prep.pack import PackedContents, check_output, write_dataset
 from prep.ratings import Ratings, read_ratings
 from prep.replies.parser import POLARITIES
 from prep.sources import get_source
+from prep.sources.amazon_releases import PAPERS
 from prep.statistic_model import SASRecTraining
 from prep.synthetic import SyntheticConfig, SyntheticData, make_synthetic
 from prep.taste_model import TasteTraining
@@ -97,9 +98,10 @@ def build_dataset(name: str, config: BuildConfig) -> BuildResult:
 
 
 def pack_name(dataset: str, config: BuildConfig) -> str:
-    """The name of a packed dataset; with few users or another split it has a suffix, as it must not replace it."""
+    """The name of a packed dataset; one with few users, or of another release or split, must not replace it."""
+    release = "" if config.release in (None, PAPERS) else f"-{config.release}"
     users = "" if config.limit_users is None else f"-{config.limit_users}-users"
-    return f"{dataset}{users}" + ("" if config.split == "ratio" else f"-{config.split}")
+    return f"{dataset}{release}{users}" + ("" if config.split == "ratio" else f"-{config.split}")
 
 
 def build_synthetic(synthetic: SyntheticConfig, config: BuildConfig) -> tuple[Path, SyntheticData]:
@@ -212,6 +214,7 @@ def _manifest(
             **words.settings,
         },
         "raw": dict(ratings.raw.files),
+        **({"raw_urls": dict(ratings.raw.urls)} if ratings.raw.urls else {}),
         "skipped": {file.label: file.counts for file in ratings.raw.skipped if file.total},
         "left_out": dict(ratings.raw.left_out or {}),
     }

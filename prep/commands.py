@@ -25,6 +25,7 @@ from prep.replies.files import read_replies
 from prep.replies.merge import vocabulary
 from prep.report import format_report, format_synthetic, warnings_of
 from prep.sources import get_source
+from prep.sources.amazon_releases import Year
 from prep.sources.base import SourceOptions
 from prep.synthetic import SyntheticConfig
 
@@ -66,24 +67,28 @@ def convert(
     state: str | None = None,
     strict: bool = False,
     keep_adult: bool = False,
+    release: Year | None = None,
+    yes: bool = False,
     text: bool = True,
 ) -> None:
     """Read raw files and write them as Parquet tables, which build, annotate and other tools read.
 
     Example:
-        amazon-music --raw downloads --out tables
+        amazon-music --release 2023 --out tables
 
     Args:
         dataset: as for build.
         out: the folder to write.
-        raw: the raw data as its publisher gives it.
+        raw: the raw data as its publisher gives it. Without it, the cache or a download, where there is one.
         items: for a table of your own: the file of items.
         state: for yelp: keep the businesses of this state; "" keeps all. Without it, MO.
         strict: stop at the first line that cannot be read.
         keep_adult: for anime: keep the adult titles, those of genre Hentai.
+        release: for the Amazon reviews: the year of the release. Without it, 2018, as in the paper.
+        yes: agree to a download of more than 1 GB, instead of being asked.
         text: keep the texts of reviews, as prompts need them.
     """
-    options = SourceOptions(raw, items, state, strict, keep_adult)
+    options = SourceOptions(raw, items, state, strict, keep_adult, release, yes)
     print(format_conversion(convert_dataset(get_source(dataset), options, out, text)))
 
 

@@ -18,6 +18,7 @@ from prep.departure_model import DepartureTraining
 from prep.exposure import ExposureTraining
 from prep.features.embedding import DEFAULT_ENCODER
 from prep.interactions import SplitRule
+from prep.sources.amazon_releases import Year
 from prep.sources.base import SourceOptions
 from prep.statistic_model import SASRecTraining
 from prep.taste_model import TasteTraining
@@ -61,6 +62,11 @@ class RatingsConfig:
     """Keep the items that are described but that nobody rated."""
     keep_adult: bool = False
     """For anime: keep the adult titles, those of genre Hentai."""
+    release: Year | None = None
+    """For the Amazon reviews: the year of the release. Without it, the one in --raw, or else the paper's, 2018.
+    The folder of another release is named after both, such as amazon-music-2023."""
+    yes: bool = False
+    """Agree to a download of more than 1 GB, instead of being asked."""
     duration_unit: DurationUnit | None = None
     """For a table of your own with a column duration: its unit. Without it, seconds."""
     noun: str | None = None
@@ -69,7 +75,15 @@ class RatingsConfig:
     @property
     def source_options(self) -> SourceOptions:
         """The options that a source reads its files with."""
-        return SourceOptions(self.raw, self.items, self.state, self.strict, self.keep_adult)
+        return SourceOptions(
+            self.raw,
+            self.items,
+            self.state,
+            self.strict,
+            self.keep_adult,
+            self.release,
+            self.yes,
+        )
 
     def check(self) -> None:
         """Check every setting.

@@ -71,6 +71,7 @@ def convert_dataset(
             "dataset": source.name,
             "state": raw.state,
             "raw": dict(raw.files),
+            "raw_urls": dict(raw.urls),
             "skipped": [asdict(skipped) for skipped in raw.skipped if skipped.total],
             "left_out": dict(raw.left_out or {}),
             "keep_adult": raw.keep_adult,

@@ -18,6 +18,7 @@ from prep.order import choose_order
 from prep.readers.lines import SkippedLines
 from prep.readers.rows import Item, items_table
 from prep.signal_model import Durations
+from prep.sources.amazon import Amazon
 from prep.sources.base import RawData, Source, SourceOptions
 from prep.sources.table import TableFile
 
@@ -178,6 +179,8 @@ def load_raw(source: Source, options: SourceOptions) -> RawData:
         raise InputError(
             f"--keep-adult: {source.name} leaves out no adult items; leave the option out"
         )
+    if options.release is not None and not isinstance(source, Amazon):
+        raise InputError(f"--release: {source.name} has no choice of releases; leave it out")
     if options.raw is None or not (options.raw / CONVERSION).is_file():
         return source.load(options)
     return _load_conversion(source.name, options.raw, options)
@@ -188,6 +191,7 @@ def _load_conversion(name: str, folder: Path, options: SourceOptions) -> RawData
     try:
         record = json.loads(path.read_text("utf-8"))
         converted, state, files = record["dataset"], record["state"], dict(record["raw"])
+        urls = dict(record.get("raw_urls", {}))  # earlier conversions have none
         skipped = [SkippedLines(**entry) for entry in record["skipped"]]
         left_out, left_out_items = dict(record["left_out"]), frozenset(record["left_out_items"])
         keep_adult = record["keep_adult"]
@@ -197,6 +201,8 @@ def _load_conversion(name: str, folder: Path, options: SourceOptions) -> RawData
         ) from None
     if converted != name:
         raise InputError(f"{path}: a conversion of {converted}, not of {name}")
+    if options.release is not None:
+        raise InputError(f"--release {options.release}: {path} is a conversion; leave it out")
     if options.state not in (None, state):
         raise InputError(
             f"{path}: a conversion with --state {state!r}; convert again, or leave --state out"
@@ -213,6 +219,7 @@ def _load_conversion(name: str, folder: Path, options: SourceOptions) -> RawData
         items=data.items if described else data.items.iloc[:0],
         origin=f"{folder} (converted)",
         files=files,
+        urls=urls,
         skipped=skipped,
         left_out=left_out,
         state=state,

@@ -72,7 +72,7 @@ def format_report(result: BuildResult) -> str:
         "seconds": ", ".join(f"{stage} {spent:.1f}" for stage, spent in result.seconds.items()),
         "written to": str(result.path),
     }
-    return "\n".join(f"{label:<16}{text}" for label, text in lines.items() if text)
+    return "\n".join(f"{label:<15} {text}" for label, text in lines.items() if text)
 
 
 def format_synthetic(path: Path, data: SyntheticData) -> str:

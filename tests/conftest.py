@@ -13,7 +13,8 @@ import jaxsim
 from jaxsim import Dataset, EnvParams, Observation, UserSimulator
 from prep.build import build_dataset
 from prep.config import BuildConfig
-from prep.fetch import FetchError, pip_wheel
+from prep.download import FetchError
+from prep.pip_wheel import pip_wheel
 from prep.sources import ml_100k
 from prep.taste_model import TasteTraining
 from tests.factory import random_dataset

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from jaxsim import InputError
-from prep.sources.amazon import AMAZON
+from prep.sources import anime, yelp
+from prep.sources.amazon import AMAZON, how_to_get
 from prep.sources.anime import Anime
 from prep.sources.base import Source
 from prep.sources.ml_100k import MovieLens100K
@@ -13,6 +14,13 @@ from prep.sources.yelp import Yelp
 SOURCES: dict[str, Source] = {
     source.name: source for source in (MovieLens100K(), Yelp(), *AMAZON, Anime())
 }
+
+HOW_TO_GET: dict[str, str] = {
+    "yelp": yelp.HOW_TO_GET,
+    "anime": anime.HOW_TO_GET,
+    **{source.name: how_to_get(source) for source in AMAZON},
+}
+"""How people get the files of a dataset, in one line; `ml-100k` is simply built."""
 
 
 def get_source(name: str) -> Source:

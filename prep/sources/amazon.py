@@ -6,8 +6,9 @@
 | 2018 | `X_5.json`, `X.json` | `meta_X.json` | `asin` | seconds |
 | 2023 | `X.jsonl` | `meta_X.jsonl` | `parent_asin` | milliseconds |
 
-Each file may be gzip. Prompts never contain average ratings, numbers of ratings and sales ranks, because these are
-what the simulator is to predict.
+Each file may be gzip. Without `--raw` the files are fetched; `prep/sources/amazon_releases.py` says from where.
+Prompts never contain average ratings, numbers of ratings and sales ranks, because these are what the simulator is
+to predict.
 """
 
 import html
@@ -15,11 +16,13 @@ import math
 import re
 import sys
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jaxsim import InputError
+from jaxsim.dataset import cache_dir
+from prep.published_files import blaming_changed_files, check_digests, fetch_files
 from prep.readers.json_lines import (
     Record,
     Records,
@@ -32,6 +35,7 @@ from prep.readers.json_lines import (
 )
 from prep.readers.lines import LineFile, find_plain_or_gzip
 from prep.readers.rows import Item, items_table
+from prep.sources.amazon_releases import RELEASES, Release, Year, release_of
 from prep.sources.base import RawData, SourceOptions
 
 # 1990 and 2100 in seconds: within these bounds, seconds and milliseconds cannot be confused.
@@ -86,48 +90,9 @@ LAYOUT_2023 = ReviewLayout(
 )
 
 
-@dataclass(frozen=True)
-class Release:
-    """One of the three releases.
-
-    Attributes:
-        year: when it was published.
-        reviews: names of its files of reviews, with {} for the department.
-        metadata: name of its file of metadata.
-        layout: where the fields of a review are; the field of the item has the same name in the metadata.
-        offer: the page where it can be downloaded.
-    """
-
-    year: int
-    reviews: Sequence[str]
-    metadata: str
-    layout: ReviewLayout
-    offer: str
-
-
-RELEASES = (
-    Release(
-        2014,
-        ("reviews_{}_5.json", "reviews_{}.json"),
-        "meta_{}.json",
-        LAYOUT,
-        "https://jmcauley.ucsd.edu/data/amazon/",
-    ),
-    Release(
-        2018,
-        ("{}_5.json", "{}.json"),
-        "meta_{}.json",
-        LAYOUT,
-        "https://nijianmo.github.io/amazon/",
-    ),
-    Release(
-        2023,
-        ("{}.jsonl",),
-        "meta_{}.jsonl",
-        LAYOUT_2023,
-        "https://amazon-reviews-2023.github.io/",
-    ),
-)
+def layout_of(release: Release) -> ReviewLayout:
+    """Where the fields of a review are; the field of the item has the same name in the metadata."""
+    return LAYOUT_2023 if release.year == 2023 else LAYOUT
 
 
 @dataclass(frozen=True)
@@ -157,13 +122,24 @@ class Amazon:
         Items without metadata are not in `items`. Without a file of metadata `items` is empty, and a note says so.
 
         Args:
-            options: `raw` is the file of reviews, or its folder; the metadata is in the same folder.
+            options: `raw` is the file of reviews, or its folder; the metadata is in the same folder. Without it,
+                the files of `release` are in the cache, or are fetched. With it, `release` chooses among the
+                releases in the folder.
 
         Raises:
-            InputError: `raw` is not given, has no file of reviews or several, or a file cannot be read.
+            InputError: the files cannot be fetched, `raw` has no file of reviews or several, or a file cannot be
+                read.
         """
-        path, release = find_reviews(options.raw, self)
-        reviews = ReviewFile(LineFile(path), release.layout, clean=without_markup)
+        if options.raw is not None:
+            return self._read(options.raw, options)
+        folder = self._fetched(options)
+        with blaming_changed_files(folder):
+            data = self._read(folder, options)
+        return replace(data, urls=check_digests(folder, data.files))
+
+    def _read(self, raw: Path, options: SourceOptions) -> RawData:
+        path, release = find_reviews(raw, self, options.release)
+        reviews = ReviewFile(LineFile(path), layout_of(release), clean=without_markup)
         ratings = reviews.ratings(options.strict)
         files, skipped, items = [reviews.file], [reviews.skipped], {}
         metadata = find_plain_or_gzip(path.parent, release.metadata.format(self.department))
@@ -183,6 +159,13 @@ class Amazon:
             reviews=reviews if reviews.has_texts else None,
         )
 
+    def _fetched(self, options: SourceOptions) -> Path:
+        """The folder in the cache with the files of a release, which are fetched if they are not there."""
+        release = release_of(options.release)
+        folder = cache_dir() / "raw" / self.name / str(release.year)
+        fetch_files(release.offer_of(self.name, self.department), folder, options.yes)
+        return folder
+
     def _read_items(
         self, records: Records, release: Release, reviewed: Container[str]
     ) -> dict[str, Item]:
@@ -191,7 +174,7 @@ class Amazon:
         Raises:
             InputError: the file describes none of them, or cannot be read.
         """
-        field = release.layout.item
+        field = layout_of(release).item
 
         def convert(record: dict[str, Any]) -> tuple[str, Item | None]:
             item = id_of(record, field)
@@ -216,7 +199,7 @@ AMAZON = (
 )
 
 
-def find_reviews(raw: Path | None, source: Amazon) -> tuple[Path, Release]:
+def find_reviews(raw: Path, source: Amazon, year: Year | None = None) -> tuple[Path, Release]:
     """The file of reviews of a department, and its release, which the name tells.
 
     Where a folder has a plain file and its gzip, the plain one counts.
@@ -224,55 +207,59 @@ def find_reviews(raw: Path | None, source: Amazon) -> tuple[Path, Release]:
     Args:
         raw: the file, or its folder.
         source: the department.
+        year: the release; None for the one that is there.
 
     Raises:
-        InputError: `raw` is not given or does not exist, no file has the name of a release, or several have.
+        InputError: `raw` does not exist, no file has the name of a release, or several have.
     """
-    if raw is None:
-        offers = ", ".join(f"{release.offer} ({release.year})" for release in RELEASES)
-        raise InputError(
-            f"{source.name}: get the reviews and metadata of {source.department} of one release, {offers}, "
-            "and give their folder with --raw"
-        )
     if not raw.exists():
         raise InputError(
             f"{raw}: no such file or folder; --raw is the file of reviews or its folder"
         )
     if not raw.is_dir():
-        for name, release in _review_names(source.department):
+        for name, release in _review_names(source.department, year):
             if raw.name in (name, f"{name}.gz"):
                 return raw, release
         raise InputError(
-            f"{raw}: its name must be one of {_known_names(source)}, because the name tells the release"
+            f"{raw}: its name must be one of {_known_names(source, year)}, because the name tells the release"
         )
     named = (
         (find_plain_or_gzip(raw, name), release)
-        for name, release in _review_names(source.department)
+        for name, release in _review_names(source.department, year)
     )
     files = [(path, release) for path, release in named if path]
     if not files:
         raise InputError(
-            f"{raw}: no reviews of {source.department} in it; looked for {_known_names(source)}"
+            f"{raw}: no reviews of {source.department} in it; looked for {_known_names(source, year)}"
         )
     if len(files) > 1:
         names = " and ".join(f"{path.name} ({release.year})" for path, release in files)
-        raise InputError(f"{raw}: has {names}; give one of the files with --raw")
+        raise InputError(f"{raw}: has {names}; give one of the files with --raw, or --release")
     return files[0]
 
 
-def _review_names(department: str) -> Iterator[tuple[str, Release]]:
-    for release in RELEASES:
+def how_to_get(source: Amazon) -> str:
+    """One line on how the files get here, for people who look before they download."""
+    offers = ", ".join(f"{release.offer} ({release.year})" for release in RELEASES)
+    return (
+        f"{source.name}: python -m prep build {source.name} downloads the reviews and metadata of "
+        f"{source.department} of one --release, {offers}; or get them there and give their folder with --raw"
+    )
+
+
+def _review_names(department: str, year: Year | None) -> Iterator[tuple[str, Release]]:
+    for release in RELEASES if year is None else [release_of(year)]:
         for name in release.reviews:
             yield name.format(department), release
 
 
-def _known_names(source: Amazon) -> str:
-    return ", ".join(name for name, _ in _review_names(source.department)) + " (or .gz)"
+def _known_names(source: Amazon, year: Year | None) -> str:
+    return ", ".join(name for name, _ in _review_names(source.department, year)) + " (or .gz)"
 
 
 def _metadata_records(file: LineFile, release: Release, strict: bool) -> Records:
     parse = parse_json_or_literal if release.year == 2014 else parse_json
-    return Records(file, "item", (release.layout.item,), strict, parse)
+    return Records(file, "item", (layout_of(release).item,), strict, parse)
 
 
 def _note_no_metadata(folder: Path, release: Release, source: Amazon) -> None:

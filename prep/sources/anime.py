@@ -25,6 +25,12 @@ from prep.sources.base import RawData, SourceOptions
 
 OFFER = "https://www.kaggle.com/datasets/CooperUnion/anime-recommendations-database"
 ITEMS, RATINGS = "anime.csv", "rating.csv"
+HOW_TO_GET = (
+    f"anime: Kaggle gives datasets to people with an account, which is free. Open {OFFER} in a browser, sign in, "
+    "choose Download as zip, then run: python -m prep build anime --raw archive.zip, or --raw FOLDER with "
+    f"{ITEMS} and {RATINGS} (or their .gz)"
+)
+"""One line on what to click, to accept and to run."""
 UNRATED = -1.0
 ADULT_GENRE = "Hentai"
 UNRATED_LEFT_OUT = "watched, but not rated (-1)"
@@ -119,9 +125,7 @@ def _open_raw(raw: Path | None) -> Iterator[tuple[LineFile, LineFile]]:
     """The files of titles and of ratings, which may be temporary: read them within the block."""
     names = f"{ITEMS} and {RATINGS} (or their .gz)"
     if raw is None:
-        raise InputError(
-            f"anime: get the dataset at {OFFER} and give its zip, or the folder of {names}, with --raw"
-        )
+        raise InputError(HOW_TO_GET)
     if not raw.exists():
         raise InputError(
             f"{raw}: no such file; --raw is the zip from {OFFER}, or the folder of {names}"

@@ -1,7 +1,7 @@
 """What every source of data returns, whatever its own files look like."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from prep.readers.lines import SkippedLines
+from prep.sources.amazon_releases import Year
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class SourceOptions:
         state: for `yelp`, the state whose businesses are kept; empty for all, None for Missouri.
         strict: stop at the first line that cannot be read; without it such lines are left out and counted.
         keep_adult: for `anime`, whether adult titles are kept.
+        release: for the Amazon reviews, the year of the release; None for the paper's.
+        yes: whether the user has agreed to a large download, so that they are not asked.
     """
 
     raw: Path | None = None
@@ -28,6 +31,8 @@ class SourceOptions:
     state: str | None = None
     strict: bool = False
     keep_adult: bool = False
+    release: Year | None = None
+    yes: bool = False
 
 
 class Reviews(Protocol):
@@ -62,6 +67,7 @@ class RawData:
         left_out_items: raw ids of the items that the source left out on purpose. Replies about them are no error.
         durations_are_ratings: whether the ratings are the durations, because there are no others.
         missing_duration: file and line of the first rating without a duration; empty without any.
+        urls: name -> address of each file that was downloaded without a published digest.
     """
 
     ratings: pd.DataFrame
@@ -76,6 +82,7 @@ class RawData:
     left_out_items: Set[str] = frozenset()
     durations_are_ratings: bool = False
     missing_duration: str = ""
+    urls: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(Protocol):

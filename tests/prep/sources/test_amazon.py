@@ -394,12 +394,12 @@ def test_two_releases_or_files_in_a_folder_ask_for_one(tmp_path):
     assert "has reviews_Digital_Music_5.json (2014) and Digital_Music.jsonl (2023)" in message
     assert "--raw" in message
     assert len(MUSIC.load(SourceOptions(raw=tmp_path / "Digital_Music.jsonl")).items) == 2
+    assert "release 2014" in MUSIC.load(replace(options, release=2014)).origin
+    message = error_of(MUSIC, replace(options, release=2018))
+    assert "looked for Digital_Music_5.json, Digital_Music.json (or .gz)" in message
 
 
 def test_folder_mistakes_say_what_to_do(tmp_path):
-    message = error_of(MUSIC, SourceOptions())
-    assert "--raw" in message
-    assert all(release.offer in message for release in amazon.RELEASES)
     assert "no such file or folder" in error_of(MUSIC, SourceOptions(raw=tmp_path / "nothing"))
     options = write(tmp_path, "2018")
     message = error_of(GAMES, options)

@@ -226,7 +226,7 @@ def test_what_is_refused(folder, titles, ratings, message):
 
 
 def test_no_files(folder, tmp_path):
-    with pytest.raises(InputError, match=OFFER):
+    with pytest.raises(InputError, match=f"{OFFER}.*sign in.*prep build anime --raw archive.zip"):
         load(None)
     with pytest.raises(InputError, match="no such file"):
         load(tmp_path / "nowhere")

@@ -1,6 +1,4 @@
-import functools
 import hashlib
-import http.server
 import socket
 import zipfile
 
@@ -12,7 +10,7 @@ from prep.sources import ml_100k
 from prep.sources.base import SourceOptions
 from prep.sources.ml_100k import MovieLens100K
 from tests.prep.conftest import FILMS, RATINGS
-from tests.prep.test_fetch import serve
+from tests.prep.range_server import Site
 
 
 def load(raw=None):
@@ -94,19 +92,12 @@ def cached_names(cache):
     return sorted(path.name for path in (cache / "raw" / "ml-100k").iterdir())
 
 
-def serve_folder(folder):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    return serve(functools.partial(Quiet, directory=str(folder)))
-
-
 def test_grouplens_comes_before_the_wheel_and_the_cache_before_both(
     tiny, published, cache, monkeypatch
 ):
-    with serve_folder(tiny.folder) as url:
-        monkeypatch.setattr(ml_100k, "ZIP_URL", f"{url}/ml-100k.zip")
+    content = (tiny.folder / "ml-100k.zip").read_bytes()
+    with Site({"/ml-100k.zip": content}).serve() as site:
+        monkeypatch.setattr(ml_100k, "ZIP_URL", f"{site.url}/ml-100k.zip")
         assert len(load().ratings) == len(RATINGS)
     assert cached_names(cache) == ["LICENCE.txt", "ml-100k.zip"]
     again = load()  # the server is gone
