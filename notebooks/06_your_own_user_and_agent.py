@@ -5,7 +5,7 @@
 #
 # Two parts of this package are meant to be replaced by your ideas: the model of the users, and the agent that
 # recommends to them. In this notebook you write both: a user who has favourite genres, in 25 lines, and PPO, in
-# about 80 lines of plain JAX.
+# 80 lines of plain JAX.
 #
 # You should know `jit`, `vmap` and `scan` of JAX; notebook 1 uses them.
 
@@ -263,10 +263,9 @@ def loss(network, env, params, batch):
     chosen = jnp.take_along_axis(log_probabilities, film[:, None], axis=1)[:, 0]
     ratio = jnp.exp(chosen - old_log_probability)
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-4)
-    clipped = jnp.clip(ratio, 1 - CLIP, 1 + CLIP)
-    policy_loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+    gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * advantage)
     entropy = -(jnp.exp(log_probabilities) * log_probabilities).sum(axis=1).mean()
-    return policy_loss + 0.5 * ((value - target) ** 2).mean() - ENTROPY * entropy
+    return -gain.mean() + 0.5 * ((value - target) ** 2).mean() - ENTROPY * entropy
 
 
 def train(env, params, key, iterations=200):
@@ -384,6 +383,25 @@ paper_likes = judge(paper, paper_params, paper_network)
 pd.Series(paper_likes).round(2).sort_values(ascending=False).to_frame("likes a session")
 
 # %% [markdown]
+# ## An agent of a library
+#
+# Libraries such as rejax and purejaxrl read one vector, and their `step` returns five values.
+# `jaxsim.FlatObservation` gives them that. With rejax (`pip install rejax`), whose PPO has the parts that you
+# have just read, a training is
+#
+# ```python
+# import rejax
+#
+# algorithm = rejax.PPO.create(
+#     env=jaxsim.FlatObservation(env), env_params=params, total_timesteps=500_000, eval_freq=125_000,
+#     num_envs=128, num_steps=8, num_minibatches=8, num_epochs=2, learning_rate=1e-3, gamma=0.4,
+#     gae_lambda=0.2, ent_coef=0.001, max_grad_norm=10.0, agent_kwargs={"hidden_layer_sizes": (64,)},
+# )
+# state, (lengths, returns) = jax.jit(rejax.PPO.train)(algorithm, jax.random.key(0))
+# ```
+#
+# `examples/` has this for rejax, purejaxrl and Stable-Baselines3, with what each of them earns.
+#
 # ## Exercise
 #
 # 1. People get bored. Add to `GenreFan.state` the genres of the latest film, and let the probability fall by

@@ -24,8 +24,8 @@ SNAP = "http://snap.stanford.edu/data/amazon/productGraph/categoryFiles"
 
 TERMS = """\
 Amazon reviews, release {year}, {department}: collected by the McAuley Lab, University of California San Diego.
-The publisher names no licence, and asks for a citation. The texts belong to the people who wrote them and to
-Amazon: use them for research, do not pass them on, and read {page} first. Please cite:
+We know of no licence that the publisher names; it asks for a citation. The texts belong to those who wrote them
+and to Amazon: use them for research, do not pass them on, and read {page} first. Please cite:
   {citation}
 """
 
