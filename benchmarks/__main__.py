@@ -8,6 +8,7 @@ from benchmarks.evaluation_time import run_evaluation
 from benchmarks.fidelity.command import run_fidelity
 from benchmarks.fidelity.exposure_report import run_exposure
 from benchmarks.ope.command import run_ope
+from benchmarks.page_speed import run_page
 from benchmarks.quotes import run_quotes
 from benchmarks.rivals.command import run_rivals
 from benchmarks.satiation import run_satiation
@@ -48,6 +49,7 @@ COMMANDS: Commands = {
     "seed-order": run_seed_order,
     "to-oracle": run_to_oracle,
     "evaluation": run_evaluation,
+    "page": run_page,
     "table1": run_table1,
     "table2": run_table2,
     "table6": run_table6,

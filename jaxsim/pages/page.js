@@ -1,8 +1,11 @@
-// A click on the head of a column sorts the table by it, first with the largest value on top.
+// The head of a column is a button that sorts the table by it, first with the largest value on top.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
-    head.tabIndex = 0;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
     const sort = () => {
       const ascending = head.getAttribute("aria-sort") === "descending";
       const value = (row) => {
@@ -19,7 +22,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
     };
-    head.addEventListener("click", sort);
-    head.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
+    button.addEventListener("click", sort);
   });
 }

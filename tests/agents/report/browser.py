@@ -1,0 +1,104 @@
+"""A headless Chromium that a test drives by its DevTools protocol: real keys, real focus."""
+
+import json
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+SECONDS = 30.0
+KEYS = {
+    "Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "End": 35, "Home": 36, "ArrowDown": 40,
+}  # fmt: skip
+TEXTS = {"Enter": "\r", "Space": " "}
+
+
+class Browser:
+    """One page of a browser."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket, self._number = socket, 0
+
+    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a command, and wait for its result."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        self._socket.send(json.dumps(message))
+        while True:
+            answer = json.loads(self._socket.recv())
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        result = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def press(self, key: str, shift: bool = False) -> None:
+        """Press and release a key."""
+        code = "Space" if key == "Space" else key
+        shared = {
+            "key": " " if key == "Space" else key,
+            "code": code,
+            "windowsVirtualKeyCode": KEYS[key],
+            "modifiers": 8 if shift else 0,
+        }
+        text = {"text": TEXTS[key]} if key in TEXTS else {}
+        kind = "keyDown" if text else "rawKeyDown"
+        self.send("Input.dispatchKeyEvent", type=kind, **shared, **text)
+        self.send("Input.dispatchKeyEvent", type="keyUp", **shared)
+
+    def write(self, text: str) -> None:
+        """Type into what has the focus."""
+        self.send("Input.insertText", text=text)
+
+
+@contextmanager
+def opened(page: Path, folder: Path) -> Iterator[Browser]:
+    """A browser that shows a file."""
+    import websocket
+
+    assert CHROMIUM is not None
+    profile = folder / "profile"
+    process = subprocess.Popen(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
+            "--remote-debugging-port=0", "--remote-allow-origins=*", page.as_uri(),
+        ],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        port = _port(profile / "DevToolsActivePort")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=SECONDS) as answer:
+            tabs = json.load(answer)
+        address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+        socket = websocket.create_connection(address, timeout=SECONDS)
+        browser = Browser(socket)
+        state = "location.href.startsWith('file:') && document.readyState"
+        _wait(lambda: browser.evaluate(state) == "complete")
+        yield browser
+        socket.close()
+    finally:
+        process.terminate()
+        process.wait(SECONDS)
+
+
+def _port(path: Path) -> str:
+    _wait(lambda: path.is_file() and path.read_text().strip())
+    return path.read_text().splitlines()[0]
+
+
+def _wait(ready: Any) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not ready():
+        assert time.monotonic() < deadline, "the browser does not answer"
+        time.sleep(0.05)
