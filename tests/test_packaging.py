@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 
+import jaxsim
 from tests.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -27,6 +28,9 @@ def test_the_image_has_what_the_wheel_needs():
 def test_the_container_for_development_is_valid():
     folder = ROOT / ".devcontainer"
     content = json.loads((folder / "devcontainer.json").read_text("utf-8"))
+    # Keys of the specification of development containers; an editor ignores others without a word.
+    assert set(content) == {"name", "build", "postCreateCommand", "customizations"}
+    assert set(content["customizations"]["vscode"]) == {"extensions", "settings"}
     assert (folder / content["build"]["dockerfile"]).is_file()
     wanted = re.search(r"\[(.*)\]", content["postCreateCommand"]).group(1).split(",")
     assert set(wanted) <= set(PROJECT["optional-dependencies"])
@@ -40,13 +44,28 @@ def test_templates_of_issues_have_a_question(name):
 
 
 def test_versions_agree():
-    """In the package, in the citation, and in the changelog: the latest release in it is not a later one."""
+    """In the package, in the citation, and in the changelog: its latest release has this version and date."""
     text = (ROOT / "CITATION.cff").read_text("utf-8")
     assert re.search(r"^version: (.*)$", text, re.M).group(1) == PROJECT["version"]
+    # The second is what a source tells that is on the path, but was not installed.
+    assert jaxsim.__version__ in (PROJECT["version"], "0+not.installed")
     changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    sections = re.findall(r"^## \[(.*?)\]", changelog, re.M)
-    assert sections[0] == "Unreleased"
-    assert len(sections) == 1 or sections[1] == PROJECT["version"]
+    first, *releases = re.findall(r"^## (.*)$", changelog, re.M)
+    assert first == "[Unreleased]"
+    if releases:
+        date = re.search(r"^date-released: (.*)$", text, re.M).group(1)
+        assert releases[0] == f"[{PROJECT['version']}] - {date}"
+        assert "Nothing has been released yet" not in changelog
+
+
+def test_the_changelog_has_the_form_that_it_names():
+    """Releases with their dates, the latest first; changes in the groups of Keep a Changelog."""
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    releases = re.findall(r"^## (.*)$", changelog, re.M)[1:]
+    dates = [re.fullmatch(r"\[\d+\.\d+\.\d+\] - (\d{4}-\d\d-\d\d)", line)[1] for line in releases]
+    assert dates == sorted(dates, reverse=True)
+    groups = set(re.findall(r"^### (.*)$", changelog, re.M))
+    assert groups <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 def test_the_citation_can_be_read_by_tools():
@@ -59,6 +78,7 @@ def test_the_citation_can_be_read_by_tools():
         assert {"type", "title", "authors", "year"} <= set(entry)
         for author in entry["authors"]:
             assert "name" in author or {"family-names", "given-names"} <= set(author)
+        assert re.fullmatch(r"10\.\d{4,}/\S+", entry["doi"])
 
 
 def test_the_versions_of_python_are_those_that_the_pages_name():
