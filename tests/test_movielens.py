@@ -15,7 +15,7 @@ from benchmarks.fidelity.simulator import Simulator
 from benchmarks.fidelity.study import Settings
 from benchmarks.training.target import SESSIONS_SEED, like_rate_target
 from jaxsim import InputError, make
-from tests.paths import ROOT
+from tests.paths import RESULTS, needs_results
 
 pytestmark = pytest.mark.slow  # the build trains the statistic model for half a minute
 
@@ -73,9 +73,10 @@ def test_movielens_test_split(movielens_cache, tmp_path, monkeypatch, capsys):
     assert "bias_running" in capsys.readouterr().out
 
 
+@needs_results
 def test_the_target_of_the_kept_training_result_can_be_measured_again(movielens):
     """docs/results.md quotes it: like_rate earns the same in the sessions that the result names."""
-    kept = json.loads((ROOT / "benchmarks/results/training-ml-100k.json").read_text("utf-8"))
+    kept = json.loads((RESULTS / "training-ml-100k.json").read_text("utf-8"))
     env, params = make(movielens)
     number = kept["sessions_seed"] - SESSIONS_SEED
     target = like_rate_target(movielens, env, params, kept["sessions"], number)

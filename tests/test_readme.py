@@ -13,8 +13,9 @@ import pytest
 
 from benchmarks import quotes
 from jaxsim import InputError
-from tests.paths import ROOT
+from tests.paths import ROOT, needs_results
 
+pytestmark = needs_results
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = ("prep", "agents", "benchmarks")
 

@@ -12,9 +12,9 @@ from benchmarks.ope.estimators import FIRST, SESSION, effective_size, first_step
 from benchmarks.ope.measure import judged
 from benchmarks.ope.policies import PAIRS, EpsilonSoftmax
 from benchmarks.ope.reward_model import cross_fitted, pair_features
-from benchmarks.quotes import RESULTS
 from jaxsim import InputError
 from tests.factory import random_dataset
+from tests.paths import RESULTS, needs_results
 
 ONE = np.ones((1, 2))
 
@@ -183,6 +183,7 @@ def test_mistakes_are_one_line():
             command.run_ope(**options)
 
 
+@needs_results
 def test_the_words_of_the_page_on_logs_hold_of_the_kept_result():
     """If this fails after recording the result again, reword the end of docs/logs.md."""
     result = json.loads((RESULTS / "ope-ml-100k.json").read_text("utf-8"))

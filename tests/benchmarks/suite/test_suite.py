@@ -13,9 +13,7 @@ from benchmarks.suite.figures import figures_of
 from benchmarks.suite.plan import Part, Plan, chosen_parts, parts_of
 from benchmarks.suite.report import Run, column_names, format_runs, read_run
 from jaxsim import InputError
-from tests.paths import ROOT
-
-RESULTS = ROOT / "benchmarks" / "results"
+from tests.paths import RESULTS, needs_results
 
 
 def plan_of(**changes) -> Plan:
@@ -145,6 +143,7 @@ def write_run(
     return folder
 
 
+@needs_results
 def test_the_same_measurements_of_two_devices_stand_in_columns(tmp_path, capsys):
     cpu = write_run(
         tmp_path / "cpu",
