@@ -12,7 +12,9 @@ import statistics
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from benchmarks.checks import check_counts
 from benchmarks.hardware import device_name
@@ -30,7 +32,9 @@ _REPORT = """<script>addEventListener("load", () => {
 _POLICY = re.compile(r'<meta content="default-src[^>]*>')
 
 
-def run_page(page: Path, repeats: int = 7, json: Path | None = None) -> None:
+def run_page(
+    page: Annotated[Path, tyro.conf.Positional], repeats: int = 7, json: Path | None = None
+) -> None:
     """Measure how soon a page of `python -m agents report` can be used in a browser, beside an empty page.
 
     Example:

@@ -19,6 +19,7 @@ from jaxsim import InputError
 from jaxsim.files import check_writable, write_text
 from jaxsim.settings import check_settings
 
+SESSIONS = 12
 MOST_BYTES = 5_000_000
 # Of one page. A recommendation takes about 1 kB with votes and 2 kB with the taste model.
 MOST_STEPS = 2_000
@@ -30,8 +31,9 @@ class ReportOptions:
 
     out: Path
     """File to write, ending in .html; it replaces one of the same name."""
-    sessions: Annotated[int, Ge(0), Le(200)] = 12
-    """Sample sessions of each run; with 0 the page has curves and results only."""
+    sessions: Annotated[int, Ge(0), Le(200)] | None = None
+    """Sample sessions of each run; with 0 the page has curves and results only. Without it 12, or as many as a
+    page has room for."""
     flips: Annotated[int, Ge(0)] = 2
     """For how many recommendations of each session, from the first, the page says what would flip the response.
     This takes most of the time."""
@@ -54,10 +56,7 @@ def report_runs(
     runs = read_runs(folders)
     loaded = [run.load(dataset) for run in runs]
     first = loaded[0][0]
-    samples = [
-        _sample(run, *of_run, options.sessions) for run, of_run in zip(runs, loaded, strict=True)
-    ]
-    _check_number(samples)
+    samples = _samples(runs, loaded, options.sessions)
     vocabulary = Vocabulary(first.dataset)
     with _progress(samples) as update:
         described = [
@@ -79,7 +78,7 @@ def report_runs(
     if size > MOST_BYTES:
         raise InputError(
             f"the page would have {size / 1e6:.1f} MB, more than {MOST_BYTES / 1e6:.0f}: give fewer --sessions "
-            f"than {options.sessions}"
+            f"than {len(samples[0])}"
         )
     write_text(options.out, page)
     for note in notes:
@@ -91,23 +90,35 @@ def report_runs(
     )
 
 
+def _samples(
+    runs: Sequence[ReportedRun], loaded: Sequence[tuple[PreparedRun, Any]], wanted: int | None
+) -> list[list[SampleSession]]:
+    """Sample sessions of each run: as many as are wanted, or else as many as a page has room for.
+
+    Raises:
+        InputError: those that are wanted do not fit a page.
+    """
+    count = SESSIONS if wanted is None else wanted
+    while True:
+        samples = [_sample(run, *of_run, count) for run, of_run in zip(runs, loaded, strict=True)]
+        steps = sum(len(session.steps) for of_run in samples for session in of_run)
+        if steps <= MOST_STEPS:
+            return samples
+        fitting = min(len(samples[0]) * MOST_STEPS // steps, count - 1)
+        if wanted is not None:
+            sessions = sum(len(of_run) for of_run in samples)
+            raise InputError(
+                f"{sessions} sessions have {steps:,} recommendations, and a page shows {MOST_STEPS:,}: give "
+                f"--sessions {fitting} or fewer, or fewer runs"
+            )
+        count = fitting
+
+
 def _sample(
     run: ReportedRun, prepared: PreparedRun, variables: Any, count: int
 ) -> list[SampleSession]:
     policy = prepared.algorithm.policy_of(variables)
     return sample_sessions(prepared, policy, run.returns, count) if count else []
-
-
-def _check_number(samples: Sequence[Sequence[SampleSession]]) -> None:
-    """Refuse, before the long work, what would not fit a page."""
-    steps = sum(len(session.steps) for of_run in samples for session in of_run)
-    if steps > MOST_STEPS:
-        sessions = sum(len(of_run) for of_run in samples)
-        fitting = len(samples[0]) * MOST_STEPS // steps
-        raise InputError(
-            f"{sessions} sessions have {steps:,} recommendations, and a page shows {MOST_STEPS:,}: give "
-            f"--sessions {fitting} or fewer, or fewer runs"
-        )
 
 
 @contextmanager

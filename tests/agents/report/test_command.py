@@ -1,6 +1,7 @@
 """The command: which runs make a page, what is refused in one line, and that a page is whole or not there."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -191,11 +192,29 @@ def test_damaged_runs_are_refused(run, tmp_path):
     assert "not finished" in refusal([run], out)
 
 
+def sessions_of(page):
+    """The steps of each sample session of a page."""
+    block = re.search(r'id="sessions-data"[^>]*>(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
+    return [
+        session["steps"]
+        for of_run in json.loads(block[1])["runs"]
+        for session in of_run["sessions"]
+    ]
+
+
 @pytest.mark.slow
 def test_a_page_that_would_be_too_large_is_not_written(run, tmp_path, monkeypatch):
     out = tmp_path / "page.html"
     monkeypatch.setattr(command, "MOST_STEPS", 3)
     assert "give --sessions" in refusal([run], out, sessions=4)
+    monkeypatch.undo()
+    report_runs([run], ReportOptions(out=out))
+    all_of_them = sessions_of(out)
+    monkeypatch.setattr(command, "MOST_STEPS", sum(map(len, all_of_them)) - 1)
+    report_runs([run], ReportOptions(out=out))
+    fewer = sessions_of(out)  # without the option, the page has what it has room for
+    assert 0 < len(fewer) < len(all_of_them)
+    out.unlink()
     monkeypatch.undo()
     monkeypatch.setattr(command, "MOST_BYTES", 10_000)
     assert "give fewer --sessions" in refusal([run], out, sessions=1)
