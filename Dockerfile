@@ -2,6 +2,7 @@
 #
 #   docker build -t jaxsim .
 #   docker run --rm --gpus all -v jaxsim-cache:/cache jaxsim doctor
+#   mkdir -p runs && chmod 777 runs   # the container writes into it as user 1000
 #   docker run --rm --gpus all -v jaxsim-cache:/cache -v "$PWD/runs:/work/runs" jaxsim prep build ml-100k
 #   docker run --rm --gpus all -v jaxsim-cache:/cache -v "$PWD/runs:/work/runs" jaxsim train ppo --dataset ml-100k
 #
