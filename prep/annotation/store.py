@@ -190,14 +190,15 @@ class ReplyStore:
         with self._writing() as db:
             (prompt_id,) = db.execute("SELECT id FROM prompts WHERE key = ?", (key,)).fetchone()
             db.execute(
-                "INSERT INTO replies SELECT ?1, ifnull(max(attempt), 0) + 1, ?2, ?3, ?4, ?5 "
-                "FROM replies WHERE prompt_id = ?1",
+                "INSERT INTO replies SELECT ?, ifnull(max(attempt), 0) + 1, ?, ?, ?, ? "
+                "FROM replies WHERE prompt_id = ?",
                 (
                     prompt_id,
                     completion.text,
                     completion.cut,
                     completion.tokens_in,
                     completion.tokens_out,
+                    prompt_id,
                 ),
             )
         return completion
