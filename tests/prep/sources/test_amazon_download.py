@@ -81,7 +81,7 @@ def test_a_release_is_fetched_once_and_built(site, cache, capsys, year, options,
     build(*options)
     told = capsys.readouterr().out
     release = next(release for release in RELEASES if str(release.year) == year)
-    assert told.index("names no licence") < told.index("amazon-music")  # before the report
+    assert told.index("know of no licence") < told.index("amazon-music")  # before the report
     assert release.citation.split(". ")[0] in told
     dataset = jaxsim.load_dataset(name)
     assert len(dataset.users) == (5 if "5" in options else USERS)
@@ -98,7 +98,7 @@ def test_a_release_is_fetched_once_and_built(site, cache, capsys, year, options,
     asked = len(site.requests)
     build(*options)
     assert len(site.requests) == asked  # it is in the cache
-    assert "names no licence" not in capsys.readouterr().out
+    assert "know of no licence" not in capsys.readouterr().out
 
 
 def test_a_conversion_keeps_the_addresses(tmp_path, site):
