@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from agents.evaluation.returns import BASELINE
-from agents.evaluation.visits import format_visits
+from agents.evaluation.visits import STATISTICS, format_visits
 from jaxsim.tables import format_table
 
 HEADER = (
@@ -57,7 +57,7 @@ def format_rows(rows: Sequence[Row]) -> str:
     table = format_table(
         HEADER, [row_cells(row) for row in ordered], markdown=True, left=range(len(HEADER))
     )
-    visits = [(_names(row), row.visits) for row in ordered if row.visits is not None]
+    visits = [(row_names(row), row.visits) for row in ordered if row.visits is not None]
     lives = ["", format_visits(visits)] if visits else []
     sentences = [_sentence(row) for row in rows if row.mode != BASELINE]
     return "\n".join([table, *lives, "", *sentences])
@@ -68,7 +68,8 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row.users != "train", -row.a_rwd))
 
 
-def _names(row: Row) -> tuple[str, str, str]:
+def row_names(row: Row) -> tuple[str, str, str]:
+    """Policy with its number of seeds, mode (none for a baseline), and users."""
     return (
         f"{row.policy} ({row.seeds} seeds)" if row.seeds > 1 else row.policy,
         "" if row.mode == BASELINE else row.mode,
@@ -79,17 +80,22 @@ def _names(row: Row) -> tuple[str, str, str]:
 def row_cells(row: Row) -> tuple[str, ...]:
     """A row as texts, one for each column of `HEADER`."""
     return (
-        *_names(row),
+        *row_names(row),
         f"{row.a_rwd:.2f} ({format_interval(row.a_rwd_low, row.a_rwd_high)})",
         format_interval(row.paired_low, row.paired_high, sign="+"),
         format_interval(row.paired_static_best_low, row.paired_static_best_high, sign="+"),
-        f"{row.share_of_oracle:.1%}",
+        _or_dash(row.share_of_oracle, ".1%"),
         f"{row.like_rate:.3f}",
         f"{row.t_rwd:.1f}",
         f"{row.liking:.1f}",
         f"{row.coverage:.1%}",
-        f"{row.diversity:.2f}",
+        _or_dash(row.diversity, ".2f"),
     )
+
+
+def _or_dash(value: float, form: str) -> str:
+    """A number as text; a dash if it is not defined."""
+    return format(value, form) if math.isfinite(value) else "-"
 
 
 def format_interval(low: float, high: float, sign: str = "") -> str:
@@ -123,17 +129,32 @@ def from_json(content: Sequence[Mapping[str, Any]]) -> list[Row]:
     """The rows that `to_json` wrote.
 
     Raises:
-        TypeError, AttributeError: it was not `to_json` of this version that wrote them.
+        TypeError, ValueError, AttributeError: it was not `to_json` of this version that wrote them.
     """
     names = {field.name for field in fields(Row)} - {"visits"}
     rows = []
     for values in content:
+        for name, value in values.items():
+            _check_value(name, value)
         numbers: dict[str, Any] = {
             name: math.nan if value is None else value for name, value in values.items()
         }
         visits = {name: numbers.pop(name) for name in [*numbers] if name not in names}
+        if visits and set(visits) != set(STATISTICS):
+            raise TypeError(f"unknown fields {', '.join(sorted(set(visits) - set(STATISTICS)))}")
         rows.append(Row(**numbers, visits=visits or None))
     return rows
+
+
+def _check_value(name: str, value: Any) -> None:
+    """Texts where a row has texts, and finite numbers or None where it has numbers."""
+    if name in ("policy", "mode", "users"):
+        if not isinstance(value, str):
+            raise TypeError(f"{name} is {value!r}")
+    elif isinstance(value, bool) or not isinstance(value, int | float | None):
+        raise TypeError(f"{name} is {value!r}")
+    elif value is not None and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}")
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -16,6 +16,10 @@ from flax import struct
 from jaxsim.tables import format_table
 
 WINDOWS = (1, 7, 30)  # days
+STATISTICS = (
+    "sessions_per_life", *(f"retention_{days}" for days in WINDOWS), "days_active", "days_first_to_last",
+)  # fmt: skip
+"""The names of what `visit_statistics` returns."""
 _HEADER = (
     "policy", "mode", "users", "sessions", *(f"back in {days} d" for days in WINDOWS), "active days",
     "first to last",

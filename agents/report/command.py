@@ -109,7 +109,7 @@ def _samples(
             sessions = sum(len(of_run) for of_run in samples)
             raise InputError(
                 f"{sessions} sessions have {steps:,} recommendations, and a page shows {MOST_STEPS:,}: give "
-                f"--sessions {fitting} or fewer, or fewer runs"
+                f"--sessions {fitting}{' or fewer' if fitting else ''}, or fewer runs"
             )
         count = fitting
 

@@ -23,9 +23,9 @@
   const sign = (positive) => (positive ? "+" : "−");
   const signed = (number, digits = 2) => sign(number >= 0) + Math.abs(number).toFixed(digits);
   const many = (number, name) => `${number} ${name}${number === 1 ? "" : "s"}`;
-  const mark = (like) => {
+  const mark = (like, title = like ? "liked" : "disliked") => {
     const element = el("span", like ? "sign up" : "sign down", sign(like));
-    element.title = like ? "liked" : "disliked";
+    element.title = title;
     element.setAttribute("role", "img");
     element.setAttribute("aria-label", element.title);
     return element;
@@ -183,9 +183,9 @@
 
   const slateReasons = (step) => {
     const rows = step.slate.map((item, place) => [
-      `${place + 1}`, title(item), step.chances[place].toFixed(3), place === step.place ? el("span", "", mark(true), " chosen") : "",
+      `${place + 1}`, title(item), step.chances[place].toFixed(3), place === step.place ? el("span", "", mark(true, "an item was"), " chosen") : "",
     ]);
-    rows.push(["", "none of them", step.chances[step.slate.length].toFixed(3), step.place < 0 ? el("span", "", mark(false), " chosen") : ""]);
+    rows.push(["", "none of them", step.chances[step.slate.length].toFixed(3), step.place < 0 ? el("span", "", mark(false, "none was"), " chosen") : ""]);
     return [table(["place", "item", "probability", "choice"], rows)];
   };
 
@@ -225,7 +225,7 @@
     },
   };
 
-  const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLocaleLowerCase();
+  const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
   const texts = new Map(); // of the items that were searched
   const found = (item, query) => {
     if (!texts.has(item)) {
@@ -239,7 +239,7 @@
 
   const further = (step) => {
     const parts = [];
-    if (step.session !== undefined) parts.push(`session ${step.session} of the life, day ${step.day}`);
+    if (step.session !== undefined) parts.push(`session ${step.session + 1} of the life, day ${step.day}`);
     if (step.rating !== undefined) parts.push(`rating ${step.rating}`);
     if (step.duration !== undefined) parts.push(`duration ${step.duration}`);
     if (step.departure_probability !== undefined) parts.push(`probability of leaving afterwards ${step.departure_probability}`);
@@ -312,7 +312,9 @@
   const fillPatterns = () => {
     const { kind: name, sessions } = current();
     const counts = new Map([["liked", 0], ["disliked", 0]]);
+    const chosen = pattern.value;
     for (const session of sessions) {
+      if (group.value !== "" && group.value !== session.group) continue;
       for (const step of session.steps) {
         const fine = `=${KINDS[name].pattern(step)}`;
         const coarse = step.like ? "liked" : "disliked";
@@ -326,14 +328,17 @@
       return element;
     };
     const fine = [...counts.keys()].filter((key) => key.startsWith("=")).sort();
+    const words = name === "slate" ? { liked: "an item chosen", disliked: "none chosen" } : { liked: "liked", disliked: "disliked" };
+    const label = (key) => (key.startsWith("=") ? KINDS[name].name(key.slice(1)) : words[key]);
     pattern.replaceChildren(
       option("", "all"),
-      ...["liked", "disliked", ...fine].map((key) => option(key, `${key.startsWith("=") ? KINDS[name].name(key.slice(1)) : key}: ${counts.get(key)}`)),
+      ...["liked", "disliked", ...fine].map((key) => option(key, `${label(key)}: ${counts.get(key)}`)),
     );
+    if (counts.has(chosen)) pattern.value = chosen;
   };
 
   if (run !== null) run.addEventListener("change", () => { fillPatterns(); show(); });
-  group.addEventListener("change", show);
+  group.addEventListener("change", () => { fillPatterns(); show(); });
   pattern.addEventListener("change", show);
   search.addEventListener("input", show);
   fillPatterns();

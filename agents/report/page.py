@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.evaluation.returns import BASELINE, GREEDY, GROUPS
-from agents.evaluation.table import HEADER, Row, format_interval, ranked, row_cells
+from agents.evaluation.table import HEADER, Row, format_interval, ranked, row_cells, row_names
 from agents.evaluation.visits import format_visits
 from agents.report.curves import Curve, curve_charts, legend, line_key, style_of
 from agents.report.explorer import explorer
@@ -69,9 +69,13 @@ def _labelled(runs: Sequence[ReportedRun]) -> list[Row]:
 
 
 def _headline(dataset: str, runs: Sequence[ReportedRun], rows: Sequence[Row]) -> list[ET.Element]:
-    decide = _DECIDE[runs[0].config.environment["semantics"]]
+    environment = runs[0].config.environment
+    decide = _DECIDE[environment["semantics"]]
+    users = f"who like an item {decide}"
+    if environment.get("slate_size", 1) > 1:
+        users = f"who choose an item of a slate of {environment['slate_size']}, or none"
     lead = (
-        f"Trained by reinforcement learning on simulated users of {dataset}, who like an item {decide}. "
+        f"Trained by reinforcement learning on simulated users of {dataset}, {users}. "
         "Evaluated on fixed sessions, which are the same for every policy."
     )
     groups = GROUPS if len(runs) == 1 else GROUPS[:1]  # on a phone tiles stand below one another
@@ -124,13 +128,15 @@ def _results(runs: Sequence[ReportedRun], rows: Sequence[Row]) -> list[ET.Elemen
     grid = table(HEADER, lines, sortable=True)
     grid.set("class", "scroll results")
     grid.set("tabindex", "0")  # so that it scrolls by keyboard
-    lives = [((r.policy, r.mode, r.users), r.visits) for r in rows if r.visits is not None]
+    grid.set("role", "region")
+    grid.set("aria-label", "Results")
+    lives = [(row_names(r), r.visits) for r in rows if r.visits is not None]
     warnings = [(run.label, line) for run in runs for line in run.warnings]
     return [
         tag("h2", "Results"),
         tag("p", text),
         grid,
-        *([tag("pre", format_visits(lives), class_="scroll")] if lives else []),
+        *([tag("pre", format_visits(lives), class_="scroll", tabindex="0")] if lives else []),
         *(tag("p", f"Warning about {label}: {line}") for label, line in warnings),
     ]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from agents.evaluation.comparison import check_same_sessions
@@ -112,4 +113,6 @@ def _read_log(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: cannot be read ({error}); train again") from None
     if log.empty:
         raise InputError(f"{path}: has no lines; train again")
+    if np.isinf(log["like_rate"]).any():
+        raise InputError(f"{path}: has a like_rate that is infinite; train again")
     return log

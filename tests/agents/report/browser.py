@@ -15,7 +15,7 @@ CHROMIUM = (
 )
 SECONDS = 30.0
 KEYS = {
-    "Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "End": 35, "Home": 36, "ArrowDown": 40,
+    "Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "Home": 36, "ArrowDown": 40,
 }  # fmt: skip
 TEXTS = {"Enter": "\r", "Space": " "}
 
@@ -45,10 +45,9 @@ class Browser:
 
     def press(self, key: str, shift: bool = False) -> None:
         """Press and release a key."""
-        code = "Space" if key == "Space" else key
         shared = {
             "key": " " if key == "Space" else key,
-            "code": code,
+            "code": key,
             "windowsVirtualKeyCode": KEYS[key],
             "modifiers": 8 if shift else 0,
         }
@@ -78,18 +77,23 @@ def opened(page: Path, folder: Path) -> Iterator[Browser]:
     )  # fmt: skip
     try:
         port = _port(profile / "DevToolsActivePort")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=SECONDS) as answer:
-            tabs = json.load(answer)
-        address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
-        socket = websocket.create_connection(address, timeout=SECONDS)
+        _wait(lambda: _pages(port))
+        address = _pages(port)[0]["webSocketDebuggerUrl"]
+        socket = websocket.create_connection(address, timeout=SECONDS, http_no_proxy=["127.0.0.1"])
         browser = Browser(socket)
         state = "location.href.startsWith('file:') && document.readyState"
         _wait(lambda: browser.evaluate(state) == "complete")
         yield browser
         socket.close()
     finally:
-        process.terminate()
+        process.kill()
         process.wait(SECONDS)
+
+
+def _pages(port: str) -> list[dict[str, Any]]:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(f"http://127.0.0.1:{port}/json", timeout=SECONDS) as answer:
+        return [tab for tab in json.load(answer) if tab["type"] == "page"]
 
 
 def _port(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import html
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,11 +9,9 @@ import pytest
 
 from agents.report.page import format_page
 from agents.report.reasons import TASTE, VOTES
+from tests.agents.report.browser import CHROMIUM
 from tests.agents.report.conftest import explored, reported_run, words
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),

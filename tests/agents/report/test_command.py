@@ -1,7 +1,6 @@
 """The command: which runs make a page, what is refused in one line, and that a page is whole or not there."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -181,9 +180,14 @@ def test_damaged_runs_are_refused(run, tmp_path):
     assert "run_version 2" in spoiled("config.json", json.dumps({**config, "run_version": 2}))
     for text in ("{", "[]", '{"rows": [{}], "warnings": []}', '{"rows": 3, "warnings": []}'):
         assert "agents evaluate" in spoiled("metrics.json", text)
+    table = json.loads(good["metrics.json"])
+    for change in ({"surprise": 1.0}, {"a_rwd": "many"}, {"like_rate": float("inf")}):
+        rows = [{**table["rows"][0], **change}, *table["rows"][1:]]
+        assert "agents evaluate" in spoiled("metrics.json", json.dumps({**table, "rows": rows}))
     for text in (
         "",
         "seed,steps\n1,2\n",
+        "seed,steps,like_rate\n1,2,inf\n",
         "seed,steps,like_rate\n",
         "seed,steps,like_rate\nx,1,2\n",
     ):
@@ -194,12 +198,8 @@ def test_damaged_runs_are_refused(run, tmp_path):
 
 def sessions_of(page):
     """The steps of each sample session of a page."""
-    block = re.search(r'id="sessions-data"[^>]*>(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
-    return [
-        session["steps"]
-        for of_run in json.loads(block[1])["runs"]
-        for session in of_run["sessions"]
-    ]
+    data = data_of(page.read_text("utf-8"))
+    return [session["steps"] for of_run in data["runs"] for session in of_run["sessions"]]
 
 
 @pytest.mark.slow
