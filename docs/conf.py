@@ -14,6 +14,7 @@ exclude_patterns = ["site"]
 html_theme = "furo"
 html_title = f"jaxsim {release}"
 
+autodoc_mock_imports = ["stable_baselines3"]  # an extra, which the pages can do without
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"show-inheritance": False}
