@@ -14,7 +14,7 @@ from jaxsim.gymnasium_adapter import GymnasiumVectorEnv
 
 try:
     from stable_baselines3.common.vec_env import VecEnv
-except ImportError:
+except ModuleNotFoundError:
     raise InputError(
         'jaxsim.sb3_vec_env needs Stable-Baselines3: pip install "jaxsim-recsys[sb3]"'
     ) from None
@@ -49,18 +49,32 @@ class SB3VecEnv(VecEnv):
         if flat:
             if not isinstance(action, spaces.Discrete):
                 raise InputError("flat: an observation of slates is no single vector; leave it out")
+            if not isinstance(space, spaces.Dict) or not {"items", "responses"} <= set(space):
+                raise InputError("flat: the observations of envs have no items and responses")
             self._num_items = int(action.n)
             space = spaces.Box(-1, 1, (self._num_items,), np.int8)
         super().__init__(envs.num_envs, space, action)
         self.actions = np.zeros(envs.num_envs, np.int64)
 
     def reset(self) -> Any:
-        """Start a new session in every environment; those of `seed` if it was called."""
+        """Start a session in every environment, with the seeds of `seed` and the options of `set_options`, if any.
+
+        Raises:
+            InputError: an option of `set_options` is not given for every environment.
+        """
         seeds = None if self._seeds[0] is None else self._seeds
-        obs, _ = self.envs.reset(seed=seeds)  # type: ignore[arg-type]
+        obs, _ = self.envs.reset(seed=seeds, options=self._options_of_all())  # type: ignore[arg-type]
         self._reset_seeds()
         self._reset_options()
         return self._shown(obs)
+
+    def _options_of_all(self) -> dict[str, list[Any]] | None:
+        """The options as the vector environment takes them: each with a value for every environment."""
+        names = {name for options in self._options for name in options}
+        for name in names:
+            if any(name not in options for options in self._options):
+                raise InputError(f"set_options: {name} is not given for every environment")
+        return {name: [options[name] for options in self._options] for name in names} or None
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions for `step_wait`."""
@@ -69,7 +83,7 @@ class SB3VecEnv(VecEnv):
     def step_wait(self) -> Any:
         """Observations, rewards float32[B], dones bool[B] and infos.
 
-        The last observation of a session that ends is "terminal_observation" in its info.
+        An info is empty but where a session ended: then it has "terminal_observation" and "TimeLimit.truncated".
         """
         obs, rewards, terminated, truncated, infos = self.envs.step(self.actions)
         done = terminated | truncated
@@ -80,20 +94,18 @@ class SB3VecEnv(VecEnv):
         return self._shown(obs), rewards.astype(np.float32), done, described
 
     def _shown(self, obs: dict[str, np.ndarray]) -> Any:
+        """Observations of many sessions as a policy sees them."""
         if not self.flat:
             return obs
-        vectors = np.zeros((self.num_envs, self._num_items), np.int8)
+        total = np.zeros((len(obs["items"]), self._num_items), np.int64)
         row, place = np.nonzero(obs["responses"])
-        vectors[row, obs["items"][row, place]] = obs["responses"][row, place]
-        return vectors
+        np.add.at(total, (row, obs["items"][row, place]), obs["responses"][row, place])
+        # With repeats="allow" an item may be there several times; as in `jaxsim.FlatObservation`.
+        return np.clip(total, -1, 1).astype(np.int8)
 
     def _shown_one(self, obs: dict[str, np.ndarray]) -> Any:
-        if not self.flat:
-            return obs
-        vector = np.zeros(self._num_items, np.int8)
-        given = obs["responses"] != 0
-        vector[obs["items"][given]] = obs["responses"][given]
-        return vector
+        """The observation of one session as a policy sees it."""
+        return self._shown({k: x[None] for k, x in obs.items()})[0] if self.flat else obs
 
     def close(self) -> None:
         """Close the vector environment."""
@@ -135,7 +147,10 @@ def make_sb3_vec_env(
     Args:
         env, params: as of `jaxsim.make`.
         num_envs: number of sessions, at least 1.
-        seed: all sessions are a function of it and the actions.
+        seed: all sessions are a function of it and the actions, until a model with a seed of its own sets that.
         flat: see `SB3VecEnv`.
+
+    Raises:
+        InputError: see `jaxsim.GymnasiumVectorEnv` and `SB3VecEnv`.
     """
     return SB3VecEnv(GymnasiumVectorEnv(env, params, num_envs, seed), flat)

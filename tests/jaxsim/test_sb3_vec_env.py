@@ -1,9 +1,15 @@
 """Sessions of one program as a vector environment of Stable-Baselines3."""
 
+import importlib
+import sys
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnasium import spaces
 
-from jaxsim import GymnasiumVectorEnv, InputError
+from jaxsim import FlatObservation, GymnasiumVectorEnv, InputError, Observation
+from tests.conftest import simulator_of
 
 vec_env = pytest.importorskip("stable_baselines3.common.vec_env")
 sb3 = pytest.importorskip("jaxsim.sb3_vec_env")
@@ -85,3 +91,56 @@ def test_a_vector_environment_that_resets_later_is_refused(simulator):
 
     with pytest.raises(InputError, match="autoreset_mode is None, and must be"):
         sb3.SB3VecEnv(Later(simulator.env, simulator.params, NUM_ENVS, seed=0))
+
+
+def test_options_choose_the_users(simulator):
+    envs = sb3.make_sb3_vec_env(simulator.env, simulator.params, NUM_ENVS)
+    envs.set_options({"user": 3})
+    assert envs.reset()["user"].ravel().tolist() == [3] * NUM_ENVS
+    envs.set_options([{"user": user} for user in range(NUM_ENVS)])
+    assert envs.reset()["user"].ravel().tolist() == [*range(NUM_ENVS)]
+    envs.set_options([{"user": 3}, *[{}] * (NUM_ENVS - 1)])
+    with pytest.raises(InputError, match="set_options: user is not given for every environment"):
+        envs.reset()
+
+
+def test_repeated_items_are_flat_as_in_flat_observation(dataset):
+    repeating = simulator_of(dataset, repeats="allow")
+    dicts, flats = (
+        sb3.make_sb3_vec_env(repeating.env, repeating.params, NUM_ENVS, seed=2, flat=flat)
+        for flat in (False, True)
+    )
+    obs, flat = dicts.reset(), flats.reset()
+    as_jax = FlatObservation(repeating.env)
+    differed = 0
+    for _ in range(25):
+        for i in range(NUM_ENVS):
+            one = Observation(
+                user=jnp.int32(obs["user"][i, 0]),
+                items=jnp.asarray(obs["items"][i]),
+                responses=jnp.asarray(obs["responses"][i]),
+                length=jnp.int32(obs["length"][i, 0]),
+            )
+            np.testing.assert_array_equal(flat[i], as_jax.flatten(one))
+            counts = np.bincount(obs["items"][i][obs["items"][i] >= 0])
+            differed += (counts > 1).any()
+        actions = np.full(NUM_ENVS, 1)
+        obs, flat = dicts.step(actions)[0], flats.step(actions)[0]
+    assert differed, "no item was repeated"
+
+
+def test_other_observations_are_not_flat(simulator):
+    class Other(GymnasiumVectorEnv):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.single_observation_space = spaces.Box(0, 1, (3,))
+
+    with pytest.raises(InputError, match="flat: the observations of envs have no items"):
+        sb3.SB3VecEnv(Other(simulator.env, simulator.params, NUM_ENVS, seed=0), flat=True)
+
+
+def test_without_stable_baselines3_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "stable_baselines3.common.vec_env", None)
+    monkeypatch.delitem(sys.modules, "jaxsim.sb3_vec_env")
+    with pytest.raises(InputError, match=r'pip install "jaxsim-recsys\[sb3\]"'):
+        importlib.import_module("jaxsim.sb3_vec_env")
