@@ -27,7 +27,7 @@ SECONDS = 120.0
 _EMPTY = "<!doctype html><html><head><title>empty</title></head><body></body></html>"
 _REPORT = """<script>addEventListener("load", () => {
   const { domInteractive, loadEventStart } = performance.getEntriesByType("navigation")[0];
-  document.title = JSON.stringify([domInteractive, loadEventStart, document.getElementsByTagName("*").length]);
+  document.title = JSON.stringify([domInteractive, loadEventStart, document.getElementsByTagName("*").length - 1]);
 });</script></body>"""
 _POLICY = re.compile(r'<meta content="default-src[^>]*>')
 
@@ -50,8 +50,8 @@ def run_page(
     if not page.is_file():
         raise InputError(f"{page}: no such file; python -m agents report RUN --out FILE writes one")
     browser = _browser()
-    text = page.read_text("utf-8")
-    with tempfile.TemporaryDirectory() as folder:
+    text = _read(page)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         pages = {"empty": _EMPTY, "page": text}
         times: dict[str, list[list[float]]] = {name: [] for name in pages}
         for _ in range(repeats):
@@ -66,6 +66,16 @@ def run_page(
     }
     print(format_page_speed(result))
     write_json(json, result)
+
+
+def _read(page: Path) -> str:
+    try:
+        text = page.read_text("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    if "</body>" not in text:
+        raise InputError(f"{page}: not a page of HTML in UTF-8 (it has no </body>)")
+    return text
 
 
 def _browser() -> str:
@@ -83,19 +93,19 @@ def _load(browser: str, content: str, folder: Path) -> list[float]:
     """Milliseconds until the page can be used and until it is loaded, and its number of elements."""
     # Without its policy, which forbids scripts that are not its own, as the one that reads the times.
     path = folder / "page.html"
-    path.write_text(_POLICY.sub("", content).replace("</body>", _REPORT), "utf-8")
+    before, _, after = _POLICY.sub("", content).rpartition("</body>")
+    path.write_text(f"{before}{_REPORT}{after}", "utf-8")
     options = (
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
         f"--user-data-dir={folder / 'profile'}",
     )
-    done = subprocess.run(
-        [browser, *options, "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
+    command = [browser, *options, "--dump-dom", path.as_uri()]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{browser}: did not load the page within {SECONDS:g} s") from None
     found = re.search(r"<title>(\[.*?\])</title>", done.stdout)
     if found is None:
         raise InputError(f"{browser}: did not load the page (exit code {done.returncode})")

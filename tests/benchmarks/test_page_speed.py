@@ -13,7 +13,11 @@ def test_without_a_page_or_a_browser_it_is_one_line(tmp_path, monkeypatch):
     page = tmp_path / "report.html"
     with pytest.raises(InputError, match=r"report\.html: no such file; python -m agents report"):
         run_page(page)
-    page.write_text("<html></html>")
+    for content in (b"<html></html>", b"<body>\xff</body>"):
+        page.write_bytes(content)
+        with pytest.raises(InputError, match=r"report\.html: not a page of HTML in UTF-8"):
+            run_page(page)
+    page.write_text("<html><body></body></html>")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(InputError, match="there is no browser: install one of chromium"):
         run_page(page)

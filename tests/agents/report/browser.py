@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
+from benchmarks.page_speed import BROWSERS
+
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 SECONDS = 30.0
 KEYS = {
     "Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "Home": 36, "ArrowDown": 40,
