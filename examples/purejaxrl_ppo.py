@@ -21,6 +21,7 @@ import numpy as np
 
 import jaxsim
 
+NOT_NEEDED = ("brax", "brax.envs", "brax.envs.wrappers", "brax.envs.wrappers.training", "navix")
 SETTINGS: dict[str, Any] = {
     "ENV_NAME": "jaxsim",
     "NUM_ENVS": 128,
@@ -47,38 +48,31 @@ def purejaxrl_ppo(folder: Path) -> ModuleType:
             f"{folder}: no ppo.py there; clone purejaxrl, and give its inner folder with --purejaxrl"
         )
     sys.path.insert(0, str(folder))
-    absent = {
-        name: mock.MagicMock()
-        for name in (
-            "brax",
-            "brax.envs",
-            "brax.envs.wrappers",
-            "brax.envs.wrappers.training",
-            "navix",
-        )
-    }
-    with mock.patch.dict(sys.modules, absent):
+    absent = [name for name in NOT_NEEDED if name not in sys.modules]
+    sys.modules.update({name: mock.MagicMock() for name in absent})
+    try:
         import ppo
-
+    finally:
+        for name in absent:
+            del sys.modules[name]
     return ppo
 
 
 def main(
     purejaxrl: Path, dataset: str = "ml-100k", total_timesteps: int = 500_000, seed: int = 0
 ) -> np.ndarray:
-    """Train; the share of liked recommendations in each tenth of the training."""
+    """Train; the share of liked recommendations in each tenth of the training, at least one update."""
     ppo = purejaxrl_ppo(purejaxrl)
     env, params = jaxsim.make(jaxsim.load_dataset(dataset))
     made = (jaxsim.FlatObservation(env), params)
     with mock.patch.object(gymnax, "make", return_value=made):
         train = ppo.make_train({**SETTINGS, "TOTAL_TIMESTEPS": total_timesteps})
     metrics = jax.jit(train)(jax.random.key(seed))["metrics"]
-    liked = np.array_split(np.asarray(metrics["like"]), 10)
-    shares = np.array([part.mean() for part in liked])
+    like = np.asarray(metrics["like"])
+    shares = np.array([part.mean() for part in np.array_split(like, min(10, len(like)))])
     for number, share in enumerate(shares):
-        print(
-            f"{(number + 1) * total_timesteps // 10:9,} steps: {share:.2f} of the recommendations are liked"
-        )
+        steps = (number + 1) * like.size // len(shares)
+        print(f"{steps:9,} steps: {share:.2f} of the recommendations are liked")
     return shares
 
 
@@ -87,4 +81,7 @@ if __name__ == "__main__":
     parser.add_argument("--purejaxrl", type=Path, default=Path("purejaxrl/purejaxrl"))
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--total-timesteps", type=int, default=500_000)
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except jaxsim.InputError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -15,8 +15,10 @@ from rejax.evaluate import evaluate
 import jaxsim
 
 
-def main(dataset: str = "ml-100k", total_timesteps: int = 500_000, seed: int = 0) -> float:
-    """Train and evaluate; the mean number of likes in a session of the learned policy."""
+def main(
+    dataset: str = "ml-100k", total_timesteps: int = 500_000, seed: int = 0
+) -> tuple[float, float]:
+    """Train and evaluate; the mean number of likes in a session before the training and after it."""
     env, params = jaxsim.make(jaxsim.load_dataset(dataset))
     algorithm = PPO.create(
         env=jaxsim.FlatObservation(env),
@@ -49,11 +51,14 @@ def main(dataset: str = "ml-100k", total_timesteps: int = 500_000, seed: int = 0
         print(
             f"{steps:9,} steps: {share:.2f} of the recommendations are liked, {likes.mean():.2f} in a session"
         )
-    return float(returns[-1].mean())
+    return float(returns[0].mean()), float(returns[-1].mean())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--total-timesteps", type=int, default=500_000)
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except jaxsim.InputError as error:
+        raise SystemExit(f"error: {error}") from None

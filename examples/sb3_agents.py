@@ -26,7 +26,7 @@ from jaxsim.sb3_vec_env import SB3VecEnv, make_sb3_vec_env
 
 
 class MaskedQNetwork(QNetwork):
-    """Values items of the window, which earn nothing, below all others. DQN has no masks, but sees the window."""
+    """Values items of the window at -1, below what any item can earn. DQN has no masks, but sees the window."""
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         """Values float32[B, N]."""
@@ -78,6 +78,17 @@ AGENTS = {
     "trpo": Recipe(TRPO, "MlpPolicy", 64, 100_000, {**ON_POLICY, **TRUST_REGION}),
     "maskable_ppo": Recipe(MaskablePPO, "MlpPolicy", 64, 100_000, {**ON_POLICY, "n_epochs": 4}),
 }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Mean likes in the same sessions: of the untrained model, of the trained one, and of like_rate."""
+
+    untrained: float
+    trained: float
+    like_rate: float
+
+
 Scores = Callable[[np.ndarray], np.ndarray]
 
 
@@ -108,10 +119,8 @@ def likes_in_a_session(sessions: SB3VecEnv, scores: Scores, seed: int = 1_000) -
     return likes
 
 
-def main(
-    agent: str, dataset: str = "ml-100k", steps: int | None = None, seed: int = 0
-) -> tuple[float, float]:
-    """Train, and compare with like_rate in the same sessions; the mean likes of both."""
+def main(agent: str, dataset: str = "ml-100k", steps: int | None = None, seed: int = 0) -> Outcome:
+    """Train, and compare with like_rate in the same sessions."""
     data = jaxsim.load_dataset(dataset)
     env, params = jaxsim.make(data)
     counts, likes = training_counts(data)
@@ -123,15 +132,16 @@ def main(
     steps = recipe.steps if steps is None else steps
     envs = make_sb3_vec_env(env, params, recipe.num_envs, seed, flat=True)
     model = recipe.agent(recipe.policy, envs, seed=seed, device="cpu", **recipe.settings)
+    untrained = likes_in_a_session(judge, scores_of(model)).mean()
     print(f"like_rate: {baseline.mean():.2f} likes in a session")
-    print(f"{agent}, before training: {likes_in_a_session(judge, scores_of(model)).mean():.2f}")
+    print(f"{agent}, before training: {untrained:.2f}")
     model.learn(steps)
-    learned = likes_in_a_session(judge, scores_of(model))
-    gain = learned - baseline
+    trained = likes_in_a_session(judge, scores_of(model))
+    gain = trained - baseline
     error = 1.96 * gain.std() / np.sqrt(len(gain))
     paired = f"like_rate {gain.mean():+.2f} ± {error:.2f}"
-    print(f"{agent}, after {steps:,} steps: {learned.mean():.2f} ({paired})")
-    return float(learned.mean()), float(baseline.mean())
+    print(f"{agent}, after {model.num_timesteps:,} steps: {trained.mean():.2f} ({paired})")
+    return Outcome(float(untrained), float(trained.mean()), float(baseline.mean()))
 
 
 if __name__ == "__main__":
@@ -140,4 +150,7 @@ if __name__ == "__main__":
     parser.add_argument("--dataset", default="ml-100k")
     parser.add_argument("--steps", type=int, help="default: those of the recipe")
     parser.add_argument("--seed", type=int, default=0)
-    main(**vars(parser.parse_args()))
+    try:
+        main(**vars(parser.parse_args()))
+    except jaxsim.InputError as error:
+        raise SystemExit(f"error: {error}") from None
