@@ -1,5 +1,6 @@
 """Every block of code in README.md and docs/ runs (`tests/run_page.py`), and every command of theirs is one."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -10,6 +11,8 @@ import pytest
 
 from jaxsim import console
 from jaxsim.cli import _parse
+from prep.build import build_dataset
+from prep.config import BuildConfig
 from tests import run_page
 from tests.paths import ROOT
 
@@ -36,6 +39,22 @@ def test_no_code_hides_in_a_block_without_a_language():
             assert not re.match(r"(python|jaxsim|pip|make|import|from) ", block.text), place
 
 
+@pytest.mark.parametrize(
+    ("printed", "same"),
+    [
+        ("0.80 are liked\n  con 'slow' as Film\n  pro 'fun' as Film\n  p 0.3\n", True),
+        ("0.71 are liked\n  con 'slow' as Film\n  pro 'fun' as Show\n  p  0.4\n", True),
+        ("0.71 are not liked\n  con 'slow' as Film\n  pro 'fun' as Film\n  p 0.4\n", False),
+        ("0.71 are liked\n  con 'dull' as Film\n  pro 'fun' as Show\n  p 0.4\n", False),
+        ("", False),
+    ],
+)
+def test_numbers_and_a_few_lines_of_an_output_may_differ(printed, same):
+    expected = "0.71 are liked\n  con 'slow' as Film\n  pro 'fun' as Film\n  p 0.4\n"
+    with contextlib.nullcontext() if same else pytest.raises(AssertionError, match="page:1 prints"):
+        run_page.check_printed("page:1", printed, expected)
+
+
 def test_there_are_blocks_and_most_of_them_run():
     kinds = [block.language for block in BLOCKS]
     assert kinds.count("python") > 35
@@ -43,19 +62,26 @@ def test_there_are_blocks_and_most_of_them_run():
     assert len(SEQUENCES) > 20
 
 
+def shown_commands(block):
+    """Those of a block of commands, and those behind a prompt in what a terminal shows."""
+    if block.language == "bash":
+        return run_page.commands(block)
+    return re.findall(r"^\$ (.*)", block.text, re.MULTILINE)
+
+
 COMMANDS = sorted(
     {
         command
         for block in BLOCKS
-        if block.language == "bash"
-        for command in run_page.commands(block)
+        if block.language in ("bash", "")
+        for command in shown_commands(block)
         if re.match(r"(python -m (prep|agents|benchmarks)|jaxsim) ", command)
     }
 )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_is_taken_with_its_values(command, tmp_path, monkeypatch):
+def test_a_command_is_taken_with_its_values(command):
     """It is parsed whole, values included; nothing runs."""
     words = shlex.split(command)
     words = words[2:] if words[:2] == ["python", "-m"] else words[1:]
@@ -68,19 +94,29 @@ def test_a_command_is_taken_with_its_values(command, tmp_path, monkeypatch):
         _parse(node, prog, words)
 
 
+@pytest.fixture(scope="module")
+def fitted_cache(real_wheel, tmp_path_factory):
+    """A cache folder with ml-100k as a reader builds it, the weights of the taste model fitted."""
+    cache = tmp_path_factory.mktemp("fitted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXSIM_CACHE_DIR", str(cache))
+        build_dataset("ml-100k", BuildConfig(raw=real_wheel))
+    return cache
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("page", "number"), SEQUENCES)
-def test_the_blocks_of_a_page_run(page, number, movielens_cache, tmp_path):
+def test_the_blocks_of_a_page_run(page, number, fitted_cache):
     """As a reader would, in a process and a folder of their own."""
     environment = {
         **os.environ,
-        "JAXSIM_CACHE_DIR": str(movielens_cache),
+        "JAXSIM_CACHE_DIR": str(fitted_cache),
         "PYTHONPATH": str(ROOT),
         "PYTHONWARNINGS": "ignore",
     }
     done = subprocess.run(
         [sys.executable, "-m", "tests.run_page", page, str(number)],
-        cwd=tmp_path,
+        cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
