@@ -18,7 +18,7 @@ import jaxsim
 def main(
     dataset: str = "ml-100k", total_timesteps: int = 500_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Train and evaluate; the mean number of likes in a session before the training and after it."""
+    """Train and evaluate; the share of recommendations that are liked, before the training and after it."""
     env, params = jaxsim.make(jaxsim.load_dataset(dataset))
     algorithm = PPO.create(
         env=jaxsim.FlatObservation(env),
@@ -45,13 +45,13 @@ def main(
 
     algorithm = algorithm.replace(eval_callback=measure)
     _, (lengths, returns) = jax.jit(PPO.train)(algorithm, jax.random.key(seed))
-    for number, (length, likes) in enumerate(zip(lengths, returns, strict=True)):
+    shares = returns.sum(axis=1) / lengths.sum(axis=1)
+    for number, (share, likes) in enumerate(zip(shares, returns, strict=True)):
         steps = number * total_timesteps // 4
-        share = likes.sum() / length.sum()
         print(
             f"{steps:9,} steps: {share:.2f} of the recommendations are liked, {likes.mean():.2f} in a session"
         )
-    return float(returns[0].mean()), float(returns[-1].mean())
+    return float(shares[0]), float(shares[-1])
 
 
 if __name__ == "__main__":

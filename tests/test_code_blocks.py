@@ -45,7 +45,7 @@ def test_no_code_hides_in_a_block_without_a_language():
         ("0.80 are liked\n  con 'slow' as Film\n  pro 'fun' as Film\n  p 0.3\n", True),
         ("0.71 are liked\n  con 'slow' as Film\n  pro 'fun' as Show\n  p  0.4\n", True),
         ("0.71 are not liked\n  con 'slow' as Film\n  pro 'fun' as Film\n  p 0.4\n", False),
-        ("0.71 are liked\n  con 'dull' as Film\n  pro 'fun' as Show\n  p 0.4\n", False),
+        ("0.71 are liked\n  pro 'dull' by Show\n  con 'new' by Show\n  q 0.4\n", False),
         ("", False),
     ],
 )
