@@ -62,8 +62,9 @@ class SB3VecEnv(VecEnv):
         Raises:
             InputError: an option of `set_options` is not given for every environment.
         """
-        seeds = None if self._seeds[0] is None else self._seeds
-        obs, _ = self.envs.reset(seed=seeds, options=self._options_of_all())  # type: ignore[arg-type]
+        # Any, because Gymnasium's type leaves out the list of seeds that its vector environments take.
+        seeds: Any = None if self._seeds[0] is None else self._seeds
+        obs, _ = self.envs.reset(seed=seeds, options=self._options_of_all())
         self._reset_seeds()
         self._reset_options()
         return self._shown(obs)
