@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 from tqdm import tqdm
 
-from agents.report.page import format_page
 from agents.report.reasons import Vocabulary, describe_session, kind_of
 from agents.report.runs import ReportedRun, read_runs
 from agents.report.sessions import SampleSession, sample_sessions
@@ -52,6 +51,9 @@ def report_runs(
     folders: Sequence[Path], options: ReportOptions, dataset: str | None = None
 ) -> None:
     """Write the page; arguments as in `agents.commands.report`."""
+    # Not above: Bokeh takes long to import, and other commands go without it.
+    from agents.report.page import format_page
+
     options.check()
     runs = read_runs(folders)
     loaded = [run.load(dataset) for run in runs]

@@ -10,7 +10,7 @@ from typing import Any
 from agents.evaluation.returns import BASELINE, GREEDY, GROUPS
 from agents.evaluation.table import HEADER, Row, format_interval, ranked, row_cells, row_names
 from agents.evaluation.visits import format_visits
-from agents.report.curves import Curve, curve_charts, legend, line_key, style_of
+from agents.report.curves import Curve, chart_script, curve_chart, line_key
 from agents.report.explorer import explorer
 from agents.report.runs import ReportedRun
 from jaxsim.pages.markup import cell, document, table, tag, tile
@@ -48,10 +48,11 @@ def format_page(
         explorer(sessions, vocabulary or {}),
         _settings(runs, notes),
     )
-    style, script = (
-        Path(__file__).with_name(name).read_text("utf-8") for name in ("report.css", "explorer.js")
+    style, *scripts = (
+        Path(__file__).with_name(name).read_text("utf-8")
+        for name in ("report.css", "curves.js", "explorer.js")
     )
-    return document(_title(dataset, runs), [body], style, script)
+    return document(_title(dataset, runs), [body], style, "".join(scripts), chart_script())
 
 
 def _title(dataset: str, runs: Sequence[ReportedRun]) -> str:
@@ -106,21 +107,26 @@ def _curves(runs: Sequence[ReportedRun], rows: Sequence[Row]) -> list[ET.Element
         )
         for run in runs
     ]
-    charts = curve_charts(curves, [row for row in shown if row.mode == BASELINE])
+    chart = curve_chart(curves, [row for row in shown if row.mode == BASELINE])
     text = (
         "Likes per recommendation. Agents explore while they train, so a curve can end below the evaluated "
         "policy. Evaluated policies and baselines are those on users that agents train on."
     )
+    key = (
+        "A line is the mean of the seeds while they train, and its band reaches from the lowest to the highest "
+        "seed. At the end stand the evaluated policies: a disc for greedy, a cross for sampled. Dotted lines are "
+        "baselines, evaluated. Point at a line to read its values; a name below the chart hides and shows its run."
+    )
     return [
         tag("h2", "Learning curves"),
         tag("p", text),
-        tag("figure", charts, tag("figcaption", legend(curves))),
+        tag("figure", chart, tag("figcaption", key)),
     ]
 
 
 def _results(runs: Sequence[ReportedRun], rows: Sequence[Row]) -> list[ET.Element]:
-    styles = {run.label: style_of(index) for index, run in enumerate(runs)}
-    lines = [_line(row, styles) for row in rows]
+    places = {run.label: index for index, run in enumerate(runs)}
+    lines = [_line(row, places) for row in rows]
     text = (
         "A.Rwd is the mean of what is earned in a session. Intervals are 95 % intervals: over training seeds "
         "where there are several, otherwise over users. The head of a column sorts the table."
@@ -141,10 +147,10 @@ def _results(runs: Sequence[ReportedRun], rows: Sequence[Row]) -> list[ET.Elemen
     ]
 
 
-def _line(row: Row, styles: Mapping[str, str]) -> list[ET.Element]:
+def _line(row: Row, places: Mapping[str, int]) -> list[ET.Element]:
     """A line of the table; numbers sort by their values."""
     name, *texts = row_cells(row)
-    key = None if row.mode == BASELINE else line_key(styles[row.policy])
+    key = None if row.mode == BASELINE else line_key(places[row.policy])
     values = (
         None, None, row.a_rwd, row.paired_low, row.paired_static_best_low, row.share_of_oracle, row.like_rate,
         row.t_rwd, row.liking, row.coverage, row.diversity,

@@ -71,7 +71,9 @@ def tile(figure: str, text: str) -> ET.Element:
     return tag("div", tag("b", figure), tag("small", text), class_="tile")
 
 
-def document(title: str, body: Iterable[Child], style: str = "", script: str = "") -> str:
+def document(
+    title: str, body: Iterable[Child], style: str = "", script: str = "", library: str = ""
+) -> str:
     """A whole page, with the style and the script that stand beside this file.
 
     The page may load nothing, and no other script runs in it.
@@ -80,13 +82,16 @@ def document(title: str, body: Iterable[Child], style: str = "", script: str = "
         title: of the page.
         body: its contents.
         style, script: more of them, for this kind of page.
+        library: code of others that `script` calls; it may show the images that it contains.
     """
     own_style, own_script = (
         Path(__file__).with_name(name).read_text("utf-8") for name in ("page.css", "page.js")
     )
-    code = own_script + script
-    digest = base64.b64encode(hashlib.sha256(code.encode("utf-8")).digest()).decode("ascii")
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    scripts = [*([library] if library else []), own_script + script]
+    allowed = " ".join(map(_source, scripts))
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}"
+    if library:
+        policy += "; img-src data:"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -96,10 +101,18 @@ def document(title: str, body: Iterable[Child], style: str = "", script: str = "
         tag("style", own_style + style),
     )
     # The HTML form of ElementTree escapes everything except the contents of style and script.
-    page = tag("html", head, tag("body", body, tag("script", code)), lang="en")
+    page = tag(
+        "html", head, tag("body", body, [tag("script", code) for code in scripts]), lang="en"
+    )
     text = "<!doctype html>\n" + ET.tostring(page, encoding="unicode", method="html") + "\n"
     # A name of a file that is no valid UTF-8 has surrogates, which cannot be written.
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _source(code: str) -> str:
+    """A script as a policy names it: by its hash."""
+    digest = hashlib.sha256(code.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def data_block(identifier: str, content: Any) -> ET.Element:

@@ -41,6 +41,17 @@ def test_only_the_script_of_the_page_runs():
     assert "p { color: red }" in page
 
 
+def test_the_library_of_a_page_runs_first_and_may_show_its_own_images():
+    page = document("t", [], "", "draw();", "function draw() {}")
+    library, own = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert library == "function draw() {}"
+    hashes = [
+        base64.b64encode(hashlib.sha256(x.encode()).digest()).decode() for x in (library, own)
+    ]
+    assert f"script-src 'sha256-{hashes[0]}' 'sha256-{hashes[1]}'; img-src data:" in page
+    assert "img-src" not in document("t", [])
+
+
 @pytest.mark.parametrize("text", ["</script>", "<!--", "a & b > c", "\u2028", "\ud800", '"'])
 def test_data_cannot_end_its_element_and_is_read_as_it_was(text):
     block = data_block("data", {text: [text, 1, None]})

@@ -43,6 +43,11 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
+    def show(self, width: int, height: int) -> None:
+        """Give the page a size, in pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
+
     def press(self, key: str, shift: bool = False) -> None:
         """Press and release a key."""
         shared = {
@@ -77,12 +82,12 @@ def opened(page: Path, folder: Path) -> Iterator[Browser]:
     )  # fmt: skip
     try:
         port = _port(profile / "DevToolsActivePort")
-        _wait(lambda: _pages(port))
+        wait(lambda: _pages(port))
         address = _pages(port)[0]["webSocketDebuggerUrl"]
         socket = websocket.create_connection(address, timeout=SECONDS, http_no_proxy=["127.0.0.1"])
         browser = Browser(socket)
         state = "location.href.startsWith('file:') && document.readyState"
-        _wait(lambda: browser.evaluate(state) == "complete")
+        wait(lambda: browser.evaluate(state) == "complete")
         yield browser
         socket.close()
     finally:
@@ -97,11 +102,12 @@ def _pages(port: str) -> list[dict[str, Any]]:
 
 
 def _port(path: Path) -> str:
-    _wait(lambda: path.is_file() and path.read_text().strip())
+    wait(lambda: path.is_file() and path.read_text().strip())
     return path.read_text().splitlines()[0]
 
 
-def _wait(ready: Any) -> None:
+def wait(ready: Any) -> None:
+    """Wait until `ready()` is true."""
     deadline = time.monotonic() + SECONDS
     while not ready():
         assert time.monotonic() < deadline, "the browser does not answer"

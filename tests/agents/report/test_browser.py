@@ -9,7 +9,7 @@ import pytest
 
 from agents.report.page import format_page
 from agents.report.reasons import TASTE, VOTES
-from tests.agents.report.browser import CHROMIUM
+from tests.agents.report.browser import CHROMIUM, opened, wait
 from tests.agents.report.conftest import explored, reported_run, words
 
 pytestmark = [
@@ -139,6 +139,17 @@ def test_reasons_fit_a_phone(tmp_path, kind, options):
     assert ("pro", "+", "warm") not in marked  # a keyword that the candidate does not have
 
 
+def test_many_runs_with_long_names_fit_a_phone(tmp_path):
+    runs = [
+        reported_run(f"ppo_with_another_learning_rate_{'and_so_on_' * 4}{index}")
+        for index in range(7)
+    ]
+    page = format_page("films", runs, [explored(x.label) for x in runs], words())
+    document = browse_on_phone(tmp_path, page, OPEN)
+    width, screen, _ = title_of(document).split(" ")
+    assert int(width) <= int(screen) == 390
+
+
 def test_nothing_of_a_title_runs(tmp_path):
     hostile = "<img src=x onerror=\"document.body.textContent='spoiled'\">"
     vocabulary = {"words": [hostile] * 5, "items": [[hostile, [0], [1], [3]]] * 3}
@@ -147,6 +158,59 @@ def test_nothing_of_a_title_runs(tmp_path):
     assert "<img" not in document.replace("&lt;img", "")
     assert "Sample sessions" in document
     assert document.count("&lt;img") > 5
+
+
+# Shadow trees hold the parts of the chart.
+TOOLTIP = """(() => {
+  const trees = (root) => [root, ...[...root.querySelectorAll('*')].flatMap((x) => x.shadowRoot ? trees(x.shadowRoot) : [])];
+  return trees(document).flatMap((root) => [...root.querySelectorAll('.bk-tooltip-content')]).map((x) => x.textContent).join('|');
+})()"""  # noqa: E501
+CHART = """(() => {
+  const lines = [...Bokeh.documents[0].all_models].filter((x) => x.type === 'Line' && x.tags.length);
+  const box = document.getElementById('curves').getBoundingClientRect();
+  const colours = lines.map((x) => x.line_color.value ?? x.line_color);
+  return { colours: [...new Set(colours)].sort(), box: [box.x, box.y, box.width, box.height] };
+})()"""
+WATCH = """
+  window.refused = 0;
+  document.addEventListener('securitypolicyviolation', () => { window.refused += 1; });
+"""
+READY = "window.refused !== undefined && typeof Bokeh === 'object' && Bokeh.documents.length === 1"
+
+
+def test_the_chart_is_drawn_answers_a_pointer_and_turns_dark(tmp_path):
+    """With the page's own policy, under which nothing of the chart is refused."""
+    path = tmp_path / "page.html"
+    path.write_text(page_of(), "utf-8")
+    with opened(path, tmp_path) as browser:
+        browser.send("Page.enable")
+        browser.show(1000, 2000)
+        browser.send("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
+        browser.send("Page.reload")
+        wait(lambda: browser.evaluate(READY))
+        wait(lambda: browser.evaluate(CHART)["box"][3] > 200)
+        colours = {}
+        for mode in ("light", "dark"):
+            feature = {"name": "prefers-color-scheme", "value": mode}
+            browser.send("Emulation.setEmulatedMedia", features=[feature])
+            wait(lambda seen=colours: browser.evaluate(CHART)["colours"] not in seen.values())
+            colours[mode] = browser.evaluate(CHART)["colours"]
+        assert colours == {"light": ["#6b7078", "#b3432b"], "dark": ["#9aa0a8", "#f08a70"]}
+        x, y, width, height = browser.evaluate(CHART)["box"]
+        for share in range(5, 95):
+            browser.send(
+                "Input.dispatchMouseEvent",
+                type="mouseMoved",
+                x=x + width / 2,
+                y=y + height * share / 100,
+            )
+            if "dqn, while training" in browser.evaluate(TOOLTIP):
+                break
+        found = browser.evaluate(TOOLTIP)
+        assert re.search(
+            r"dqn, while training0\.[67]\d\d likes per recommendation\d{3} steps", found
+        )
+        assert browser.evaluate("window.refused") == 0
 
 
 def test_the_script_of_the_page_runs_and_no_other(tmp_path):

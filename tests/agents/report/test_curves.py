@@ -1,12 +1,14 @@
-"""The chart of learning curves: where lines stand, and names that do not overlap."""
+"""The chart of learning curves, and the table with the same values."""
 
-import re
+import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from bokeh.models import Line, Scatter, VArea
 
-from agents.report.curves import Curve, Frame, _apart, curve_charts, legend
-from tests.agents.report.conftest import reported_run
+from agents.report.curves import Curve, curve_chart, draw_curves, line_key, seed_range, shorten
+from tests.agents.report.conftest import LIKE_RATES, reported_run
 
 
 def curve(run):
@@ -18,64 +20,107 @@ def baselines(run):
     return [r for r in run.rows if r.users == "train" and r.mode == "baseline"]
 
 
-def test_places_by_hand():
-    frame = Frame(200, 150, right=60, steps=1000, low=0.0, high=1.0, style="wide")
-    assert [frame.x(s) for s in (0, 500, 1000)] == [40, 90, 140]
-    assert [frame.y(r) for r in (1.0, 0.5, 0.0)] == [10, 60, 110]
+def drawn(plot, kind):
+    """The data and the form of everything of a kind in a chart."""
+    return [(x.data_source.data, x.glyph) for x in plot.renderers if isinstance(x.glyph, kind)]
 
 
-@pytest.mark.parametrize(
-    ("heights", "moved"),
-    [
-        ([10, 40, 90], [10, 40, 90]),  # apart already
-        ([10, 12, 13], [10, 23, 36]),
-        ([95, 96, 97], [74, 87, 100]),  # not below the floor at 100
-        ([], []),
-    ],
-)
-def test_names_are_moved_apart(heights, moved):
-    assert _apart(heights, 13, 100) == moved
+def words_of(element):
+    return " ".join(element.itertext())
+
+
+def test_mean_and_range_of_seeds_by_hand():
+    log = pd.DataFrame(
+        {
+            "seed": [0, 1, 0, 1, 0, 1],
+            "steps": [10, 10, 20, 20, 30, 30],
+            "like_rate": [0.25, 0.75, 0.5, np.nan, 0.5, 1.0],
+        }
+    )
+    found = seed_range(log)  # without step 20, which a seed lacks
+    assert found.to_dict("list") == {
+        "steps": [10, 30], "rate": [0.5, 0.75], "low": [0.25, 0.5], "high": [0.75, 1.0],
+    }  # fmt: skip
 
 
 def test_a_line_a_band_and_two_markers_for_each_run_and_a_line_for_each_baseline(run):
-    other = reported_run("ppo", 0.7)
-    for chart in curve_charts([curve(run), curve(other)], baselines(run)):
-        groups = chart.findall("g")
-        assert [group.get("class") for group in groups] == ["s0 r0", "s1 r1"]
-        for group in groups:
-            assert len(group.findall("polyline")) == len(group.findall("polygon")) == 1
-            assert len(group.findall("circle")) == len(group.findall("path")) == 1
-            assert len(group.find("polyline").get("points").split()) == 40
-        lines = [x for x in chart.findall("line") if x.get("class") == "baseline"]
-        heights = [float(x.get("y1")) for x in lines]
-        assert len(lines) == 5
-        assert heights == sorted(heights)  # the best one on top
-        texts = [text.text for text in chart.findall("text")]
-        assert {"oracle", "static_best", "like_rate", "popular", "random"} <= set(texts)
-        assert "environment steps of one seed" in texts
+    runs = [run, reported_run("ppo", 0.7)]
+    plot = draw_curves([curve(x) for x in runs], baselines(run))
+    lines = {data["name"][0]: (data, glyph) for data, glyph in drawn(plot, Line)}
+    assert list(lines) == [*LIKE_RATES, "dqn, while training", "ppo, while training"]
+    for name, rate in LIKE_RATES.items():
+        data, glyph = lines[name]
+        assert (data["steps"], data["rate"]) == ([0, 800], [rate, rate])
+        assert glyph.line_dash == [2, 3]
+    for x in runs:
+        data, _ = lines[f"{x.label}, while training"]
+        expected = x.log.groupby("steps")["like_rate"]
+        np.testing.assert_allclose(data["rate"], expected.mean())
+        np.testing.assert_allclose(data["low"], expected.min())
+        np.testing.assert_allclose(data["high"], expected.max())
+    assert len(drawn(plot, VArea)) == 2
+    marks = [(d["name"][0], d["steps"], d["rate"], g.marker) for d, g in drawn(plot, Scatter)]
+    assert marks == [
+        (f"{label}, {mode}, evaluated", [800.0], [rate], marker)
+        for label, rate in (("dqn", 0.8), ("ppo", 0.7))
+        for mode, marker in (("greedy", "circle"), ("sampled", "x"))
+    ]
+    assert plot.right[0].major_label_overrides == {rate: name for name, rate in LIKE_RATES.items()}
 
 
-def test_the_band_is_the_range_of_the_seeds(run):
-    frame_chart = curve_charts([curve(run)], baselines(run))[0]
-    band = frame_chart.find("g").find("polygon").get("points").split()
-    line = frame_chart.find("g").find("polyline").get("points").split()
-    first = [float(p.split(",")[1]) for p in (band[0], line[0], band[-1])]
-    assert first[0] > first[1] > first[2]  # low, mean and high; heights grow downwards
-    assert first[1] == pytest.approx((first[0] + first[2]) / 2, abs=0.11)
+def test_runs_differ_in_colour_and_in_dashes(run):
+    runs = [reported_run(f"run {index}") for index in range(6)]
+    plot = draw_curves([curve(x) for x in runs], [])
+    lines = [glyph for _, glyph in drawn(plot, Line)]
+    assert len({glyph.tags[0]["line_color"] for glyph in lines}) == 6
+    dashes = [glyph.line_dash for glyph in lines]
+    assert len({tuple(x) for x in dashes}) == 6
+    for index, (glyph, dash) in enumerate(zip(lines, dashes, strict=True)):
+        key = line_key(index)  # which stands before its name in the table of results
+        assert key.get("class") == f"line-key s{glyph.tags[0]['line_color'][1:]}"
+        assert key.find("line").get("stroke-dasharray") == (" ".join(map(str, dash)) or "none")
+    assert [item.label.value for item in plot.legend[0].items] == [x.label for x in runs]
 
 
-def test_one_seed_has_no_band_and_missing_rates_do_not_matter(run):
+def test_long_names_stand_below_one_another_and_keep_their_ends():
+    runs = [reported_run(f"{'a very long name of a folder ' * 3}{index}") for index in range(2)]
+    plot = draw_curves([curve(x) for x in runs], [])
+    short = draw_curves([curve(reported_run())], [])
+    assert (plot.legend[0].orientation, short.legend[0].orientation) == ("vertical", "horizontal")
+    assert plot.height > short.height
+    labels = [item.label.value for item in plot.legend[0].items]
+    assert labels == [f"a very long nam\u2026e of a folder {index}" for index in range(2)]
+    assert shorten("x" * 32) == "x" * 32
+
+
+def test_one_seed_has_no_band(run):
     log = run.log[run.log["seed"] == 0].copy()
     log.loc[log["steps"] == 20, "like_rate"] = float("nan")
-    single = Curve("dqn", log, curve(run).rows)
-    chart = curve_charts([single], baselines(run))[0]
-    assert chart.find("g").find("polygon") is None
-    assert len(chart.find("g").find("polyline").get("points").split()) == 39
-    assert "nan" not in " ".join(re.findall(r"points=.*", str(chart.attrib)))
-    assert "one seed" in "".join(legend([single]).itertext())
-    assert "mean and range of 2 seeds" in "".join(legend([curve(run)]).itertext())
+    plot = draw_curves([Curve("dqn", log, curve(run).rows)], baselines(run))
+    assert not drawn(plot, VArea)
+    data = drawn(plot, Line)[-1][0]
+    assert len(data["rate"]) == 39
+    assert np.isfinite(data["rate"]).all()
 
 
-def test_a_chart_where_everything_earns_the_same():
-    flat = pd.DataFrame({"seed": [0], "steps": [0], "like_rate": [1.0]})
-    assert len(curve_charts([Curve("dqn", flat, [])], [])) == 2
+def test_the_table_has_ten_lines_of_each_run_from_the_first_to_the_last(run):
+    *_, details = curve_chart([curve(run), curve(reported_run("ppo", 0.7))], baselines(run))
+    rows = [[words_of(part) for part in row] for row in details.iter("tr")][1:]
+    assert [row[0] for row in rows] == ["dqn"] * 10 + ["ppo"] * 10
+    assert rows[0] == ["dqn", "20", "0.510", "0.500 to 0.520"]
+    assert rows[9] == ["dqn", "800", "0.800", "0.800 to 0.800"]
+
+
+@pytest.mark.parametrize("rates", [[1.0], [float("nan")]])
+def test_a_chart_of_one_line_or_of_none(rates):
+    log = pd.DataFrame({"seed": [0], "steps": [0], "like_rate": rates})
+    *_, details = curve_chart([Curve("dqn", log, [])], [])
+    assert len(list(details.iter("tr"))) == 1 + np.isfinite(rates).sum()
+
+
+def test_the_same_curves_give_the_same_chart(run):
+    """Although Bokeh numbers its models on from chart to chart."""
+    first, second = (curve_chart([curve(run)], baselines(run))[2].text for _ in range(2))
+    assert first == second
+    item = json.loads(first)
+    assert item["root_id"] == item["doc"]["roots"][0]["id"]

@@ -14,11 +14,14 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
 ]
 
+# The chart has shadow trees, in which the focus goes on.
 FOCUS = """(() => {
-  const element = document.activeElement;
+  let element = document.activeElement;
+  while (element.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
   const outline = getComputedStyle(element).outlineWidth;
   return [element.id || element.className || element.tagName, element.tagName, outline,
-          element.textContent.trim().slice(0, 40), Math.round(element.getBoundingClientRect().top + scrollY)];
+          (element.textContent.trim() || element.title).slice(0, 40),
+          Math.round(element.getBoundingClientRect().top + scrollY)];
 })()"""
 OPEN = "[...document.querySelectorAll('details[open] > summary')].map((x) => x.textContent.trim().slice(0, 9))"
 STATUS = "document.getElementById('status').textContent"
@@ -43,13 +46,7 @@ def go_to(browser, name):
 
 
 def test_tab_goes_through_all_controls_from_top_to_bottom(browser):
-    browser.send(
-        "Emulation.setDeviceMetricsOverride",
-        width=1000,
-        height=4000,
-        deviceScaleFactor=1,
-        mobile=False,
-    )
+    browser.show(1000, 4000)
     reached = []
     for _ in range(60):
         browser.press("Tab")
@@ -68,13 +65,24 @@ def test_tab_goes_through_all_controls_from_top_to_bottom(browser):
     )
     assert [focus[3] for focus in reached if focus[1] == "BUTTON"] == heads
     summaries = [focus[3] for focus in reached if focus[1] == "SUMMARY"]
-    assert summaries[0].startswith("Session 1")
+    assert summaries[0] == "The curves as a table"
+    assert summaries[1].startswith("Session 1")
     assert len(summaries) == browser.evaluate(
         "[...document.querySelectorAll('summary')].filter((x) => x.checkVisibility()).length"
     )
     tops = [focus[4] for focus in reached]
     assert all(after >= before - 60 for before, after in itertools.pairwise(tops)), tops
-    assert all(focus[2] == "3px" for focus in reached), "the focus is seen"
+    chart = [focus for focus in reached if focus[0].startswith("bk-")]
+    assert [focus[3] for focus in chart] == ["", "Pan", "Box Zoom", "Reset", "Save"]
+    assert all(focus[2] == ("1px" if focus in chart else "3px") for focus in reached), "it is seen"
+
+
+def test_the_curves_open_as_a_table(browser):
+    go_to(browser, "The curves as a table")
+    rows = "[...document.querySelectorAll('figure tbody tr')].filter((x) => x.checkVisibility()).length"
+    assert browser.evaluate(rows) == 0
+    browser.press("Enter")
+    assert browser.evaluate(rows) == 10
 
 
 def test_a_step_opens_and_closes_with_enter_and_space(browser):
