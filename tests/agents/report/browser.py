@@ -25,6 +25,7 @@ class Browser:
 
     def __init__(self, socket: Any) -> None:
         self._socket, self._number = socket, 0
+        self._entries: list[str] = []
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command, and wait for its result."""
@@ -36,12 +37,20 @@ class Browser:
             if answer.get("id") == self._number:
                 assert "error" not in answer, answer
                 return answer["result"]
+            if answer.get("method") == "Log.entryAdded":
+                self._entries.append(answer["params"]["entry"]["text"])
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
         result = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def log(self) -> list[str]:
+        """What the browser has noted of the page so far, such as a script that its policy refuses."""
+        self.send("Log.enable")
+        self.send("Log.disable")  # a second answer, before which all earlier entries have come
+        return self._entries
 
     def show(self, width: int, height: int) -> None:
         """Give the page a size, in pixels."""
