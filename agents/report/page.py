@@ -50,7 +50,7 @@ def format_page(
     )
     style, *scripts = (
         Path(__file__).with_name(name).read_text("utf-8")
-        for name in ("report.css", "curves.js", "explorer.js")
+        for name in ("report.css", "explorer.js", "curves.js")
     )
     return document(_title(dataset, runs), [body], style, "".join(scripts), chart_script())
 

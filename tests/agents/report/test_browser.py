@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.report.curves import chart_script
 from agents.report.page import format_page
 from agents.report.reasons import TASTE, VOTES
 from tests.agents.report.browser import CHROMIUM, opened, wait
@@ -204,6 +205,13 @@ def test_the_chart_is_drawn_answers_a_pointer_and_turns_dark(tmp_path):
             r"<i>dqn</i>, while training0\.[67]\d\d likes per recommendation\d{3} steps", found
         )
         assert browser.log() == []
+
+
+def test_sessions_are_shown_where_the_chart_cannot_be_drawn(tmp_path):
+    """As in an old browser, in which the code of Bokeh does not run."""
+    document = browse(tmp_path, page_of().replace(chart_script(), "}"), "")
+    assert "2 of 2 recommendations, in 1 session" in document
+    assert "The curves as a table" in document
 
 
 def test_the_log_of_a_browser_has_what_the_policy_refuses(tmp_path):
